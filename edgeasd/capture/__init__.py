@@ -1,0 +1,1 @@
+"""Sound in: microphones, files and the simulator, as blocks of samples."""

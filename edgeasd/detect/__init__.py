@@ -1,0 +1,1 @@
+"""Sound to alarm: pure, deterministic, and shared with the trainer."""

@@ -1,0 +1,51 @@
+"""Errors that an operator can act on: a message without traceback, and an exit code.
+
+A ``ValueError`` is a bug of the caller.  A lost block, a dropped alert or a broker that is away is
+no exception at all but a counter.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class EdgeasdError(Exception):
+    """Something that an operator can mend; the message names the thing and its remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeasdError):
+    """The configuration cannot be used; a restart does not mend it."""
+
+    exit_code = os.EX_CONFIG
+
+
+class ModelError(EdgeasdError):
+    """The model file cannot be used; a restart does not mend it."""
+
+    exit_code = os.EX_DATAERR
+
+
+class AudioFileError(EdgeasdError):
+    """A sound file cannot be read."""
+
+    exit_code = os.EX_NOINPUT
+
+
+class AudioDeviceError(EdgeasdError):
+    """A microphone or the audio library is not there; it may come back."""
+
+    exit_code = os.EX_UNAVAILABLE
+
+
+class BrokerError(EdgeasdError):
+    """The MQTT broker cannot be reached or refuses the connection."""
+
+    exit_code = os.EX_UNAVAILABLE
+
+
+class StorageError(EdgeasdError):
+    """A file or directory that must be written cannot be."""
+
+    exit_code = os.EX_CANTCREAT

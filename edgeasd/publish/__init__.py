@@ -1,0 +1,1 @@
+"""Alarm out: payloads, the outbox and MQTT."""
