@@ -1,0 +1,112 @@
+"""Score to alarm events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeasd.stream import AlarmEvent, Score
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmSpec:
+    """When a score becomes an alarm.
+
+    Attributes:
+        threshold: A score at or above it speaks for an alarm.
+        clear_threshold: A score below it speaks for the end; at most *threshold*.
+        raise_after: Consecutive scores at or above the threshold that raise the alarm.
+        clear_after: Consecutive scores below the clear threshold that end it.
+        cool_down: Samples after an end in which no alarm starts.
+        update_every: Samples between two updates while the alarm lasts.
+
+    Raises:
+        ValueError: If a field breaks what is said above, or a count is below 1.
+    """
+
+    threshold: float
+    clear_threshold: float
+    raise_after: int = 1
+    clear_after: int = 1
+    cool_down: int = 0
+    update_every: int = 960_000
+
+    def __post_init__(self) -> None:
+        if not self.clear_threshold <= self.threshold:
+            raise ValueError(
+                f"clear_threshold={self.clear_threshold} must be at most {self.threshold}"
+            )
+        for name in ("raise_after", "clear_after", "update_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+class Alarm:
+    """Hysteresis, run lengths and cool-down between the score and the alert.
+
+    Time is the position of the scores, so a replay gives the events of the live run.  A gap in the
+    sound neither starts nor ends an alarm.
+    """
+
+    def __init__(self, spec: AlarmSpec) -> None:
+        self.spec = spec
+        self.reset()
+
+    @property
+    def active(self) -> bool:
+        """Whether the alarm is raised."""
+        return self._start_sample is not None
+
+    def process(self, score: Score) -> AlarmEvent | None:
+        """Return the event that *score* makes, if any.
+
+        Raises:
+            ValueError: If *score* is not a number: it is neither high nor low.
+        """
+        if score.value != score.value:
+            raise ValueError(f"score.value={score.value} must be a number")
+        if self._start_sample is None:
+            return self._process_quiet(score)
+        return self._process_active(score, self._start_sample)
+
+    def reset(self) -> None:
+        """Return to the state of a new alarm, without an event."""
+        self._run = 0
+        self._start_sample: int | None = None
+        self._quiet_until = 0
+        self._update_at = 0
+
+    def _process_quiet(self, score: Score) -> AlarmEvent | None:
+        now = score.end_sample
+        self._run = self._run + 1 if score.value >= self.spec.threshold else 0
+        if self._run < self.spec.raise_after or now < self._quiet_until:
+            return None
+        self._run = 0
+        self._start_sample = now
+        self._update_at = now + self.spec.update_every
+        return self._event("start", score, now)
+
+    def _process_active(self, score: Score, start_sample: int) -> AlarmEvent | None:
+        now = score.end_sample
+        self._run = self._run + 1 if score.value < self.spec.clear_threshold else 0
+        if self._run >= self.spec.clear_after:
+            self._run = 0
+            self._start_sample = None
+            self._quiet_until = now + self.spec.cool_down
+            return self._event("end", score, start_sample)
+        if now >= self._update_at:
+            self._update_at = now + self.spec.update_every
+            return self._event("update", score, start_sample)
+        return None
+
+    def _event(
+        self, kind: Literal["start", "update", "end"], score: Score, start_sample: int
+    ) -> AlarmEvent:
+        return AlarmEvent(
+            type=kind,
+            score=score.value,
+            threshold=self.spec.threshold,
+            clear_threshold=self.spec.clear_threshold,
+            start_sample=start_sample,
+            first_sample=score.end_sample,
+        )

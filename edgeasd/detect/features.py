@@ -1,0 +1,176 @@
+"""Log-mel frames, offline and streamed: the only log-mel in the project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.sparse
+from scipy.signal import get_window
+
+from edgeasd.stream import AudioBlock, Float32Array, Float64Array, LogMelFrames
+
+_HZ_PER_MEL = 200.0 / 3.0
+_LOG_START_HZ = 1000.0
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """Geometry of the log-mel frames; travels in the model file.
+
+    The defaults are those of Cai et al. (DCASE 2021), section 3, and of the DCASE baselines.
+
+    Attributes:
+        sample_rate: Hertz.
+        n_fft: Samples in a frame.
+        hop_length: Samples between the starts of two frames.
+        n_mels: Number of mel bins.
+        fmin: Lower edge of the lowest mel bin, hertz.
+        fmax: Upper edge of the highest mel bin, hertz.
+        floor: Power below which the logarithm is cut; absolute, so that a frame never depends on
+            the sound around it.
+    """
+
+    sample_rate: int = 16_000
+    n_fft: int = 1024
+    hop_length: int = 512
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float = 8_000.0
+    floor: float = 1e-10
+
+    @property
+    def frames_per_s(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return the number of whole frames in *n_samples* samples."""
+        if n_samples < self.n_fft:
+            return 0
+        return 1 + (n_samples - self.n_fft) // self.hop_length
+
+    def n_samples(self, n_frames: int) -> int:
+        """Return the number of samples behind *n_frames* consecutive frames."""
+        return (n_frames - 1) * self.hop_length + self.n_fft if n_frames else 0
+
+
+def hz_to_mel(frequency: Float64Array) -> Float64Array:
+    """Return *frequency* (hertz) on the mel scale of Slaney.
+
+    References:
+        Slaney (1998), Auditory Toolbox, version 2: linear below 1 kHz, logarithmic above.
+    """
+    linear = frequency / _HZ_PER_MEL
+    above = np.maximum(frequency, _LOG_START_HZ) / _LOG_START_HZ
+    return np.where(
+        frequency < _LOG_START_HZ, linear, _LOG_START_HZ / _HZ_PER_MEL + np.log(above) / _LOG_STEP
+    )
+
+
+def mel_to_hz(mel: Float64Array) -> Float64Array:
+    """Return the frequency in hertz of *mel*; the inverse of `hz_to_mel`."""
+    log_start = _LOG_START_HZ / _HZ_PER_MEL
+    return np.where(
+        mel < log_start,
+        mel * _HZ_PER_MEL,
+        _LOG_START_HZ * np.exp(_LOG_STEP * (np.maximum(mel, log_start) - log_start)),
+    )
+
+
+def mel_filter_bank(spec: FeatureSpec) -> Float64Array:
+    """Return the triangular mel filters, each of unit area in hertz (Slaney's normalisation).
+
+    Returns:
+        Shape ``(n_mels, n_fft // 2 + 1)``.
+
+    References:
+        Slaney (1998), Auditory Toolbox, version 2.
+    """
+    lowest, highest = hz_to_mel(np.array([spec.fmin, spec.fmax]))
+    edges = mel_to_hz(np.linspace(lowest, highest, spec.n_mels + 2))
+    frequency = np.fft.rfftfreq(spec.n_fft, 1.0 / spec.sample_rate)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (frequency - low) / (centre - low)
+    falling = (high - frequency) / (high - centre)
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return triangles * (2.0 / (high - low))
+
+
+class FrameTransform:
+    """One frame of samples to one log-mel row; built once, shared by every caller.
+
+    The arithmetic is float64: a loud pure tone leaves true values near the floor in the other
+    bins, where the rounding noise of a float32 transform would stand instead.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.spec = spec
+        self._taper = get_window("hann", spec.n_fft, fftbins=True)
+        # About 2 % of the bank is not zero.  A sparse product also keeps BLAS out, whose result
+        # for a row may depend on its neighbours and which starts threads of its own.
+        self._bank = scipy.sparse.csr_array(mel_filter_bank(spec))
+
+    def __call__(self, samples: Float32Array) -> Float32Array:
+        """Return the log-mel frames of *samples*, without padding.
+
+        Args:
+            samples: Shape ``(n_samples,)``, full scale is +-1.0.
+
+        Returns:
+            Shape ``(n_frames, n_mels)``, dB re full-scale power, where ``n_frames`` is
+            ``1 + (n_samples - n_fft) // hop_length``, or 0 for a shorter input.
+
+        Raises:
+            ValueError: If *samples* is not one-dimensional.
+        """
+        if samples.ndim != 1:
+            raise ValueError(f"samples.ndim={samples.ndim} must be 1")
+        spec = self.spec
+        power = np.empty((spec.n_frames(len(samples)), spec.n_mels))
+        # One frame at a time: that no row depends on how many are made at once then needs no proof
+        # about the vectorised code of some FFT or compiler.
+        for index, row in enumerate(power):
+            start = index * spec.hop_length
+            spectrum = scipy.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
+            row[:] = self._bank @ (spectrum.real**2 + spectrum.imag**2)
+        return (10.0 * np.log10(np.maximum(power, spec.floor))).astype(np.float32)
+
+
+def log_mel(samples: Float32Array, spec: FeatureSpec) -> Float32Array:
+    """Return the log-mel frames of *samples*; see `FrameTransform` for shapes and errors."""
+    return FrameTransform(spec)(samples)
+
+
+class LogMel:
+    """Streaming twin of `log_mel`: keeps the samples that the next frame still needs."""
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._transform = FrameTransform(spec)
+        self._tail: Float32Array | None = None
+        self._first_sample = 0
+
+    def process(self, block: AudioBlock) -> LogMelFrames:
+        """Return the frames that *block* completes.
+
+        Raises:
+            ValueError: If *block* does not continue the one before it.
+        """
+        if self._tail is None:
+            self._tail, self._first_sample = block.samples[:0], block.first_sample
+        expected = self._first_sample + len(self._tail)
+        if block.first_sample != expected:
+            raise ValueError(f"first_sample={block.first_sample} must be {expected}")
+        spec = self._transform.spec
+        samples = np.concatenate((self._tail, block.samples))
+        frames = LogMelFrames(self._transform(samples), self._first_sample)
+        used = len(frames.values) * spec.hop_length
+        self._tail = samples[used:].copy()
+        self._first_sample += used
+        return frames
+
+    def reset(self) -> None:
+        """Forget the stream; the next block starts a new one."""
+        self._tail = None

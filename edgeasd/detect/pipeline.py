@@ -1,0 +1,82 @@
+"""The stages from sound to alarm, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeasd.detect.alarm import Alarm, AlarmSpec
+from edgeasd.detect.features import LogMel
+from edgeasd.detect.median import MedianFilter
+from edgeasd.detect.model import Model
+from edgeasd.detect.scoring import ClipScorer
+from edgeasd.detect.windows import WindowSlicer
+from edgeasd.stream import AlarmEvent, AudioBlock, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A score, and the event that it made, if any."""
+
+    score: Score
+    event: AlarmEvent | None
+
+
+class Pipeline:
+    """Sound in, scores and alarm events out; pure, so that a replay gives the live run's results.
+
+    Args:
+        model: The network and its geometry.
+        section: Index of the machine's section in the model.
+        alarm: When a score becomes an alarm.
+
+    Attributes:
+        gaps: Number of jumps in the sample positions so far.
+        windows: Number of windows scored so far.
+        alarm: The last stage; its state survives a gap.
+    """
+
+    def __init__(self, model: Model, section: int, alarm: AlarmSpec) -> None:
+        document = model.document
+        self._model = model
+        self._log_mel = LogMel(document.features)
+        self._slicer = WindowSlicer(document.features, document.window)
+        self._median = MedianFilter(document.window.median_frames)
+        self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
+        self._next_sample: int | None = None
+        self.alarm = Alarm(alarm)
+        self.gaps = 0
+        self.windows = 0
+
+    def process(self, block: AudioBlock) -> list[Detection]:
+        """Return what *block*, at the model's sample rate, completes.
+
+        Raises:
+            ValueError: If *block* goes back in time.
+        """
+        if self._next_sample is not None and block.first_sample != self._next_sample:
+            if block.first_sample < self._next_sample:
+                raise ValueError(
+                    f"first_sample={block.first_sample} must be at least {self._next_sample}"
+                )
+            self.gaps += 1
+            self._restart()
+        self._next_sample = block.first_sample + len(block.samples)
+        detections = []
+        for window in self._slicer.process(self._log_mel.process(block)):
+            self.windows += 1
+            output = self._model.run(self._median.process(window.values))
+            score = self._scorer.process(window, output)
+            if score is not None:
+                detections.append(Detection(score, self.alarm.process(score)))
+        return detections
+
+    def reset(self) -> None:
+        """Return to the state of a new pipeline; the counters stay."""
+        self._restart()
+        self._next_sample = None
+        self.alarm.reset()
+
+    def _restart(self) -> None:
+        self._log_mel.reset()
+        self._slicer.reset()
+        self._scorer.reset()

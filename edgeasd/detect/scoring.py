@@ -1,0 +1,190 @@
+"""Network output to score.
+
+A scoring method is two functions: what it takes from one window, and how the mean of that over the
+windows of a clip becomes a score.  Both methods, offline and streamed, share this form.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgeasd.stream import Float32Array, Float64Array, Score, Window
+
+_LEAST_DISTANCE = 1e-9
+"""Keeps the local density of identical references finite."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkOutput:
+    """What the network says of one window.
+
+    Attributes:
+        embedding: Shape ``(n_dims,)``, float32.
+        logits: Shape ``(n_sections,)``, float32; `None` if the network has no classifier.
+    """
+
+    embedding: Float32Array
+    logits: Float32Array | None
+
+
+class Scoring(Protocol):
+    """A scoring method for one section."""
+
+    def window_value(self, output: NetworkOutput) -> Float64Array:
+        """Return what is averaged over the windows of a clip, shape ``(n_values,)``."""
+
+    def clip_value(self, mean: Float64Array) -> float:
+        """Return the score of a clip from the *mean* of its window values."""
+
+
+def log_odds(logits: Float32Array, section: int) -> Float64Array:
+    """Return the log-odds against *section*, ``log((1 - p) / p)`` with p its softmax output.
+
+    Computed as ``logsumexp(other logits) - logit``: the quotient saturates once p rounds to 1.
+
+    Args:
+        logits: Shape ``(..., n_sections)``.
+        section: Index of the section that the sound comes from.
+
+    Returns:
+        Shape ``(...)``, float64.
+
+    Raises:
+        ValueError: If there is one section only: its softmax output is always 1.
+
+    References:
+        Cai et al. (DCASE 2021), Eq. 3.
+    """
+    n_sections = logits.shape[-1]
+    if n_sections < 2:  # noqa: PLR2004 - a choice needs two
+        raise ValueError(f"n_sections={n_sections} must be at least 2")
+    exact = logits.astype(np.float64)
+    others = np.delete(exact, section, axis=-1)
+    peak = others.max(axis=-1, keepdims=True)
+    log_sum = np.log(np.exp(others - peak).sum(axis=-1)) + peak[..., 0]
+    difference: Float64Array = log_sum - exact[..., section]
+    return difference
+
+
+class LogOddsScoring:
+    """The mean of the windows' log-odds against their own section.
+
+    Args:
+        section: Index of the section among the logits.
+
+    References:
+        Cai et al. (DCASE 2021), Eq. 3 and the sentence after it.
+    """
+
+    def __init__(self, section: int) -> None:
+        self._section = section
+
+    def window_value(self, output: NetworkOutput) -> Float64Array:
+        """Return the log-odds, shape ``(1,)``."""
+        if output.logits is None:
+            raise ValueError("output.logits must not be None")
+        return np.atleast_1d(log_odds(output.logits, self._section))
+
+    def clip_value(self, mean: Float64Array) -> float:
+        """Return the mean log-odds as it is."""
+        return float(mean[0])
+
+
+class NearestScoring:
+    """Cosine distance to the nearest reference, each reference weighted by its local density.
+
+    ``score = min over y of d(x, y) / (mean distance of y to its k nearest other references)``, with
+    x the clip's mean embedding.  Without other references the distance itself is the score.
+
+    Args:
+        references: Embeddings of normal sound of the section, shape ``(n_references, n_dims)``.
+        n_neighbours: The k above.
+
+    Raises:
+        ValueError: If there is no reference, or one is zero.
+
+    References:
+        Wilkinghoff et al. (2025), Local density-based anomaly score normalization for domain
+        generalization.
+    """
+
+    def __init__(self, references: Float32Array, n_neighbours: int = 1) -> None:
+        if len(references) == 0:
+            raise ValueError("len(references)=0 must be at least 1")
+        lengths = np.linalg.norm(references.astype(np.float64), axis=1, keepdims=True)
+        if not (lengths > 0).all():
+            raise ValueError("references must not hold a zero vector")
+        self._directions = references / lengths
+        self._density = self._mean_distances(n_neighbours)
+
+    def window_value(self, output: NetworkOutput) -> Float64Array:
+        """Return the embedding, shape ``(n_dims,)``."""
+        return output.embedding.astype(np.float64)
+
+    def clip_value(self, mean: Float64Array) -> float:
+        """Return the distance of the *mean* embedding to its nearest reference."""
+        length = max(float(np.linalg.norm(mean)), _LEAST_DISTANCE)
+        distances = 1.0 - (self._directions @ mean) / length
+        return float((distances / self._density).min())
+
+    def _mean_distances(self, n_neighbours: int) -> Float64Array:
+        """Return each reference's mean distance to its nearest others, ``(n_references,)``."""
+        n_others = len(self._directions) - 1
+        if n_others == 0:
+            return np.ones(1)
+        distances = 1.0 - self._directions @ self._directions.T
+        np.fill_diagonal(distances, np.inf)
+        nearest = np.sort(distances, axis=1)[:, : min(n_neighbours, n_others)]
+        mean: Float64Array = np.maximum(nearest.mean(axis=1), _LEAST_DISTANCE)
+        return mean
+
+
+def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:
+    """Return the score of a clip from the network's output for each of its windows.
+
+    Raises:
+        ValueError: If there is no window.
+    """
+    if not outputs:
+        raise ValueError("len(outputs)=0 must be at least 1")
+    return _score_of_values(scoring, [scoring.window_value(output) for output in outputs])
+
+
+def _score_of_values(scoring: Scoring, values: Sequence[Float64Array]) -> float:
+    # Stacked afresh in order of time: a running sum would drift, and a ring would be summed in an
+    # order that depends on when the stream began.
+    return scoring.clip_value(np.stack(values).mean(axis=0))
+
+
+class ClipScorer:
+    """Streaming twin of `clip_score`: a score for each window, over the latest ones.
+
+    Args:
+        scoring: The method, for the machine's section.
+        n_windows: Windows that a score rests on.
+    """
+
+    def __init__(self, scoring: Scoring, n_windows: int) -> None:
+        self._scoring = scoring
+        self._values: deque[Float64Array] = deque(maxlen=n_windows)
+        self._starts: deque[int] = deque(maxlen=n_windows)
+
+    def process(self, window: Window, output: NetworkOutput) -> Score | None:
+        """Return the score that *window* completes; `None` while there are too few windows."""
+        self._values.append(self._scoring.window_value(output))
+        self._starts.append(window.first_sample)
+        if len(self._values) < (self._values.maxlen or 0):
+            return None
+        first_sample = self._starts[0]
+        n_samples = window.first_sample + window.n_samples - first_sample
+        return Score(_score_of_values(self._scoring, self._values), first_sample, n_samples)
+
+    def reset(self) -> None:
+        """Forget the windows seen."""
+        self._values.clear()
+        self._starts.clear()

@@ -1,0 +1,92 @@
+"""Windows over the log-mel frames: what the model sees at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeasd.detect.features import FeatureSpec
+from edgeasd.stream import Float32Array, LogMelFrames, Window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """Geometry of the windows; travels in the model file.
+
+    The defaults are those of Cai et al. (DCASE 2021), section 3: 2.08 s every 256 ms.
+
+    Attributes:
+        n_frames: Frames in a window.
+        hop_frames: Frames between the starts of two windows.
+        median_frames: Length of the median filter along time; 1 leaves the window as it is.
+    """
+
+    n_frames: int = 64
+    hop_frames: int = 8
+    median_frames: int = 31
+
+    def n_windows(self, n_frames: int) -> int:
+        """Return the number of whole windows in *n_frames* frames."""
+        if n_frames < self.n_frames:
+            return 0
+        return 1 + (n_frames - self.n_frames) // self.hop_frames
+
+
+def slice_windows(frames: Float32Array, spec: WindowSpec) -> Float32Array:
+    """Return the windows of a whole clip, as a view.
+
+    Args:
+        frames: Shape ``(n_frames, n_mels)``, dB.
+        spec: Window geometry.
+
+    Returns:
+        Shape ``(n_windows, spec.n_frames, n_mels)``, read-only, where ``n_windows`` is
+        ``1 + (n_frames - spec.n_frames) // spec.hop_frames``, or 0 for a shorter input.
+    """
+    if len(frames) < spec.n_frames:
+        return np.empty((0, spec.n_frames, frames.shape[1]), frames.dtype)
+    views = np.lib.stride_tricks.sliding_window_view(frames, spec.n_frames, axis=0)
+    windows: Float32Array = views[:: spec.hop_frames].transpose(0, 2, 1)
+    return windows
+
+
+class WindowSlicer:
+    """Streaming twin of `slice_windows`: keeps the frames that the next window still needs."""
+
+    def __init__(self, features: FeatureSpec, spec: WindowSpec) -> None:
+        self._features = features
+        self._spec = spec
+        self._tail: Float32Array | None = None
+        self._first_sample = 0
+
+    def process(self, frames: LogMelFrames) -> list[Window]:
+        """Return the windows that *frames* complete.
+
+        Raises:
+            ValueError: If *frames* do not continue those before them.
+        """
+        if self._tail is None:
+            self._tail, self._first_sample = frames.values[:0], frames.first_sample
+        hop_length = self._features.hop_length
+        expected = self._first_sample + len(self._tail) * hop_length
+        if frames.first_sample != expected:
+            raise ValueError(f"first_sample={frames.first_sample} must be {expected}")
+        values = np.concatenate((self._tail, frames.values))
+        n_samples = self._features.n_samples(self._spec.n_frames)
+        windows = [
+            Window(
+                values[start : start + self._spec.n_frames],
+                self._first_sample + start * hop_length,
+                n_samples,
+            )
+            for start in range(0, len(values) - self._spec.n_frames + 1, self._spec.hop_frames)
+        ]
+        used = len(windows) * self._spec.hop_frames
+        self._tail = values[used:].copy()
+        self._first_sample += used * hop_length
+        return windows
+
+    def reset(self) -> None:
+        """Forget the stream; the next frames start a new one."""
+        self._tail = None
