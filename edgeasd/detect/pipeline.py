@@ -9,6 +9,7 @@ from edgeasd.detect.features import LogMel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.model import Model
 from edgeasd.detect.scoring import ClipScorer
+from edgeasd.detect.signal import SignalMeter
 from edgeasd.detect.windows import WindowSlicer
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
@@ -33,6 +34,7 @@ class Pipeline:
         gaps: Number of jumps in the sample positions so far.
         windows: Number of windows scored so far.
         alarm: The last stage; its state survives a gap.
+        signal: Level and defects of the sound.
     """
 
     def __init__(self, model: Model, section: int, alarm: AlarmSpec) -> None:
@@ -43,6 +45,7 @@ class Pipeline:
         self._median = MedianFilter(document.window.median_frames)
         self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
         self._next_sample: int | None = None
+        self.signal = SignalMeter(document.features.sample_rate)
         self.alarm = Alarm(alarm)
         self.gaps = 0
         self.windows = 0
@@ -61,13 +64,14 @@ class Pipeline:
             self.gaps += 1
             self._restart()
         self._next_sample = block.first_sample + len(block.samples)
+        self.signal.process(block)
         detections = []
         for window in self._slicer.process(self._log_mel.process(block)):
             self.windows += 1
             output = self._model.run(self._median.process(window.values))
             score = self._scorer.process(window, output)
             if score is not None:
-                detections.append(Detection(score, self.alarm.process(score)))
+                detections.append(Detection(score, self._decide(score)))
         return detections
 
     def reset(self) -> None:
@@ -76,7 +80,14 @@ class Pipeline:
         self._next_sample = None
         self.alarm.reset()
 
+    def _decide(self, score: Score) -> AlarmEvent | None:
+        # A dead microphone sounds unlike the machine too.  It is told as such, not as an alarm.
+        if score.first_sample < self.signal.last_flat_sample:
+            return None
+        return self.alarm.process(score)
+
     def _restart(self) -> None:
+        self.signal.reset()
         self._log_mel.reset()
         self._slicer.reset()
         self._scorer.reset()
