@@ -4,14 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeasd.detect.alarm import Alarm, AlarmSpec
-from edgeasd.detect.features import LogMel
+from edgeasd.detect.features import FeatureSpec, LogMel, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.model import Model
-from edgeasd.detect.scoring import ClipScorer
+from edgeasd.detect.scoring import ClipScorer, NetworkOutput
 from edgeasd.detect.signal import SignalMeter
-from edgeasd.detect.windows import WindowSlicer
-from edgeasd.stream import AlarmEvent, AudioBlock, Score
+from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
+from edgeasd.stream import AlarmEvent, AudioBlock, Float32Array, Score
+
+
+def clip_windows(samples: Float32Array, features: FeatureSpec, window: WindowSpec) -> Float32Array:
+    """Return the median filtered windows of a whole clip, as the network sees them.
+
+    Args:
+        samples: Shape ``(n_samples,)``; a clip shorter than a window is padded with zeros at its
+            end, as in Cai et al. (DCASE 2021), section 3.
+        features: Frame geometry.
+        window: Window geometry.
+
+    Returns:
+        Shape ``(n_windows, window.n_frames, n_mels)``, dB, at least one window.
+    """
+    missing = max(0, features.n_samples(window.n_frames) - len(samples))
+    frames = log_mel(np.pad(samples, (0, missing)), features)
+    median = MedianFilter(window.median_frames)
+    return np.stack([median.process(values) for values in slice_windows(frames, window)])
+
+
+def clip_outputs(model: Model, samples: Float32Array) -> list[NetworkOutput]:
+    """Return what *model* says of each window of a clip; see `clip_windows`."""
+    document = model.document
+    return [
+        model.run(values) for values in clip_windows(samples, document.features, document.window)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +59,7 @@ class Pipeline:
         alarm: When a score becomes an alarm.
 
     Attributes:
+        sample_rate: Of the blocks that it takes, hertz.
         gaps: Number of jumps in the sample positions so far.
         windows: Number of windows scored so far.
         alarm: The last stage; its state survives a gap.
@@ -39,13 +68,14 @@ class Pipeline:
 
     def __init__(self, model: Model, section: int, alarm: AlarmSpec) -> None:
         document = model.document
+        self.sample_rate = document.features.sample_rate
         self._model = model
         self._log_mel = LogMel(document.features)
         self._slicer = WindowSlicer(document.features, document.window)
         self._median = MedianFilter(document.window.median_frames)
         self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
         self._next_sample: int | None = None
-        self.signal = SignalMeter(document.features.sample_rate)
+        self.signal = SignalMeter(self.sample_rate)
         self.alarm = Alarm(alarm)
         self.gaps = 0
         self.windows = 0

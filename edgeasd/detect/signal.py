@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Literal
 
@@ -19,7 +20,6 @@ _FLAT_RANGE = 1.0 / INT16_FULL_SCALE
 _CLIP_LEVEL = 0.999
 _CLIP_SHARE = 0.01
 """Share of clipped samples from which the sound is distorted and not merely loud once."""
-_SILENCE = 1e-10
 
 
 class SignalMeter:
@@ -42,11 +42,10 @@ class SignalMeter:
         self.last_flat_sample = 0
 
     @property
-    def level_dbfs(self) -> float | None:
-        """RMS of the last second in dB re full scale, a full-scale square wave being 0."""
-        if not self._powers:
-            return None
-        return float(10.0 * np.log10(max(float(np.mean(self._powers)), _SILENCE)))
+    def level_dbfs(self) -> float:
+        """RMS of the last second, dB re full scale; minus infinity if nothing was heard."""
+        power = float(np.mean(self._powers)) if self._powers else 0.0
+        return 10.0 * math.log10(power) if power > 0.0 else -math.inf
 
     @property
     def state(self) -> SignalState:
