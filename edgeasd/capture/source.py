@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from edgeasd.capture.simulator import Simulator
+from edgeasd.capture.wavfile import WavFile
+from edgeasd.config import FileConfig
 
 if TYPE_CHECKING:
     from edgeasd.config import SimulatorConfig
@@ -40,6 +42,12 @@ class AudioSource(Protocol):
         """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
 
 
-def open_source(config: SimulatorConfig) -> AudioSource:
-    """Return the source that *config* describes, delivering."""
+def open_source(config: FileConfig | SimulatorConfig) -> AudioSource:
+    """Return the source that *config* describes.
+
+    Raises:
+        AudioFileError: If the file cannot be read.
+    """
+    if isinstance(config, FileConfig):
+        return WavFile(config.path, config.channel, paced=config.paced)
     return Simulator(config)
