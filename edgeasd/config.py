@@ -20,8 +20,8 @@ from edgeasd.document import (
     between,
     one_of,
     read_table,
+    refuse_unknown_keys,
     rule,
-    unknown_key,
 )
 from edgeasd.errors import ConfigError
 
@@ -225,6 +225,7 @@ def parse_config(text: str, path: Path) -> Config:
 
 
 def _read_config(document: dict[str, Any]) -> Config:
+    refuse_unknown_keys(document, [item.name for item in fields(Config)])
     tables = document.pop("machine", [])
     if not isinstance(tables, list) or not tables:
         raise DocumentError("needs at least one [[machine]] table")
@@ -245,11 +246,12 @@ def _read_config(document: dict[str, Any]) -> Config:
 def _read_machine(table: Any, where: str) -> MachineConfig:
     if not isinstance(table, dict):
         raise DocumentError(f"{where} must be a table, [[machine]]")
+    # In the file the field `source` is one table of the source's kind.
+    own = [item.name for item in fields(MachineConfig) if item.name != "source"]
+    refuse_unknown_keys(table, [*own, *_SOURCES], where)
     kinds = [kind for kind in _SOURCES if kind in table]
     if len(kinds) > 1:
         raise DocumentError(f"{where} must have one source, not {' and '.join(kinds)}")
-    if "source" in table:
-        raise unknown_key(f"{where}.source", list(_SOURCES))
     source: SourceConfig = MicrophoneConfig()
     for kind in kinds:
         source = read_table(_SOURCES[kind], table.pop(kind), f"{where}.{kind}")
