@@ -33,7 +33,7 @@ else:
 DEFAULT_PATH = Path("/etc/edgeasd/edgeasd.toml")
 
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BASE_TOPIC = re.compile(r"([^\s+#/$][^\s+#/]*)(/[^\s+#/]+)*")
+_BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
 
 _T = TypeVar("_T")
 
@@ -55,7 +55,8 @@ class MqttConfig:
         default="",
         metadata=rule(
             lambda value: value == "" or _BASE_TOPIC.fullmatch(value) is not None,
-            "topic levels joined by '/', without '+', '#' or blanks",
+            "topic levels joined by '/', without '+', '#', blanks, control characters or a "
+            "'$' in front",
         ),
     )
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""
@@ -195,7 +196,8 @@ def load_config(path: Path) -> Config:
             wrong; the message names it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # With or without the byte order mark that editors on Windows may write.
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as exc:
         raise ConfigError(
             f"{path}: cannot be read ({exc.strerror}); "
@@ -217,9 +219,12 @@ def parse_config(text: str, path: Path) -> Config:
         ConfigError: As `load_config`.
     """
     try:
-        return _anchor(_read_config(tomllib.loads(text)), path.parent)
-    except tomllib.TOMLDecodeError as exc:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as exc:
+        # Beside its own TOMLDecodeError, a ValueError, the parser lets those of int() out.
         raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    try:
+        return _anchor(_read_config(document), path.parent)
     except DocumentError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
 
