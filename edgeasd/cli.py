@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -57,8 +56,7 @@ def run(config_path: Path) -> None:
     config = load_config(config_path)
     _log_to_stderr(config.log_level)
     daemon = Daemon(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
+    daemon.stop_on_signals()
     daemon.run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -79,6 +80,11 @@ class Daemon:
         """Have `run` return; safe to call from a signal handler."""
         self._stopping.set()
         self._node.changed.set()
+
+    def stop_on_signals(self) -> None:
+        """Have SIGTERM and SIGINT call `stop`; for the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
 
     def _add(self, machine: MachineConfig, model: Model) -> None:
         section = model.section_index(machine.section)
