@@ -143,7 +143,7 @@ class ModelDocument:
         """
         try:
             table = json.loads(text)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise DocumentError(f"metadata {METADATA_KEY!r} is not JSON: {exc}") from exc
         if not isinstance(table, dict):
             raise DocumentError(f"metadata {METADATA_KEY!r} must be a table")
@@ -231,15 +231,10 @@ class Model:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._origin = origin
         self._session = _open_session(content, origin)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if METADATA_KEY not in metadata:
-            raise ModelError(
-                f"{origin}: is ONNX but has no metadata {METADATA_KEY!r}; "
-                "make a model file with 'python -m train export'"
-            )
         try:
-            self.document = ModelDocument.from_json(metadata[METADATA_KEY])
+            self.document = self._read_document()
             self._outputs = self._check_graph()
+            self._check_run()
             self._scorings = [
                 self._make_scoring(index) for index in range(len(self.document.sections))
             ]
@@ -274,47 +269,83 @@ class Model:
         """Return the scoring method for the section of index *section*."""
         return self._scorings[section]
 
+    def _read_document(self) -> ModelDocument:
+        # Names and metadata that are not UTF-8 come out of ONNX Runtime as a ValueError.
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in metadata:
+            raise DocumentError(
+                f"is ONNX but has no metadata {METADATA_KEY!r}; "
+                "make a model file with 'python -m train export'"
+            )
+        return ModelDocument.from_json(metadata[METADATA_KEY])
+
     def _make_scoring(self, index: int) -> Scoring:
         method = self.document.scoring
         if method.method == "log_odds":
             return LogOddsScoring(index)
         references = self.document.sections[index].references
         if references is None:
-            raise ValueError(f"sections[{index}].references is missing")
-        return NearestScoring(references.embeddings(), method.n_neighbours)
+            raise DocumentError(f"sections[{index}].references is missing")
+        try:
+            return NearestScoring(references.embeddings(), method.n_neighbours)
+        except (DocumentError, ValueError) as exc:
+            raise DocumentError(f"sections[{index}].{exc}") from exc
 
     def _check_graph(self) -> list[str]:
-        """Check the graph against the document and return the names of its outputs."""
+        """Check the graph's ends against the document and return the names of its outputs."""
         document = self.document
         inputs = {node.name: node for node in self._session.get_inputs()}
-        outputs = {node.name: node for node in self._session.get_outputs()}
+        outputs = [node.name for node in self._session.get_outputs()]
         if set(inputs) != {INPUT}:
             raise DocumentError(f"graph inputs {sorted(inputs)} must be [{INPUT!r}]")
-        if EMBEDDING not in outputs:
-            raise DocumentError(f"graph outputs {sorted(outputs)} must hold {EMBEDDING!r}")
+        if inputs[INPUT].type != "tensor(float)":
+            raise DocumentError(
+                f"graph input {INPUT} has type {inputs[INPUT].type} and must have tensor(float)"
+            )
         expected = [1, document.window.n_frames, document.features.n_mels]
         shape = inputs[INPUT].shape
-        if len(shape) != 4 or shape[1:] != expected:  # noqa: PLR2004
+        # A batch of any size has a name or nothing at that place.
+        if shape[1:] != expected or (isinstance(shape[0], int) and shape[0] != 1):
             raise DocumentError(
                 f"graph input {INPUT} has shape {shape}; window.n_frames and features.n_mels ask "
                 f"for ['batch', {', '.join(map(str, expected))}]"
             )
-        n_dims = outputs[EMBEDDING].shape[-1]
-        for index, section in enumerate(document.sections):
+        needed = [EMBEDDING, LOGITS] if document.scoring.method == "log_odds" else [EMBEDDING]
+        for name in needed:
+            if name not in outputs:
+                raise DocumentError(f"graph outputs {sorted(outputs)} must hold {name!r}")
+        return needed
+
+    def _check_run(self) -> None:
+        """Run the graph on silence and check what comes out against the document."""
+        features, window = self.document.features, self.document.window
+        silence_db = np.float32(10.0 * np.log10(features.floor))
+        try:
+            output = self.run(np.full((window.n_frames, features.n_mels), silence_db))
+        except Exception as exc:
+            # As in _open_session; outputs without a batch axis fail in run() itself.
+            raise DocumentError(f"graph cannot be run on silence ({_first_line(exc)})") from exc
+        for name, value in ((EMBEDDING, output.embedding), (LOGITS, output.logits)):
+            if value is not None and (value.ndim != 1 or value.dtype != np.float32):
+                raise DocumentError(f"graph output {name} must be float32 of shape ['batch', n]")
+            if value is not None and not np.isfinite(value).all():
+                raise DocumentError(f"graph output {name} must be finite for silence")
+        self._check_lengths(output)
+
+    def _check_lengths(self, output: NetworkOutput) -> None:
+        n_dims = len(output.embedding)
+        sections = self.document.sections
+        for index, section in enumerate(sections):
             if section.references is not None and section.references.shape[1] != n_dims:
                 raise DocumentError(
                     f"sections[{index}].references.shape={list(section.references.shape)} must "
                     f"have {n_dims} columns, as many as the graph's embedding"
                 )
-        if document.scoring.method != "log_odds":
-            return [EMBEDDING]
-        n_logits = outputs[LOGITS].shape[-1] if LOGITS in outputs else 0
-        if n_logits != len(document.sections):
+        if output.logits is not None and len(output.logits) != len(sections):
             raise DocumentError(
-                f"sections has {len(document.sections)} entries and must have one for each of "
-                f"the graph's {n_logits} logits"
+                f"sections has {len(sections)} entries and must have one for each of "
+                f"the graph's {len(output.logits)} logits"
             )
-        return [EMBEDDING, LOGITS]
 
 
 def load_model(path: Path) -> Model:
@@ -346,5 +377,10 @@ def _open_session(content: bytes, origin: str) -> onnxruntime.InferenceSession:
         )
     except Exception as exc:
         # ONNX Runtime's exceptions share no base class but this one.
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise ModelError(f"{origin}: is not an ONNX model that can be run ({reason})") from exc
+        raise ModelError(
+            f"{origin}: is not an ONNX model that can be run ({_first_line(exc)})"
+        ) from exc
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__
