@@ -61,6 +61,13 @@ class EmbeddedBroker:
         if self._port == 0:
             raise BrokerError(f"the embedded broker does not start ({self._error})")
 
+    def __enter__(self) -> EmbeddedBroker:  # noqa: PYI034 - Self came with Python 3.11
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """Stop it and disconnect its clients; without effect unless it was started."""
         self._request_stop()

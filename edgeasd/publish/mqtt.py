@@ -63,10 +63,12 @@ class Connection:
         self._refusal = ""
         self._is_accepted = False
         self._acknowledged: list[int] = []
+        self._received: list[tuple[str, bytes]] = []
         self._client = _new_client(config, client_id)
         self._client.connect_timeout = connect_timeout_s
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
         if will is not None:
             self._client.will_set(*will, qos=1, retain=True)
         try:
@@ -94,6 +96,15 @@ class Connection:
             ValueError: If *topic* is no topic to publish on.
         """
         return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+
+    def subscribe(self, topic_filter: str, *, qos: int) -> None:
+        """Ask for the messages on the topics that *topic_filter* matches; see `received`."""
+        self._client.subscribe(topic_filter, qos)
+
+    def received(self) -> list[tuple[str, bytes]]:
+        """Return topic and payload of the messages received since the last call."""
+        messages, self._received = self._received, []
+        return messages
 
     @property
     def is_congested(self) -> bool:
@@ -155,6 +166,9 @@ class Connection:
         self, _client: paho.Client, _userdata: Any, number: int, _reason: ReasonCode, _props: Any
     ) -> None:
         self._acknowledged.append(number)
+
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        self._received.append((message.topic, message.payload))
 
     def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
