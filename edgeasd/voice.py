@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from edgeasd.clock import clock_synchronized
 from edgeasd.config import Config
 from edgeasd.detect.model import Model
-from edgeasd.publish.mqtt import MqttPublisher
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
@@ -24,6 +23,7 @@ from edgeasd.publish.payloads import (
     score_payload,
     state_payload,
 )
+from edgeasd.publish.publisher import MqttPublisher
 from edgeasd.publish.topics import Topics
 from edgeasd.stream import AlarmEvent, Score
 

@@ -227,6 +227,17 @@ def _password(path: Path | None) -> str | None:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({_reason(exc)})") from exc
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: the client library leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as overridden
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls_context(config: MqttConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
@@ -234,6 +245,7 @@ def _tls_context(config: MqttConfig) -> ssl.SSLContext:
         raise ConfigError(
             f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({_reason(exc)})"
         ) from exc
+    context.sslsocket_class = _TlsSocket
     if config.cert_file is not None:
         try:
             # The empty password fails on an encrypted key; none at all would ask on the terminal.
