@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgeasd.capture.source import open_source
@@ -43,10 +44,10 @@ def run_checks(config_path: Path) -> Iterator[Verdict]:
         return
     yield Verdict("configuration", f"{config_path}, {len(config.machine)} machines")
     for machine in config.machine:
-        yield _verdict(f"{machine.name}: model", lambda m=machine: _check_model(m))
-        yield _verdict(f"{machine.name}: sound", lambda m=machine: _check_source(m))
-    yield _verdict("state directory", lambda: _check_state(config))
-    yield _verdict("broker", lambda: _check_broker(config))
+        yield _verdict(f"{machine.name}: model", partial(_check_model, machine))
+        yield _verdict(f"{machine.name}: sound", partial(_check_source, machine))
+    yield _verdict("state directory", partial(_check_state, config))
+    yield _verdict("broker", partial(_check_broker, config))
 
 
 def _verdict(subject: str, find: Callable[[], str]) -> Verdict:

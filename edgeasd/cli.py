@@ -15,7 +15,7 @@ import click
 
 from edgeasd import __version__
 from edgeasd.config import DEFAULT_PATH, load_config
-from edgeasd.errors import EdgeasdError
+from edgeasd.errors import AudioDeviceError, EdgeasdError
 
 _PATH = click.Path(path_type=Path)
 
@@ -110,10 +110,19 @@ def score(
 @main.command()
 def devices() -> None:
     """List the microphones of this computer, with level and own sample rate."""
-    from edgeasd.capture.microphone import list_devices, measure_level
+    from edgeasd.capture.microphone import measure_level
+    from edgeasd.capture.portaudio import list_devices
 
-    for device in list_devices():
-        click.echo(json.dumps({**asdict(device), "level_dbfs": measure_level(device, 1.0)}))
+    found = list_devices()
+    if not found:
+        click.echo("edgeasd: no microphone is there; connect one", err=True)
+    for device in found:
+        finding: dict[str, Any]
+        try:
+            finding = {"level_dbfs": measure_level(device.full_name, 1.0)}
+        except AudioDeviceError as exc:
+            finding = {"error": str(exc)}
+        click.echo(json.dumps({**asdict(device), **finding}))
 
 
 @main.command()

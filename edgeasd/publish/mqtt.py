@@ -168,7 +168,7 @@ class Connection:
         self._acknowledged.append(number)
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        self._received.append((message.topic, message.payload))
+        self._received.append((message.topic, bytes(message.payload)))
 
     def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
