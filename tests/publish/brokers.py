@@ -68,6 +68,8 @@ class Mosquitto:
                     f"persistence_location {folder}/",
                     "autosave_interval 0",
                     "max_queued_messages 0",
+                    # What it acknowledged it has passed on, so that `kill` does not lose it.
+                    "max_inflight_messages 0",
                     *lines,
                     "",
                 ]
@@ -158,31 +160,22 @@ class Subscriber:
         port: Of the broker on the loopback interface.
         topic: What to subscribe to.
         client_id: Given, the broker keeps the subscription and messages while it is away.
-        account: User name and password.
     """
 
-    def __init__(
-        self,
-        port: int,
-        topic: str = "#",
-        client_id: str = "",
-        account: tuple[str, str] | None = None,
-    ) -> None:
+    def __init__(self, port: int, topic: str = "#", client_id: str = "") -> None:
         self.messages: list[Message] = []
+        self.n_connections = 0
         self._topic = topic
-        self._is_subscribed = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not client_id
         )
-        if account is not None:
-            self._client.username_pw_set(*account)
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(0.05, 0.05)  # type: ignore[arg-type]  # may be a fraction
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._is_subscribed.wait(DEADLINE_S)
+        wait_until(lambda: self.n_connections, "subscribed")
 
     def close(self) -> None:
         """Disconnect."""
@@ -206,7 +199,7 @@ class Subscriber:
         self._client.subscribe(self._topic, qos=1)
 
     def _on_subscribe(self, *_args: Any) -> None:
-        self._is_subscribed.set()
+        self.n_connections += 1
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
