@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgeasd.config import MicrophoneConfig
 from tests.capture.virtual_microphone import BLOCK, SAMPLE_RATE, VirtualMicrophone
 
 if TYPE_CHECKING:
@@ -148,11 +147,16 @@ def test_capture_of_a_stuck_device_says_so_and_recovers_with_a_gap(
     faults = {line["fault"] for line in captured.lines}
     assert faults == {"", "microphone 'vmic' is open but gives no sound; reconnect it"}
     assert np.count_nonzero(jumps) == 1
-    # This device claims at all times that as much sound is waiting as its buffer holds.
-    buffer_s = MicrophoneConfig().latency_s
-    assert silent_s - buffer_s - 0.2 < jumps[before] / SAMPLE_RATE < silent_s
+    assert jumps[before] / SAMPLE_RATE == pytest.approx(silent_s, abs=0.1)
     assert (blocks[-1]["overruns"], blocks[-1]["fault"]) == (1, "")
-    assert np.array_equal(actual, samples[: actual.size])
+    # What came first after the silence might have been late, and was dropped: up to 3 blocks.
+    n_before = int(positions[: before + 1, 1].sum())
+    after = actual[n_before:]
+    n_dropped = int(np.flatnonzero(samples[n_before:] == after[0])[0])
+    continued = samples[n_before + n_dropped :][: after.size]
+    assert n_dropped in (BLOCK, 2 * BLOCK, 3 * BLOCK)
+    assert np.array_equal(actual[:n_before], samples[:n_before])
+    assert np.array_equal(after, continued)
 
 
 def test_close_of_a_stuck_device_returns(microphone: VirtualMicrophone) -> None:
