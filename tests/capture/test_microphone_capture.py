@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from tests.capture.virtual_microphone import BLOCK, SAMPLE_RATE, VirtualMicrophone
+from tests.capture.recording import recording
+from tests.capture.virtual_microphone import BLOCK, DEVICE, SAMPLE_RATE, VirtualMicrophone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from edgeasd.stream import Int16Array
 
@@ -52,48 +50,6 @@ def run(code: str, microphone: VirtualMicrophone) -> str:
     return done.stdout
 
 
-class Recording:
-    """A process that records, and what it has told."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self.lines: list[dict[str, Any]] = []
-
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> None:
-        """Read lines until one of them meets *condition*."""
-        deadline_s = time.monotonic() + 20.0
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            self.lines.append(json.loads(text))
-            if condition(self.lines[-1]):
-                return
-            assert time.monotonic() < deadline_s, self.lines[-1]
-        pytest.fail("the recording ended")
-
-    def finish(self) -> list[dict[str, Any]]:
-        """Wait for the end and return the lines that stand for blocks."""
-        rest, _ = self._process.communicate(timeout=30.0)
-        self.lines += map(json.loads, rest.splitlines())
-        assert self._process.returncode == 0
-        return [line for line in self.lines if "n_samples" in line]
-
-
-@contextmanager
-def recording(microphone: VirtualMicrophone, n_samples: int, path: Path) -> Iterator[Recording]:
-    """Record *n_samples* to *path* in another process."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.capture.record_microphone", str(n_samples), str(path)],
-        cwd=ROOT,
-        env=os.environ | microphone.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield Recording(process)
-        finally:
-            process.kill()
-
-
 def test_capture_is_exact_from_the_first_sample_and_in_real_time(
     microphone: VirtualMicrophone, tmp_path: Path
 ) -> None:
@@ -103,7 +59,7 @@ def test_capture_is_exact_from_the_first_sample_and_in_real_time(
     n_samples = 2 * SAMPLE_RATE
 
     microphone.feed(samples)
-    with recording(microphone, n_samples, path) as captured:
+    with recording(DEVICE, microphone.environment, n_samples, path) as captured:
         blocks = captured.finish()
 
     actual = np.fromfile(path, np.int16)
@@ -132,7 +88,7 @@ def test_capture_of_a_stuck_device_says_so_and_recovers_with_a_gap(
     path = tmp_path / "captured"
 
     microphone.feed(samples)
-    with recording(microphone, 2 * SAMPLE_RATE, path) as captured:
+    with recording(DEVICE, microphone.environment, 2 * SAMPLE_RATE, path) as captured:
         captured.wait_for(lambda line: line.get("first_sample", 0) > SAMPLE_RATE)
         microphone.pause()
         captured.wait_for(lambda line: bool(line["fault"]))
