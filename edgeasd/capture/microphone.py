@@ -27,8 +27,8 @@ from edgeasd.stream import INT16_FULL_SCALE, AudioBlock
 _log = logging.getLogger(__name__)
 
 _RING_S = 10.0
-_PATIENCE_S = 2.0  # beside the latency, for all other blocks
 _START_PATIENCE_S = 5.0  # for the first block
+_PATIENCE_S = 2.0  # for all others, beside the latency
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 _JOIN_S = 2.0
@@ -67,6 +67,7 @@ class Microphone:
 
     A device that goes away is looked for again, after 0.5 s at first and 30 s at last.  The time
     without sound is a gap: the position moves on by as many samples as the clock says were lost.
+    The device's own clock is not corrected: it may drift from the computer's by some 0.01 %.
 
     Raises:
         AudioDeviceError: If the input is not there at the start or refuses to open; the message

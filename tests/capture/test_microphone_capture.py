@@ -103,7 +103,7 @@ def test_capture_of_a_stuck_device_says_so_and_recovers_with_a_gap(
     faults = {line["fault"] for line in captured.lines}
     assert faults == {"", "microphone 'vmic' is open but gives no sound; reconnect it"}
     assert np.count_nonzero(jumps) == 1
-    assert jumps[before] / SAMPLE_RATE == pytest.approx(silent_s, abs=0.1)
+    assert jumps[before] / SAMPLE_RATE == pytest.approx(silent_s, abs=0.2)
     assert (blocks[-1]["overruns"], blocks[-1]["fault"]) == (1, "")
     # What came first after the silence might have been late, and was dropped: up to 3 blocks.
     n_before = int(positions[: before + 1, 1].sum())
