@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 
+from edgeasd.capture.continuity import Continuity
 from edgeasd.capture.portaudio import InputStream, refresh
 from edgeasd.capture.ringbuffer import RingBuffer
 from edgeasd.config import MicrophoneConfig
@@ -26,8 +27,8 @@ from edgeasd.stream import INT16_FULL_SCALE, AudioBlock
 _log = logging.getLogger(__name__)
 
 _RING_S = 10.0
-_PATIENCE_S = 2.0  # beside the latency, for all other blocks
 _START_PATIENCE_S = 5.0  # for the first block
+_PATIENCE_S = 2.0  # for all others, beside the latency
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 _JOIN_S = 2.0
@@ -66,6 +67,7 @@ class Microphone:
 
     A device that goes away is looked for again, after 0.5 s at first and 30 s at last.  The time
     without sound is a gap: the position moves on by as many samples as the clock says were lost.
+    The device's own clock is not corrected: it may drift from the computer's by some 0.01 %.
 
     Raises:
         AudioDeviceError: If the input is not there at the start or refuses to open; the message
@@ -84,6 +86,9 @@ class Microphone:
         self._delay_s = _FIRST_DELAY_S
         self._last_sound_s = time.monotonic()
         self._patience_s = _START_PATIENCE_S
+        self._continuity = Continuity(
+            self.sample_rate, _PATIENCE_S + config.latency_s, self._last_sound_s
+        )
         self._last_overflow_s = -math.inf
         self._closing = threading.Event()
         self._thread = threading.Thread(
@@ -132,17 +137,21 @@ class Microphone:
 
     def _pump(self, stream: InputStream) -> None:
         while not self._closing.is_set():
+            asked_s = time.monotonic()
             samples, overflowed = stream.read()
             now_s = time.monotonic()
-            passed_s = now_s - self._last_sound_s
-            if overflowed or self._lost or passed_s > self._patience_s:
-                n_passed = round(passed_s * self.sample_rate)
-                self._ring.mark_gap(max(1, n_passed - samples.size - stream.n_waiting()))
-            self._ring.write(samples)
+            n_lost = self._continuity.n_lost_before(
+                samples.size, asked_s, now_s, lost=overflowed or self._lost != ""
+            )
             self._last_sound_s = now_s
             self._patience_s = _PATIENCE_S + self._config.latency_s
             self._delay_s = _FIRST_DELAY_S
             self._report(now_s, overflowed=overflowed)
+            if n_lost is None:
+                continue
+            if n_lost > 0:
+                self._ring.mark_gap(n_lost)
+            self._ring.write(samples)
 
     def _report(self, now_s: float, *, overflowed: bool) -> None:
         if self._lost:

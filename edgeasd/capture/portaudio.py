@@ -96,15 +96,6 @@ class InputStream:
         samples = np.frombuffer(interleaved, np.int16).reshape(self._n_samples, -1)
         return samples[:, self._channel], overflowed
 
-    def n_waiting(self) -> int:
-        """Return how many samples can be read without waiting.
-
-        Raises:
-            AudioDeviceError: If the device went away.
-        """
-        with _translated(f"microphone {self.device_name!r} was lost"):
-            return int(self._stream.read_available)
-
     def close(self) -> None:
         """Let go of the device, in the thread that reads it; hangs if the device is stuck."""
         # Stopping is what hangs.  Without the lock it hangs this thread only, and the stream still

@@ -1,7 +1,8 @@
 """Record from a microphone in a process of its own: a line of JSON a block on stdout.
 
-Usage: ``python -m tests.capture.record_microphone N_SAMPLES FILE``; the samples go into FILE as
-16-bit numbers.  A line is written for every block, and for every 100 ms without one.
+Usage: ``python -m tests.capture.record_microphone DEVICE N_SAMPLES FILE``; the samples go into
+FILE as 16-bit numbers, at 16 kHz.  A line is written for every block, and for every 100 ms without
+one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ import numpy as np
 from edgeasd.capture.source import open_source
 from edgeasd.config import MicrophoneConfig
 from edgeasd.stream import INT16_FULL_SCALE
-from tests.capture.virtual_microphone import DEVICE, SAMPLE_RATE
 
 
-def main(n_samples: int, path: Path) -> None:
-    """Record *n_samples* samples to *path*."""
-    source = open_source(MicrophoneConfig(device=DEVICE, sample_rate=SAMPLE_RATE))
+def main(device: str, n_samples: int, path: Path) -> None:
+    """Record *n_samples* samples of *device* to *path*."""
+    source = open_source(MicrophoneConfig(device=device, sample_rate=16_000))
     n_read = 0
     with path.open("wb") as file:
         while n_read < n_samples:
@@ -38,6 +38,6 @@ def main(n_samples: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
     # With a stuck device, Python's usual way out would hang.
     os._exit(0)

@@ -99,8 +99,6 @@ class Library(ModuleType):
 class Stream:
     """A stream of the scripted library; it must be used as the real one must."""
 
-    read_available = 0
-
     def __init__(self, library: Library, n_channels: int) -> None:
         self._library = library
         self._n_channels = n_channels
@@ -241,7 +239,8 @@ def test_microphone_unplugged_is_a_fault_until_it_is_back(
     library.script.put(PortAudioError("Unanticipated host error", -9999))
     wait_until(lambda: microphone.fault == "no microphone is there; connect one")
     library.plugged_in = True
-    library.script.put(block_of(2))
+    for _ in range(200):
+        library.script.put(block_of(2))
     block = next_block(microphone)
     away = round((time.monotonic() - lost_at_s) * RATE)
 
