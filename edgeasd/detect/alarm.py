@@ -21,7 +21,8 @@ class AlarmSpec:
         update_every: Samples between two updates while the alarm lasts.
 
     Raises:
-        ValueError: If a field breaks what is said above, or a count is below 1.
+        ValueError: If a field breaks what is said above, a count or *update_every* is below 1, or
+            *cool_down* is negative.
     """
 
     threshold: float
@@ -39,6 +40,8 @@ class AlarmSpec:
         for name in ("raise_after", "clear_after", "update_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.cool_down < 0:
+            raise ValueError(f"cool_down={self.cool_down} must be at least 0")
 
 
 class Alarm:

@@ -1,4 +1,4 @@
-"""Time of the median filter on one window beside scipy's: python -m tests.benchmarks.median_speed."""
+"""Time of the median filter beside scipy's: ``python -m tests.benchmarks.median_speed``."""
 
 from __future__ import annotations
 

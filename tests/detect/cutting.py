@@ -17,9 +17,7 @@ def cut_every(samples: Float32Array, length: int, first_sample: int = 0) -> list
     return cut_at(samples, range(length, len(samples), length), first_sample)
 
 
-def cut_at(
-    samples: Float32Array, places: Sequence[int], first_sample: int = 0
-) -> list[AudioBlock]:
+def cut_at(samples: Float32Array, places: Sequence[int], first_sample: int = 0) -> list[AudioBlock]:
     """Return *samples* as blocks that end at the rising *places*, and at the end."""
     starts = [0, *places]
     stops = [*places, len(samples)]

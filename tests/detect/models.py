@@ -72,9 +72,8 @@ class TinyNetwork:
         rng = np.random.default_rng(seed)
         embedding = rng.standard_normal((2 * n_mels, n_dims)) / np.sqrt(2 * n_mels)
         logits = rng.standard_normal((n_dims, n_sections))
-        louder = embedding.sum(axis=0) @ logits
-        if louder[0] > louder.mean():
-            logits = -logits
+        louder = embedding.sum(axis=0)
+        logits[:, 0] = -3.0 * louder / np.linalg.norm(louder)
         return cls(embedding.astype(np.float32), logits.astype(np.float32))
 
     def run(self, window: Float32Array) -> NetworkOutput:
