@@ -244,7 +244,7 @@ def test_model_metadata_nested_without_end_is_refused() -> None:
     """JSON nested deeper than Python reads is refused like any other that is broken."""
     message = refusal(with_metadata(graph_of(NEAREST), "[" * 100_000))
 
-    assert message.startswith("metadata 'edgeasd' is not JSON: maximum recursion depth exceeded")
+    assert message.startswith("metadata 'edgeasd' is not JSON: ")
 
 
 def test_model_metadata_not_utf8_is_refused() -> None:
