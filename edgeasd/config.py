@@ -38,7 +38,7 @@ _BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)
 _T = TypeVar("_T")
 
 _LEVEL_NAME = rule(
-    lambda value: _TOPIC_LEVEL.fullmatch(value) is not None,
+    lambda value: _TOPIC_LEVEL.fullmatch(value) is not None and value.strip(".") != "",
     "1 to 64 letters, digits, '_', '.' or '-', as it becomes a level of an MQTT topic",
 )
 
@@ -47,7 +47,7 @@ _LEVEL_NAME = rule(
 class MqttConfig:
     """Where alerts go."""
 
-    host: str = "localhost"
+    host: str = field(default="localhost", metadata=rule(lambda value: value != "", "a name"))
     """Broker's host name or address."""
     port: int = field(default=1883, metadata=between(1, 65_535))
     """Broker's TCP port; 8883 is usual with TLS."""

@@ -20,6 +20,7 @@ class Facts:
 
     Attributes:
         fault: What the source says is wrong with it, in words; empty when all is well.
+        hung: Whether the source delivers nothing and does not look for its device either.
         sound_age_s: Seconds since sound last came from the source.
         loop_age_s: Seconds since the machine's thread last asked its source for sound.
         signal: What is wrong with the sound itself.
@@ -28,6 +29,7 @@ class Facts:
     """
 
     fault: str
+    hung: bool
     sound_age_s: float
     loop_age_s: float
     signal: SignalState

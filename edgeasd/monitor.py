@@ -12,7 +12,7 @@ from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.source import AudioSource
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model import SectionDocument
+from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.errors import ConfigError
 from edgeasd.health import Facts
@@ -146,6 +146,7 @@ class Monitor:
         now = time.monotonic()
         return Facts(
             fault=self._source.fault,
+            hung=self._source.hung,
             sound_age_s=now - self._sound_at,
             loop_age_s=now - self._loop_at,
             signal=self._pipeline.signal.state,

@@ -8,7 +8,9 @@ import pytest
 
 from edgeasd.health import Facts, alive, judge
 
-WELL = Facts(fault="", sound_age_s=0.1, loop_age_s=0.1, signal="ok", alarm=False, scored=True)
+WELL = Facts(
+    fault="", hung=False, sound_age_s=0.1, loop_age_s=0.1, signal="ok", alarm=False, scored=True
+)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,8 @@ def test_judge_passes_on_what_the_source_says() -> None:
         (replace(WELL, loop_age_s=11.0), True, False),
         (replace(WELL, sound_age_s=11.0), True, False),
         (replace(WELL, sound_age_s=11.0, fault="unplugged"), True, True),
-        (replace(WELL, sound_age_s=9.0), True, True),
+        (replace(WELL, sound_age_s=11.0, fault="gives no sound", hung=True), True, False),
+        (replace(WELL, sound_age_s=9.0, hung=True), True, True),
     ],
 )
 def test_alive_needs_progress_or_a_known_fault(facts: Facts, network: bool, expected: bool) -> None:

@@ -104,9 +104,14 @@ class Microphone:
     @property
     def fault(self) -> str:
         """Why there is no sound now, for people to read; empty when all is well."""
-        if self._lost or time.monotonic() - self._last_sound_s < self._patience_s:
-            return self._lost
-        return f"microphone {self._name!r} is open but gives no sound; reconnect it"
+        if self.hung:
+            return f"microphone {self._name!r} is open but gives no sound; reconnect it"
+        return self._lost
+
+    @property
+    def hung(self) -> bool:
+        """Whether the device is open and gives no sound: only a restart may help."""
+        return not self._lost and time.monotonic() - self._last_sound_s >= self._patience_s
 
     def read(self, timeout_s: float) -> AudioBlock | None:
         """Return what came since the last call, at most 1 s; None if nothing within *timeout_s*."""

@@ -39,6 +39,10 @@ class AudioSource(Protocol):
     def fault(self) -> str:
         """Why there is no sound now, for people to read; empty when all is well."""
 
+    @property
+    def hung(self) -> bool:
+        """Whether sound stays out for no known reason, so that only a restart may help."""
+
     def close(self) -> None:
         """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
 

@@ -45,6 +45,7 @@ class WavFile:
 
     overruns = 0
     fault = ""
+    hung = False
 
     def __init__(self, path: Path, channel: int = 0, *, paced: bool = False) -> None:
         self._path = path

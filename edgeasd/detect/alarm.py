@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,10 +65,10 @@ class Alarm:
         """Return the event that *score* makes, if any.
 
         Raises:
-            ValueError: If *score* is not a number: it is neither high nor low.
+            ValueError: If *score* is not a finite number: it is neither high nor low.
         """
-        if score.value != score.value:
-            raise ValueError(f"score.value={score.value} must be a number")
+        if not math.isfinite(score.value):
+            raise ValueError(f"score.value={score.value} must be finite")
         if self._start_sample is None:
             return self._process_quiet(score)
         return self._process_active(score, self._start_sample)

@@ -15,17 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
-from edgeasd.detect.model import (
-    EMBEDDING,
-    INPUT,
-    LOGITS,
+from edgeasd.detect.metadata import (
     METADATA_KEY,
-    Model,
     ModelDocument,
     References,
     ScoringDocument,
     SectionDocument,
 )
+from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import Float32Array

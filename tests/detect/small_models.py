@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.model import METADATA_KEY, Model
+from edgeasd.detect.metadata import METADATA_KEY
+from edgeasd.detect.model import Model
 from edgeasd.detect.windows import WindowSpec
 from edgeasd.errors import ModelError
 from tests.detect.models import make_content, make_document, normal_sound, with_metadata

@@ -12,12 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeasd.detect.model import (
-    Model,
-    ModelDocument,
-    References,
-    load_model,
-)
+from edgeasd.detect.metadata import ModelDocument, References
+from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.scoring import clip_score
 from edgeasd.errors import ModelError
 from tests.detect.models import (

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgeasd.detect.model import SCHEMA, ModelDocument, References
+from edgeasd.detect.metadata import SCHEMA, ModelDocument, References
 from edgeasd.document import DocumentError
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_document
@@ -51,6 +51,9 @@ WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [
     (NEAREST, remover("scoring"), "scoring is missing", True),
     (NEAREST, remover("sections"), "sections is missing", True),
     (LOG_ODDS, remover("scoring", "method"), "scoring.method is missing", True),
+    (NEAREST, remover("scoring", "clip_windows"), "scoring.clip_windows is missing", True),
+    (NEAREST, remover("features", "fmax"), "features.fmax is missing", True),
+    (NEAREST, remover("window", "hop_frames"), "window.hop_frames is missing", True),
     (NEAREST, remover("sections", 0, "threshold"), "sections[0].threshold is missing", True),
     (NEAREST, remover("sections", 0, "references"), "sections[0].references is missing", True),
     (NEAREST, remover("schema"), "schema=None must be 'edgeasd.model/1'", True),
@@ -158,8 +161,6 @@ GOOD_DOCUMENTS: list[Callable[[], dict[str, Any]]] = [
     lambda: document_of(small_content(3, "nearest")),
     lambda: {**document_of(NEAREST), "training": {"seed": 1, "metrics": {"auc": [0.5, None]}}},
     lambda: {key: value for key, value in document_of(NEAREST).items() if key != "training"},
-    lambda: {**document_of(NEAREST), "features": {}, "window": {}},
-    lambda: {**document_of(NEAREST), "scoring": {"method": "nearest"}},
 ]
 
 

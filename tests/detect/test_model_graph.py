@@ -10,13 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeasd.detect.model import (
-    EMBEDDING,
-    INPUT,
-    LOGITS,
-    METADATA_KEY,
-    References,
-)
+from edgeasd.detect.metadata import METADATA_KEY, References
+from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS
 from tests.detect.models import (
     with_metadata,
     wrap_graph,

@@ -206,6 +206,18 @@ def test_nearest_of_identical_references_is_finite_and_ordered() -> None:
     assert 0.0 < near < far
 
 
+def test_nearest_is_not_inflated_by_a_copy_of_a_reference() -> None:
+    """A recording that is there twice does not change a score."""
+    rng = np.random.default_rng(3)
+    references = rng.normal(size=(8, 16)).astype(np.float32)
+    clip = references[0] + 0.1 * rng.normal(size=16)
+
+    once = NearestScoring(references).clip_value(clip)
+    twice = NearestScoring(np.concatenate((references, references[:1]))).clip_value(clip)
+
+    assert twice == pytest.approx(once)
+
+
 def test_nearest_zero_embedding_is_at_distance_one() -> None:
     """An embedding of zeros has no direction and is across from every reference."""
     scoring = NearestScoring(np.array([[3.0, 4.0]], np.float32))
