@@ -70,6 +70,7 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     that does not return and a network thread that died are mended by a restart alone.
     """
     return network and not any(
-        facts.loop_age_s > _HUNG_AFTER_S or (facts.sound_age_s > _HUNG_AFTER_S and not facts.fault)
+        facts.loop_age_s > _HUNG_AFTER_S
+        or (facts.sound_age_s > _HUNG_AFTER_S and (facts.hung or not facts.fault))
         for facts in machines
     )
