@@ -249,7 +249,7 @@ def test_publisher_whose_broker_hangs_holds_nobody_up_and_delivers_later(
     large = bytes(500_000)
     mosquitto.hang()
 
-    calls_s = []
+    calls_s: list[float] = []
     hung_s = time.monotonic()
     while (before_s := time.monotonic()) < hung_s + 1.0:
         publisher.publish_transient(TOPICS.score("press07"), large)
