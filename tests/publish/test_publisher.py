@@ -42,8 +42,7 @@ def make_publisher(outbox: Outbox) -> Iterator[Callable[..., MqttPublisher]]:
 
     yield make
     for publisher in made:
-        if publisher.is_alive:
-            publisher.stop()
+        publisher.stop()
 
 
 def put(outbox: Outbox, *numbers: int) -> None:
