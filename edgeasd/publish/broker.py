@@ -63,8 +63,8 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Stop it and disconnect its clients; without effect unless it was started."""
-        self._request_stop()
         if self._thread.is_alive():
+            self._request_stop()
             self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:
