@@ -70,8 +70,8 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Stop it and disconnect its clients; without effect unless it was started."""
-        self._request_stop()
         if self._thread.is_alive():
+            self._request_stop()
             self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -90,17 +90,20 @@ class EmbeddedBroker:
         broker = Broker(_CONFIG)
         await broker.start()
 
-        writers: set[asyncio.StreamWriter] = set()
+        connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.add(writer)
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await broker.external_connected(
                     StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default"
                 )
             finally:
                 await _close(writer)  # the library leaves it open if no CONNECT came
-                writers.discard(writer)
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(handle(reader, writer))
+            connections[task] = writer
+            task.add_done_callback(connections.pop)
 
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -111,7 +114,8 @@ class EmbeddedBroker:
         await stop.wait()
         server.close()
         await broker.shutdown()
-        for writer in list(writers):
+        for task, writer in list(connections.items()):
+            task.cancel()
             await _close(writer)
 
 

@@ -164,9 +164,9 @@ class Outbox:
         try:
             try:
                 return self._with_file(operation)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as exc:  # the file is damaged
+            except sqlite3.DatabaseError as exc:
+                if type(exc) is not sqlite3.DatabaseError:  # itself means damaged, a subclass not
+                    raise
                 self._set_aside(exc)
                 return self._with_file(operation)
         except (sqlite3.Error, OSError) as exc:
@@ -199,12 +199,10 @@ class Outbox:
         self._disconnect()
         events = {event.event_id: event for event in _salvage(self._path)} | self._held
         self._held = {name: events[name] for name in events if name not in self._acknowledged}
-        numbered = (_suffixed(self._path, f".corrupt-{n}") for n in itertools.count(1))
-        aside = next(path for path in numbered if not path.exists())
+        names = (f"{self._path.name}.corrupt-{n}" for n in itertools.count(1))
+        aside = next(path for name in names if not (path := self._path.with_name(name)).exists())
+        # SQLite has merged its log into the file, or deletes it when it finds no file beside it.
         self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                _suffixed(self._path, suffix).rename(_suffixed(aside, suffix))
         _log.error(
             "%s: is damaged (%s); moved to %s, %d alerts saved",
             self._path,
@@ -233,10 +231,6 @@ def _require_writable(path: Path) -> None:
         raise StorageError(f"state_dir={directory} {rule}; change its owner or choose another")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise StorageError(f"{path} must be a file that can be written; change its owner")
-
-
-def _suffixed(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -129,11 +129,15 @@ class MqttPublisher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what waits, say `OFFLINE` and disconnect, if the broker answers in time."""
+        """Send what waits, say `OFFLINE` and disconnect, if the broker answers in time.
+
+        Without effect unless it was started; it cannot be started again.
+        """
         self._stop_requested.set()
         self.notify()
-        # A thread that hangs in connecting is left to the end of the process.
-        self._thread.join(2 * self._timing.stop_s)
+        if self._thread.is_alive():
+            # A thread that hangs in connecting is left to the end of the process.
+            self._thread.join(2 * self._timing.stop_s)
 
     def publish_retained(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1 what holds until further notice; said again at every connection."""

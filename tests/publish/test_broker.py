@@ -94,13 +94,14 @@ def test_embedded_broker_publishes_the_will_of_a_broken_connection(
 def test_embedded_broker_that_stops_disconnects_quietly(
     subscribe: Callable[..., Subscriber], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Stopping closes the port and logs nothing; stopping one never started does nothing."""
+    """Stopping closes the port and logs nothing; one never started or stopped already stays so."""
     caplog.set_level(logging.DEBUG)
     EmbeddedBroker().stop()
     broker = EmbeddedBroker()
     broker.start()
     subscribe(broker.port)
 
+    broker.stop()
     broker.stop()
 
     def is_refused() -> bool:
