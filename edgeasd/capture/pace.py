@@ -1,0 +1,38 @@
+"""Holds a source that could be faster than life to real time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Pace:
+    """Says when a sample is due.
+
+    Deadlines count from the first call, so that lateness of one block does not shift the next:
+    there is no drift.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._start_s: float | None = None
+        self._stopped = threading.Event()
+
+    def wait(self, end_sample: int, timeout_s: float) -> bool:
+        """Wait until a device would have delivered all samples before *end_sample*.
+
+        Returns:
+            False if that is not so within *timeout_s* seconds, or if the pace was stopped.
+        """
+        now_s = time.monotonic()
+        if self._start_s is None:
+            self._start_s = now_s
+        delay_s = self._start_s + end_sample / self._sample_rate - now_s
+        if delay_s <= 0.0:
+            return not self._stopped.is_set()
+        stopped = self._stopped.wait(max(0.0, min(delay_s, timeout_s)))
+        return not stopped and delay_s <= timeout_s
+
+    def stop(self) -> None:
+        """End a wait at once, and refuse all others."""
+        self._stopped.set()

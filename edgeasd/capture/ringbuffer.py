@@ -1,0 +1,144 @@
+"""Sound between the thread that reads a device and the thread that scores it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgeasd.stream import Int16Array
+
+
+@dataclass(slots=True)
+class _Run:
+    """Samples in the ring that follow each other without a gap."""
+
+    first_sample: int
+    n_samples: int
+
+
+class RingBuffer:
+    """Mono 16-bit samples, for one writing and one reading thread.
+
+    Every sample has its position in the stream.  Lost samples have positions too, so the reader
+    sees a loss as a jump in ``first_sample``.
+
+    When the ring is full the *oldest* samples are dropped: a monitor that fell behind must say what
+    the machine does now, and the writer must never wait, as the device would lose sound instead.
+
+    The samples lie in one array made at the start; `write` allocates no other.
+
+    Args:
+        capacity: Samples that fit.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity={capacity} must be at least 1")
+        self._samples: Int16Array = np.zeros(capacity, np.int16)
+        self._n_written = 0
+        self._n_unread = 0
+        self._runs: deque[_Run] = deque([_Run(0, 0)])
+        self._dropped_since_read = False
+        self._overruns = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def overruns(self) -> int:
+        """How often samples were lost: each gap marked, each time the reader fell behind."""
+        return self._overruns
+
+    def write(self, samples: Int16Array) -> None:
+        """Append *samples*, shape ``(n_samples,)``; never waits for the reader.
+
+        Raises:
+            ValueError: If *samples* is longer than the ring.
+        """
+        capacity = self._samples.size
+        if samples.size > capacity:
+            raise ValueError(f"n_samples={samples.size} must be at most capacity={capacity}")
+        with self._changed:
+            self._drop(self._n_unread + samples.size - capacity)
+            start = self._n_written % capacity
+            n_before_wrap = min(samples.size, capacity - start)
+            self._samples[start : start + n_before_wrap] = samples[:n_before_wrap]
+            self._samples[: samples.size - n_before_wrap] = samples[n_before_wrap:]
+            self._n_written += samples.size
+            self._n_unread += samples.size
+            self._runs[-1].n_samples += samples.size
+            self._changed.notify()
+
+    def mark_gap(self, n_lost: int) -> None:
+        """Say that *n_lost* samples that belong here are lost; say 1 if the number is not known.
+
+        Raises:
+            ValueError: If *n_lost* is less than 1.
+        """
+        if n_lost < 1:
+            raise ValueError(f"n_lost={n_lost} must be at least 1")
+        with self._changed:
+            last = self._runs[-1]
+            self._runs.append(_Run(last.first_sample + last.n_samples + n_lost, 0))
+            self._forget_empty_runs()
+            self._overruns += 1
+
+    def read(self, max_samples: int, timeout_s: float) -> tuple[Int16Array, int] | None:
+        """Return the oldest samples and the position of the first of them.
+
+        Args:
+            max_samples: At most so many; never across a gap.
+            timeout_s: Seconds to wait while the ring is empty.
+
+        Returns:
+            Shape ``(n_samples,)`` with at least one sample, and its position; None if none came
+            in time, or if the ring is empty and closed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_unread or self._closed, timeout_s)
+            if not self._n_unread:
+                return None
+            run = self._runs[0]
+            first_sample = run.first_sample
+            n_samples = min(max_samples, run.n_samples)
+            start = (self._n_written - self._n_unread) % self._samples.size
+            n_wrapped = max(0, start + n_samples - self._samples.size)
+            samples = np.concatenate(
+                [self._samples[start : start + n_samples], self._samples[:n_wrapped]]
+            )
+            self._discard(n_samples)
+            self._dropped_since_read = False
+        return samples, first_sample
+
+    def close(self) -> None:
+        """End a `read` that waits; what is in the ring can still be read."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _drop(self, n_samples: int) -> None:
+        if n_samples <= 0:
+            return
+        # The reader sees one loss, however many writes it spans.
+        if not self._dropped_since_read:
+            self._overruns += 1
+        self._dropped_since_read = True
+        while n_samples > 0:
+            n_dropped = min(n_samples, self._runs[0].n_samples)
+            self._discard(n_dropped)
+            n_samples -= n_dropped
+
+    def _discard(self, n_samples: int) -> None:
+        run = self._runs[0]
+        run.first_sample += n_samples
+        run.n_samples -= n_samples
+        self._n_unread -= n_samples
+        self._forget_empty_runs()
+
+    def _forget_empty_runs(self) -> None:
+        while len(self._runs) > 1 and self._runs[0].n_samples == 0:
+            self._runs.popleft()

@@ -1,0 +1,53 @@
+"""The one form that all sources of sound share, and how one is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from edgeasd.capture.simulator import Simulator
+from edgeasd.capture.wavfile import WavFile
+from edgeasd.config import FileConfig
+
+if TYPE_CHECKING:
+    from edgeasd.config import SimulatorConfig
+    from edgeasd.stream import AudioBlock
+
+
+class AudioSource(Protocol):
+    """Where sound comes from; its blocks are at its own rate."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+
+    def read(self, timeout_s: float) -> AudioBlock | None:
+        """Return the next block, or None if no sound came within *timeout_s* seconds.
+
+        One thread reads.
+        """
+
+    @property
+    def ended(self) -> bool:
+        """Whether all has been read: of a file; never of a microphone or the simulator."""
+
+    @property
+    def overruns(self) -> int:
+        """How often sound was lost so far."""
+
+    @property
+    def fault(self) -> str:
+        """Why there is no sound now, for people to read; empty when all is well."""
+
+    def close(self) -> None:
+        """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
+
+
+def open_source(config: FileConfig | SimulatorConfig) -> AudioSource:
+    """Return the source that *config* describes.
+
+    Raises:
+        AudioFileError: If the file cannot be read.
+    """
+    if isinstance(config, FileConfig):
+        return WavFile(config.path, config.channel, paced=config.paced)
+    return Simulator(config)
