@@ -10,8 +10,11 @@ import click
 import torch
 
 from edgeasd.errors import EdgeasdError
+from train.evaluate import evaluate
+from train.export import export
 from train.fit import fit
 from train.recipe import load_recipe
+from train.tables import print_evaluation
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -19,7 +22,8 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def _cli() -> None:
     """Train on recordings of normal sound and make a model file for the daemon."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("train").setLevel(logging.INFO)  # the exporter tells much at this level
 
 
 @_cli.command("fit")
@@ -30,6 +34,7 @@ def _cli() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 def _fit(
+    *,
     recipe_path: Path,
     data: Path | None,
     out: Path | None,
@@ -40,6 +45,30 @@ def _fit(
     """Train by a recipe; an interrupted run continues."""
     recipe = load_recipe(recipe_path).override(epochs=epochs, seed=seed)
     fit(recipe, data, out or Path("runs") / recipe.name, _device(device))
+
+
+@_cli.command("evaluate")
+@click.argument("run", type=_FOLDER)
+@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+def _evaluate(run: Path, data: Path | None) -> None:
+    """Measure a run on labelled test clips."""
+    for evaluation in evaluate(run, data):
+        print_evaluation(evaluation)
+
+
+@_cli.command("export")
+@click.argument("run", type=_FOLDER)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
+@click.option("--id", "model_id", default="", help="Name of the model.")
+@click.option("--version", default="", help="Version of the model; by default today's date.")
+@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+def _export(run: Path, out: Path, model_id: str, version: str, data: Path | None) -> None:
+    """Write the model file of a run for the daemon."""
+    made = export(run, out, data_folder=data, model_id=model_id, version=version)
+    click.echo(
+        f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
+        f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"
+    )
 
 
 def main() -> None:

@@ -15,10 +15,9 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import soxr
 from rich.progress import track
 
+from edgeasd.capture.wavfile import read_clip
 from edgeasd.detect.features import FeatureSpec, FrameTransform
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.windows import WindowSpec, slice_windows
@@ -53,7 +52,8 @@ class ClipWindows:
 
     def windows(self) -> Float32Array:
         """Return the windows, shape ``(n_windows, n_frames, n_mels)``."""
-        return self.rows[self.starts[:, None] + np.arange(self.n_frames)]
+        windows: Float32Array = self.rows[self.starts[:, None] + np.arange(self.n_frames)]
+        return windows
 
 
 def windows_of_clips(
@@ -71,8 +71,8 @@ def windows_of_clips(
 
 
 def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> ClipWindows:
-    """Return the windows of one clip; see `windows_of_clips`."""
-    samples = _read_samples(clip, features.sample_rate)
+    """Return the windows of one clip, of its first channel; see `windows_of_clips`."""
+    samples = read_clip(clip.path, sample_rate=features.sample_rate)
     missing = features.n_samples(window.n_frames) - len(samples)
     frames = FrameTransform(features)(np.pad(samples, (0, max(0, missing))))
     starts = np.arange(window.n_windows(len(frames))) * window.hop_frames
@@ -93,9 +93,3 @@ def _map(work: partial[ClipWindows], clips: Sequence[Clip]) -> Iterator[ClipWind
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, context) as pool:
         yield from pool.map(work, clips, chunksize=8)
-
-
-def _read_samples(clip: Clip, sample_rate: int) -> Float32Array:
-    samples, rate = soundfile.read(clip.path, dtype="float32", always_2d=True)
-    mono = np.ascontiguousarray(samples[:, 0])
-    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate)

@@ -21,28 +21,37 @@ from train.losses import loss_terms, total_loss
 from train.model import JointModel
 from train.recipe import Recipe
 from train.run import Run, RunInfo, make_network, write_atomically
+from train.simulated import simulated_data
 
 logger = logging.getLogger(__name__)
 
 _SHOW_EVERY = 10  # steps: reading a loss waits for the device
 
 
-def fit(recipe: Recipe, data_folder: Path, run_folder: Path, device: torch.device) -> None:
-    """Train by *recipe* on the clips in *data_folder*; continue if *run_folder* has a beginning.
+def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torch.device) -> None:
+    """Train by *recipe*; continue if *run_folder* has a beginning.
 
     On the CPU a run that was stopped and continued gives the weights of one that was not.
+
+    Args:
+        recipe: What to do.
+        data_folder: Clips of one machine type; `None` of a recipe that makes its own.
+        run_folder: Where the run is kept.
+        device: Where to train.
 
     Raises:
         EdgeasdError: If the data cannot be trained on, the folder holds another run, or the loss
             is not finite any more.
     """
     run = Run(run_folder)
+    if data_folder is None:
+        data_folder = simulated_data(recipe, run_folder / "data")
     data = load_training_data(data_folder, recipe)
     info = RunInfo.of(recipe, data_folder, data)
     torch.manual_seed(recipe.seed)
     bank = WindowBank(data, device)
     _check_size(bank, recipe)
-    model = _make_model(recipe, data, bank).to(device, memory_format=torch.channels_last)
+    model = _make_model(recipe, data, bank).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
     history = _resume(run, info, model, optimiser)
     if history is None:

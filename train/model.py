@@ -122,9 +122,7 @@ class Autoencoder(nn.Module):
         sizes = [n_inputs, *[_HIDDEN] * 4, _BOTTLENECK]
         self.encoder = nn.Sequential(*map(_dense, sizes, sizes[1:]))
         sizes = [_BOTTLENECK, *[_HIDDEN] * 4]
-        self.decoder = nn.Sequential(
-            *map(_dense, sizes, sizes[1:]), nn.Linear(_HIDDEN, n_inputs)
-        )
+        self.decoder = nn.Sequential(*map(_dense, sizes, sizes[1:]), nn.Linear(_HIDDEN, n_inputs))
 
     def forward(self, window: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bottleneck ``(B, 8)`` and the reconstruction ``(B, n_inputs)``."""

@@ -207,7 +207,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _commit() -> str:
-    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40")
+    command = (
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    )
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
     except (OSError, subprocess.CalledProcessError):
