@@ -1,0 +1,1 @@
+"""The offline trainer: recordings of normal sound in, a model file out."""

@@ -1,0 +1,86 @@
+"""The commands of ``python -m train``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+import torch
+
+from edgeasd.errors import EdgeasdError
+from train.evaluate import evaluate
+from train.export import export
+from train.fit import fit
+from train.recipe import load_recipe
+from train.tables import print_evaluation
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _cli() -> None:
+    """Train on recordings of normal sound and make a model file for the daemon."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("train").setLevel(logging.INFO)  # the exporter tells much at this level
+
+
+@_cli.command("fit")
+@click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
+@click.option("--data", type=_FOLDER, help="Folder of one machine type's clips.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+def _fit(
+    *,
+    recipe_path: Path,
+    data: Path | None,
+    out: Path | None,
+    epochs: int | None,
+    seed: int | None,
+    device: str,
+) -> None:
+    """Train by a recipe; an interrupted run continues."""
+    recipe = load_recipe(recipe_path).override(epochs=epochs, seed=seed)
+    fit(recipe, data, out or Path("runs") / recipe.name, _device(device))
+
+
+@_cli.command("evaluate")
+@click.argument("run", type=_FOLDER)
+@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+def _evaluate(run: Path, data: Path | None) -> None:
+    """Measure a run on labelled test clips."""
+    for evaluation in evaluate(run, data):
+        print_evaluation(evaluation)
+
+
+@_cli.command("export")
+@click.argument("run", type=_FOLDER)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
+@click.option("--id", "model_id", default="", help="Name of the model.")
+@click.option("--version", default="", help="Version of the model; by default today's date.")
+@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+def _export(run: Path, out: Path, model_id: str, version: str, data: Path | None) -> None:
+    """Write the model file of a run for the daemon."""
+    made = export(run, out, data_folder=data, model_id=model_id, version=version)
+    click.echo(
+        f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
+        f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"
+    )
+
+
+def main() -> None:
+    """Run a command; an error that a user can act on is one line and an exit code."""
+    try:
+        _cli()
+    except EdgeasdError as exc:
+        click.echo(f"error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

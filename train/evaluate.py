@@ -1,0 +1,143 @@
+"""A trained network on labelled test clips."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeasd.detect.scoring import clip_score
+from edgeasd.errors import EdgeasdError
+from train.datasets import Clip, read_dcase2021
+from train.features import windows_of_clips
+from train.metrics import Measures, mean_of, measure, official_score
+from train.results import write_results
+from train.run import FittedRun, load_run, write_atomically
+from train.scoring import (
+    ClipOutputs,
+    held_out_scores,
+    make_references,
+    make_scorings,
+    run_clips,
+    runner,
+)
+from train.threshold import choose_thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one scoring method makes of the test clips.
+
+    Attributes:
+        method: ``log_odds`` or ``nearest``.
+        measures: Of each section and domain.
+        scores: Of each test clip, in the order of their paths.
+        decisions: Whether each is above its section's threshold.
+    """
+
+    method: str
+    measures: list[Measures]
+    scores: list[float]
+    decisions: list[bool]
+
+    def to_table(self) -> dict[str, Any]:
+        """Return the measures and their means, as they stand in metrics.json."""
+        return {
+            "official_score": official_score(self.measures),
+            "arithmetic_mean": mean_of(self.measures, statistics.fmean),
+            "harmonic_mean": mean_of(self.measures, statistics.harmonic_mean),
+            "sections": [asdict(one) for one in self.measures],
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outputs:
+    """What the network says of all clips; computed once for both methods."""
+
+    fitted: list[ClipOutputs]
+    held_out: list[ClipOutputs]
+    tests: list[ClipOutputs]
+
+
+def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
+    """Score the test clips with the weights of the last epoch, and write what comes of it.
+
+    Nothing is chosen by test clips: references and thresholds come from training clips.  Writes
+    metrics.json and, of the recipe's method, the result files of DCASE to the run's folder.
+
+    Args:
+        run_folder: Of the run.
+        data_folder: Where the data is now, if not where it was.
+
+    Returns:
+        First of the recipe's own method, then of the other, for information, if it can be used.
+
+    Raises:
+        EdgeasdError: If there is no such run, or there are no test clips.
+    """
+    fitted = load_run(run_folder, data_folder)
+    clips = [clip for clip in read_dcase2021(fitted.folder) if clip.split == "test"]
+    clips = [clip for clip in clips if clip.section in fitted.data.sections]
+    if not clips:
+        raise EdgeasdError(
+            f"{fitted.folder}: holds no test clips of sections {', '.join(fitted.data.sections)}; "
+            "they belong in source_test/ and target_test/"
+        )
+    outputs = _run(fitted, clips)
+    evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted)]
+    _write_metrics(run_folder, fitted, evaluations)
+    write_results(
+        run_folder / "dcase",
+        clips,
+        evaluations[0].scores,
+        evaluations[0].decisions,
+        evaluations[0].measures,
+    )
+    return evaluations
+
+
+def _methods(fitted: FittedRun) -> list[str]:
+    methods = ["nearest"]
+    if fitted.recipe.loss.classification > 0:
+        methods.append("log_odds")
+    return sorted(methods, key=lambda method: method != fitted.recipe.scoring.method)
+
+
+def _run(fitted: FittedRun, clips: Sequence[Clip]) -> _Outputs:
+    run = runner(fitted.network)
+    tests = windows_of_clips(clips, fitted.recipe.features, fitted.recipe.window)
+    return _Outputs(
+        fitted=run_clips(run, fitted.data.fitted, "references"),
+        held_out=run_clips(run, fitted.data.held_out, "thresholds"),
+        tests=run_clips(run, tests, "test clips"),
+    )
+
+
+def _evaluate_method(method: str, fitted: FittedRun, outputs: _Outputs) -> Evaluation:
+    sections, recipe = fitted.data.sections, fitted.recipe
+    references = make_references(outputs.fitted, sections, recipe)
+    scorings = make_scorings(method, sections, references, recipe)
+    held_out = held_out_scores(outputs.held_out, scorings, recipe)
+    thresholds = choose_thresholds(held_out, recipe.scoring.tail_probability)
+    by_section = dict(zip(sections, thresholds, strict=True))
+    scores = [clip_score(scorings[one.clip.section], one.outputs) for one in outputs.tests]
+    decisions = [
+        score >= by_section[one.clip.section].threshold
+        for one, score in zip(outputs.tests, scores, strict=True)
+    ]
+    measures = measure([one.clip for one in outputs.tests], scores, decisions)
+    return Evaluation(method, measures, scores, decisions)
+
+
+def _write_metrics(run_folder: Path, fitted: FittedRun, evaluations: Sequence[Evaluation]) -> None:
+    table = {
+        "recipe": fitted.recipe.name,
+        "epochs": fitted.epochs,
+        "data": str(fitted.folder.resolve()),
+        "tail_probability": fitted.recipe.scoring.tail_probability,
+        "methods": {one.method: one.to_table() for one in evaluations},
+    }
+    write_atomically(run_folder / "metrics.json", (json.dumps(table, indent=1) + "\n").encode())

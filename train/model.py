@@ -1,0 +1,204 @@
+"""The two networks that are trained together, and the part of them that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+_BOTTLENECK = 8
+_HIDDEN = 128
+_PROJECTION = 256
+_LEAST_STD_DB = 0.1
+"""A mel bin that hardly varies in training must not fill the network's input later."""
+
+
+class Standardise(nn.Module):
+    """Shift and scale each mel bin by its mean and standard deviation in training.
+
+    Part of the network, so that the exported graph takes windows in dB.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
+
+    def learn(self, rows: Tensor) -> None:
+        """Take the statistics of *rows*, shape ``(n_rows, n_mels)``, dB."""
+        std, mean = torch.std_mean(rows.double(), dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=_LEAST_STD_DB))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Return *log_mel*, shape ``(..., n_mels)``, standardised."""
+        return (log_mel - self.mean) / self.std
+
+
+def average_pool(features: Tensor) -> Tensor:
+    """Return the mean over time and frequency: ``(B, C, T, M)`` to ``(B, C)``."""
+    return features.mean(dim=(2, 3))
+
+
+def average_max_pool(features: Tensor) -> Tensor:
+    """Return the mean over frequency, then mean plus maximum over time (GAMP).
+
+    Written without adaptive pooling, which does not export well.
+
+    Args:
+        features: Shape ``(B, C, T, M)``.
+
+    Returns:
+        Shape ``(B, C)``.
+    """
+    over_time = features.mean(dim=3)  # (B, C, T)
+    return over_time.mean(dim=2) + over_time.amax(dim=2)
+
+
+_POOLING = {"average": average_pool, "average_max": average_max_pool}
+
+
+class SectionNet(nn.Module):
+    """MobileNetV2 that tells sections apart: the network that is exported.
+
+    torchvision's, with one input channel, the pooling of the paper and one linear layer as
+    classifier.
+
+    Args:
+        n_mels: Mel bins of the input.
+        n_sections: Classes.
+        width: Multiplier of the channels; the embedding has 1280 dimensions up to width 1.
+        pooling: ``average`` or ``average_max``.
+    """
+
+    def __init__(self, n_mels: int, n_sections: int, width: float, pooling: str) -> None:
+        super().__init__()
+        mobilenet = torchvision.models.mobilenet_v2(weights=None, width_mult=width)
+        first = mobilenet.features[0][0]
+        mono = nn.Conv2d(1, first.out_channels, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(mono.weight, mode="fan_out")  # as torchvision's own layers
+        mobilenet.features[0][0] = mono
+        self.standardise = Standardise(n_mels)
+        self.features = mobilenet.features
+        self.pool = _POOLING[pooling]
+        self.n_dims: int = mobilenet.last_channel
+        self.classifier = nn.Linear(self.n_dims, n_sections)
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embedding and logits.
+
+        Args:
+            log_mel: Windows in dB, shape ``(B, 1, T, M)``: time before frequency.
+
+        Returns:
+            Shapes ``(B, n_dims)`` and ``(B, n_sections)``.
+        """
+        return self.embed(self.standardise(log_mel))
+
+    def embed(self, window: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embedding and logits of standardised windows; shapes as in `forward`."""
+        embedding = self.pool(self.features(window))  # (B, n_dims)
+        return embedding, self.classifier(embedding)
+
+
+class Autoencoder(nn.Module):
+    """The autoencoder of the DCASE baseline on whole windows (Cai et al., Eq. 1 and section 3).
+
+    Every layer but the last, the bottleneck of 8 too, is followed by batch normalisation and ReLU,
+    as in the baseline's published code.
+
+    Args:
+        n_inputs: Values of a window, ``T * M``.
+    """
+
+    def __init__(self, n_inputs: int) -> None:
+        super().__init__()
+        sizes = [n_inputs, *[_HIDDEN] * 4, _BOTTLENECK]
+        self.encoder = nn.Sequential(*map(_dense, sizes, sizes[1:]))
+        sizes = [_BOTTLENECK, *[_HIDDEN] * 4]
+        self.decoder = nn.Sequential(*map(_dense, sizes, sizes[1:]), nn.Linear(_HIDDEN, n_inputs))
+
+    def forward(self, window: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bottleneck ``(B, 8)`` and the reconstruction ``(B, n_inputs)``."""
+        bottleneck = self.encoder(window)
+        return bottleneck, self.decoder(bottleneck)
+
+
+def _dense(n_in: int, n_out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU())
+
+
+class Projection(nn.Module):
+    """Both views to one space: a linear layer each, then one shared MLP (Cai et al., 2.3).
+
+    Args:
+        n_dims: Dimensions of the CNN's embedding.
+        normalise: Whether projections get length 1.  Without it the inner products over the
+            temperature soon overflow.
+    """
+
+    def __init__(self, n_dims: int, *, normalise: bool) -> None:
+        super().__init__()
+        self.from_embedding = nn.Linear(n_dims, _PROJECTION)
+        self.from_bottleneck = nn.Linear(_BOTTLENECK, _PROJECTION)
+        self.shared = nn.Sequential(
+            nn.Linear(_PROJECTION, _PROJECTION), nn.ReLU(), nn.Linear(_PROJECTION, _PROJECTION)
+        )
+        self.normalise = normalise
+
+    def forward(self, embedding: Tensor, bottleneck: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u and p of Eq. 4, each of shape ``(B, 256)``."""
+        u = self.shared(self.from_embedding(embedding))
+        p = self.shared(self.from_bottleneck(bottleneck))
+        return (F.normalize(u), F.normalize(p)) if self.normalise else (u, p)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointOutput:
+    """What the networks say of a batch of windows.
+
+    Attributes:
+        logits: Shape ``(B, n_sections)``.
+        window: The standardised windows, flat, shape ``(B, T * M)``.
+        reconstructed: Same shape; `None` without an autoencoder.
+        projections: u and p of Eq. 4; `None` without an autoencoder.
+    """
+
+    logits: Tensor
+    window: Tensor
+    reconstructed: Tensor | None = None
+    projections: tuple[Tensor, Tensor] | None = None
+
+
+class JointModel(nn.Module):
+    """All that is trained together; only `cnn` is used afterwards.
+
+    Args:
+        cnn: The network to keep.
+        n_inputs: Values of a window, for the autoencoder; 0 trains `cnn` alone.
+        normalise: See `Projection`.
+    """
+
+    def __init__(self, cnn: SectionNet, n_inputs: int, *, normalise: bool) -> None:
+        super().__init__()
+        self.cnn = cnn
+        self.autoencoder = Autoencoder(n_inputs) if n_inputs else None
+        self.projection = Projection(cnn.n_dims, normalise=normalise) if n_inputs else None
+
+    def forward(self, log_mel: Tensor) -> JointOutput:
+        """Return the outputs for windows in dB, shape ``(B, 1, T, M)``."""
+        window = self.cnn.standardise(log_mel)
+        embedding, logits = self.cnn.embed(window)
+        flat = window.flatten(start_dim=1)  # (B, T * M)
+        if self.autoencoder is None or self.projection is None:
+            return JointOutput(logits.float(), flat)
+        bottleneck, reconstructed = self.autoencoder(flat)
+        u, p = self.projection(embedding, bottleneck)
+        # The losses are float32 also where autocast makes these bfloat16.
+        return JointOutput(logits.float(), flat, reconstructed.float(), (u.float(), p.float()))
