@@ -30,7 +30,7 @@ bench: packages .venv-train/ready  ## measured figures, as ratios within one run
 	.venv-train/bin/python -m tests.benchmarks
 
 demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
-	.venv-train/bin/python -m train fit --recipe train/recipes/demo.toml --out runs/demo
+	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo
 	.venv-train/bin/python -m train export runs/demo --out edgeasd/models/demo.onnx
 
 .venv/ready: pyproject.toml

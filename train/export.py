@@ -10,18 +10,14 @@ from pathlib import Path
 import onnx
 import torch
 
-from edgeasd.detect.model import (
-    EMBEDDING,
-    INPUT,
-    LOGITS,
+from edgeasd.detect.metadata import (
     METADATA_KEY,
-    Model,
     ModelDocument,
     References,
     ScoringDocument,
     SectionDocument,
-    load_model,
 )
+from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model, load_model
 from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array

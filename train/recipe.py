@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.model import ModelDocument, ScoringDocument, SectionDocument
+from edgeasd.detect.metadata import ModelDocument, ScoringDocument, SectionDocument
 from edgeasd.detect.windows import WindowSpec
 from edgeasd.document import DocumentError, at_least, between, one_of, read_table, rule
 from edgeasd.errors import ConfigError
