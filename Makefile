@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DEBIAN_PACKAGES = libportaudio2 libasound2-plugins mosquitto openssl pulseaudio systemd
 
-.PHONY: run test test-daemon test-train check format bench demo-model packages clean
+.PHONY: run test test-daemon test-train test-slow check format bench demo-model packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -16,6 +16,9 @@ test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no
 
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
 	.venv-train/bin/python -m pytest tests/train $(PYTEST_ARGS)
+
+test-slow: packages .venv-train/ready  ## minutes each: a trained model on a microphone
+	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
 
 check: .venv-train/ready  ## style and types
 	.venv-train/bin/ruff format --check

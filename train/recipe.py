@@ -132,7 +132,9 @@ class Recipe:
         del table["optimiser"]["epochs"]
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
-    def override(self, *, epochs: int | None, seed: int | None) -> Recipe:
+    def override(
+        self, *, epochs: int | None = None, seed: int | None = None, scoring: str | None = None
+    ) -> Recipe:
         """Return the recipe with what the command line says instead."""
         changed = self
         if epochs is not None:
@@ -140,6 +142,9 @@ class Recipe:
             changed = dataclasses.replace(changed, optimiser=optimiser)
         if seed is not None:
             changed = dataclasses.replace(changed, seed=seed)
+        if scoring is not None:
+            method = dataclasses.replace(changed.scoring, method=scoring)
+            changed = dataclasses.replace(changed, scoring=method)
         return changed
 
     def to_toml(self) -> str:

@@ -146,6 +146,7 @@ class Message:
     payload: bytes
     qos: int
     retain: bool
+    received_s: float  # time.monotonic()
 
     @property
     def json(self) -> Any:
@@ -203,7 +204,9 @@ class Subscriber:
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
-        self.messages.append(Message(message.topic, payload, message.qos, message.retain))
+        self.messages.append(
+            Message(message.topic, payload, message.qos, message.retain, time.monotonic())
+        )
 
 
 class FakeBroker:
