@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +24,13 @@ _PATH = click.Path(path_type=Path)
 
 class _Group(click.Group):
     """Turns an `EdgeasdError` into a message and its exit code, in this one place."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as exc:
+            _leave_stuck_microphones(exc.code)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -153,6 +162,14 @@ def model(file: Path) -> None:
         if section["references"] is not None:
             del section["references"]["float32"]
     click.echo(json.dumps(document, indent=2))
+
+
+def _leave_stuck_microphones(code: Any) -> None:
+    """End the process here if a device hangs: the audio library's clean-up would hang as well."""
+    if any(thread.name.startswith("microphone") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _print_rows(rows: Iterable[dict[str, Any]], form: str) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 
@@ -319,3 +320,29 @@ def test_daemon_of_a_dead_microphone_says_flat_signal_and_no_alarm(
 
     assert events(subscriber) == []
     assert json.loads(subscriber.on(f"{NODE}/m1/state")[-1])["state"] == "flat_signal"
+
+
+@pytest.mark.audio_device
+def test_daemon_stops_cleanly_though_its_microphone_hangs(
+    broker: Mosquitto, site: Site, tmp_path: Path
+) -> None:
+    """A stuck device is told as ``no_audio``, and SIGTERM still ends the daemon in order."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}')
+    alsa = tmp_path / "alsa"
+    alsa.mkdir()
+    with VirtualMicrophone(alsa) as microphone:
+        process = site.start(**microphone.environment)
+        microphone.feed((32_768 * normal_sound(3 * RATE)).astype(np.int16))
+        wait_until(lambda: b"no_audio" in b"".join(subscriber.on(f"{NODE}/m1/state")), "no_audio")
+        process.terminate()
+        finish(process)
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    state = json.loads(subscriber.on(f"{NODE}/m1/state")[-1])
+    assert (state["state"], state["reason"]) == (
+        "no_audio",
+        "microphone 'vmic' is open but gives no sound; reconnect it",
+    )

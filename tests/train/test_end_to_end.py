@@ -35,7 +35,7 @@ pytestmark = [
 RATE = 16_000
 EPOCHS = 6
 SECTION = "00"
-N_CLIPS = 7
+N_CLIPS = 6
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -117,7 +117,7 @@ def test_broken_blades_are_one_alert_from_microphone_to_subscriber(
     config.write_text(
         f'node = "n1"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
         f'[[machine]]\nname = "fan"\nmodel = "{model}"\nsection = "{SECTION}"\n'
-        f'[machine.microphone]\ndevice = "{DEVICE}"\n'
+        f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}\n'
     )
     subscriber = Subscriber(broker.port, "edgeasd/v1/n1/#")
     alsa = tmp_path / "alsa"
