@@ -91,21 +91,21 @@ class _Audience(threading.Thread):
     def report(self) -> bool:
         """Say how it went, and return whether it went as it should."""
         fault_end_s = _FAULT_AFTER_S + _FAULT_DURATION_S
-        kinds = [kind for kind, _ in self._events]
-        times = [time_s for _, time_s in self._events]
-        as_it_should = (
-            kinds == ["start", "end"]
-            and _FAULT_AFTER_S <= times[0] <= fault_end_s
-            and times[1] >= fault_end_s
+        told = ", ".join(f"{kind} at {time_s:.1f} s" for kind, time_s in self._events)
+        match self._events:
+            case [("start", start_s), ("end", end_s)] if (
+                _FAULT_AFTER_S < start_s < fault_end_s < end_s
+            ):
+                _tell(
+                    f"One start, {start_s - _FAULT_AFTER_S:.1f} s after the fault; "
+                    f"one end, {end_s - fault_end_s:.1f} s after its repair."
+                )
+                return True
+        _tell(
+            f"Expected one start from {_FAULT_AFTER_S:.0f} s to {fault_end_s:.0f} s and one end "
+            f"after it; received: {told or 'nothing'}"
         )
-        if as_it_should:
-            _tell(
-                f"One start, {times[0] - _FAULT_AFTER_S:.1f} s after the fault; "
-                f"one end, {times[1] - fault_end_s:.1f} s after its repair."
-            )
-        else:
-            _tell(f"Expected one start and one end; received: {', '.join(kinds) or 'nothing'}")
-        return as_it_should
+        return False
 
     def _hear(self, topic: str, payload: bytes) -> None:
         message = json.loads(payload)

@@ -16,8 +16,8 @@ from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
 from edgeasd.stream import AlarmEvent, AudioBlock, Float32Array, Score
 
 
-def clip_windows(samples: Float32Array, features: FeatureSpec, window: WindowSpec) -> Float32Array:
-    """Return the median filtered windows of a whole clip, as the network sees them.
+def clip_frames(samples: Float32Array, features: FeatureSpec, window: WindowSpec) -> Float32Array:
+    """Return the log-mel frames of a whole clip, enough for at least one window.
 
     Args:
         samples: Shape ``(n_samples,)``; a clip shorter than a window is padded with zeros at its
@@ -26,20 +26,18 @@ def clip_windows(samples: Float32Array, features: FeatureSpec, window: WindowSpe
         window: Window geometry.
 
     Returns:
-        Shape ``(n_windows, window.n_frames, n_mels)``, dB, at least one window.
+        Shape ``(n_frames, n_mels)``, dB.
     """
     missing = max(0, features.n_samples(window.n_frames) - len(samples))
-    frames = log_mel(np.pad(samples, (0, missing)), features)
-    median = MedianFilter(window.median_frames)
-    return np.stack([median.process(values) for values in slice_windows(frames, window)])
+    return log_mel(np.pad(samples, (0, missing)), features)
 
 
 def clip_outputs(model: Model, samples: Float32Array) -> list[NetworkOutput]:
-    """Return what *model* says of each window of a clip; see `clip_windows`."""
-    document = model.document
-    return [
-        model.run(values) for values in clip_windows(samples, document.features, document.window)
-    ]
+    """Return what *model* says of each window of a clip; see `clip_frames`."""
+    window = model.document.window
+    median = MedianFilter(window.median_frames)
+    frames = clip_frames(samples, model.document.features, window)
+    return [model.run(median.process(values)) for values in slice_windows(frames, window)]
 
 
 @dataclass(frozen=True, slots=True)
