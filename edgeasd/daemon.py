@@ -113,6 +113,8 @@ class Daemon:
             self._node.changed.wait(_TICK_S)
             self._node.changed.clear()
             now = time.monotonic()
+            # Asked first: what the last block brought is then told below.
+            ended = not any(monitor.running for monitor in self._monitors)
             news = self._tell_states()
             if news or now >= health_at:
                 health_at = now + self._config.mqtt.health_interval_s
@@ -125,16 +127,15 @@ class Daemon:
                 self._log_summary()
             if any(monitor.error is not None for monitor in self._monitors):
                 return
-            if not any(monitor.running for monitor in self._monitors):
+            if ended:
                 self._finish()
                 return
 
     def _tell_states(self) -> bool:
         news = False
         for monitor, voice in zip(self._monitors, self._voices, strict=True):
-            if monitor.running:
-                state, reason = judge(monitor.facts())
-                news |= voice.tell_state(state, reason, monitor.last_score)
+            state, reason = judge(monitor.facts())
+            news |= voice.tell_state(state, reason, monitor.last_score)
         connected = self._node.publisher.connected
         news |= connected != self._connected
         self._connected = connected
@@ -183,11 +184,12 @@ class Daemon:
             )
 
     def _finish(self) -> None:
-        """Give the events of a finished replay time to reach the broker."""
+        """Give what a finished replay found time to reach the broker."""
         _log.info("every source has ended")
         self._log_summary()
         deadline = time.monotonic() + _DELIVERY_TIMEOUT_S
-        while len(self._node.outbox) and time.monotonic() < deadline:
+        node = self._node
+        while (len(node.outbox) or not node.publisher.connected) and time.monotonic() < deadline:
             if self._stopping.wait(_TICK_S / 5):
                 return
 
