@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -13,7 +14,7 @@ from edgeasd.errors import EdgeasdError
 from train.evaluate import evaluate
 from train.export import export
 from train.fit import fit
-from train.recipe import load_recipe
+from train.recipe import METHODS, load_recipe
 from train.tables import print_evaluation
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -59,12 +60,15 @@ def _evaluate(run: Path, data: Path | None) -> None:
 @_cli.command("export")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
+@click.option("--method", type=click.Choice(METHODS), help="Of scoring, instead of the recipe's.")
 @click.option("--id", "model_id", default="", help="Name of the model.")
 @click.option("--version", default="", help="Version of the model; by default today's date.")
-@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
-def _export(run: Path, out: Path, model_id: str, version: str, data: Path | None) -> None:
+@click.option(
+    "--data", "data_folder", type=_FOLDER, help="Where the clips are now, if not where they were."
+)
+def _export(run: Path, out: Path, **options: Any) -> None:
     """Write the model file of a run for the daemon."""
-    made = export(run, out, data_folder=data, model_id=model_id, version=version)
+    made = export(run, out, **options)
     click.echo(
         f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
         f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"

@@ -65,7 +65,13 @@ class Export:
 
 
 def export(
-    run_folder: Path, path: Path, *, data_folder: Path | None, model_id: str, version: str
+    run_folder: Path,
+    path: Path,
+    *,
+    data_folder: Path | None = None,
+    method: str | None = None,
+    model_id: str = "",
+    version: str = "",
 ) -> Export:
     """Write the model of a run to *path*.
 
@@ -76,6 +82,7 @@ def export(
         run_folder: Of the run.
         path: Of the model file.
         data_folder: Where the training data is now, if not where it was.
+        method: Of scoring, if not the recipe's.
         model_id: Name of the model; empty for machine type and recipe.
         version: For people; empty for today's date.
 
@@ -83,6 +90,7 @@ def export(
         EdgeasdError: If there is no such run, or torch and ONNX Runtime do not agree.
     """
     fitted = load_run(run_folder, data_folder)
+    fitted = replace(fitted, recipe=fitted.recipe.override(method=method))
     recipe, sections, held_out = fitted.recipe, fitted.data.sections, fitted.data.held_out
     run = runner(fitted.network)
     references = make_references(run_clips(run, fitted.data.fitted, "references"), sections, recipe)
