@@ -20,8 +20,8 @@ from edgeasd.document import (
     between,
     one_of,
     read_table,
+    refuse_unknown_keys,
     rule,
-    unknown_key,
 )
 from edgeasd.errors import ConfigError
 
@@ -33,12 +33,12 @@ else:
 DEFAULT_PATH = Path("/etc/edgeasd/edgeasd.toml")
 
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BASE_TOPIC = re.compile(r"([^\s+#/$][^\s+#/]*)(/[^\s+#/]+)*")
+_BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
 
 _T = TypeVar("_T")
 
 _LEVEL_NAME = rule(
-    lambda value: _TOPIC_LEVEL.fullmatch(value) is not None,
+    lambda value: _TOPIC_LEVEL.fullmatch(value) is not None and value.strip(".") != "",
     "1 to 64 letters, digits, '_', '.' or '-', as it becomes a level of an MQTT topic",
 )
 
@@ -47,7 +47,7 @@ _LEVEL_NAME = rule(
 class MqttConfig:
     """Where alerts go."""
 
-    host: str = "localhost"
+    host: str = field(default="localhost", metadata=rule(lambda value: value != "", "a name"))
     """Broker's host name or address."""
     port: int = field(default=1883, metadata=between(1, 65_535))
     """Broker's TCP port; 8883 is usual with TLS."""
@@ -55,7 +55,8 @@ class MqttConfig:
         default="",
         metadata=rule(
             lambda value: value == "" or _BASE_TOPIC.fullmatch(value) is not None,
-            "topic levels joined by '/', without '+', '#' or blanks",
+            "topic levels joined by '/', without '+', '#', blanks, control characters or a "
+            "'$' in front",
         ),
     )
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""
@@ -195,7 +196,8 @@ def load_config(path: Path) -> Config:
             wrong; the message names it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # With or without the byte order mark that editors on Windows may write.
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as exc:
         raise ConfigError(
             f"{path}: cannot be read ({exc.strerror}); "
@@ -217,14 +219,18 @@ def parse_config(text: str, path: Path) -> Config:
         ConfigError: As `load_config`.
     """
     try:
-        return _anchor(_read_config(tomllib.loads(text)), path.parent)
-    except tomllib.TOMLDecodeError as exc:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as exc:
+        # Beside its own TOMLDecodeError, a ValueError, the parser lets those of int() out.
         raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    try:
+        return _anchor(_read_config(document), path.parent)
     except DocumentError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
 
 
 def _read_config(document: dict[str, Any]) -> Config:
+    refuse_unknown_keys(document, [item.name for item in fields(Config)])
     tables = document.pop("machine", [])
     if not isinstance(tables, list) or not tables:
         raise DocumentError("needs at least one [[machine]] table")
@@ -245,11 +251,12 @@ def _read_config(document: dict[str, Any]) -> Config:
 def _read_machine(table: Any, where: str) -> MachineConfig:
     if not isinstance(table, dict):
         raise DocumentError(f"{where} must be a table, [[machine]]")
+    # In the file the field `source` is one table of the source's kind.
+    own = [item.name for item in fields(MachineConfig) if item.name != "source"]
+    refuse_unknown_keys(table, [*own, *_SOURCES], where)
     kinds = [kind for kind in _SOURCES if kind in table]
     if len(kinds) > 1:
         raise DocumentError(f"{where} must have one source, not {' and '.join(kinds)}")
-    if "source" in table:
-        raise unknown_key(f"{where}.source", list(_SOURCES))
     source: SourceConfig = MicrophoneConfig()
     for kind in kinds:
         source = read_table(_SOURCES[kind], table.pop(kind), f"{where}.{kind}")

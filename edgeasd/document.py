@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -61,9 +62,7 @@ def read_table(cls: type[_T], table: Any, where: str = "", **given: Any) -> _T:
         for item in dataclasses.fields(cls)  # type: ignore[arg-type]
         if item.name not in given
     }
-    for key in table:
-        if key not in fields:
-            raise unknown_key(join(where, key), list(fields))
+    refuse_unknown_keys(table, fields, where)
     values = dict(given)
     for name, item in fields.items():
         if name in table:
@@ -73,11 +72,23 @@ def read_table(cls: type[_T], table: Any, where: str = "", **given: Any) -> _T:
     return cls(**values)
 
 
-def unknown_key(name: str, known: list[str]) -> DocumentError:
-    """Return the error for the unknown key *name*, with the nearest of those *known*."""
-    near = difflib.get_close_matches(name.rpartition(".")[2], known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-    return DocumentError(f"unknown key {name!r}{hint}")
+def refuse_unknown_keys(table: Mapping[str, Any], known: Iterable[str], where: str = "") -> None:
+    """Check that *table* has no key but those *known*.
+
+    Args:
+        table: A mapping of strings.
+        known: The keys that it may have.
+        where: Name of the table for messages, empty at the top.
+
+    Raises:
+        DocumentError: If there is another key; the message gives the nearest known one.
+    """
+    known = list(known)
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise DocumentError(f"unknown key {join(where, key)!r}; {hint}")
 
 
 def join(where: str, key: str) -> str:
@@ -120,8 +131,10 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    # TOML and Python's JSON know inf and nan; no number here means anything by them.
-    return (_is_int(value) or isinstance(value, float)) and abs(value) < float("inf")
+    # TOML and Python's JSON know inf, nan, and whole numbers of any length; no number here means
+    # anything by the first two, and the last need not fit a float.
+    is_number = _is_int(value) or isinstance(value, float)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _is_dict(value: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -60,15 +59,15 @@ def _evaluate(run: Path, data: Path | None) -> None:
 @_cli.command("export")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
-@click.option("--method", type=click.Choice(METHODS), help="Of scoring, instead of the recipe's.")
+@click.option("--scoring", type=click.Choice(METHODS), help="Instead of the recipe's method.")
 @click.option("--id", "model_id", default="", help="Name of the model.")
 @click.option("--version", default="", help="Version of the model; by default today's date.")
-@click.option(
-    "--data", "data_folder", type=_FOLDER, help="Where the clips are now, if not where they were."
-)
-def _export(run: Path, out: Path, **options: Any) -> None:
+@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+def _export(
+    *, run: Path, out: Path, scoring: str | None, model_id: str, version: str, data: Path | None
+) -> None:
     """Write the model file of a run for the daemon."""
-    made = export(run, out, **options)
+    made = export(run, out, data_folder=data, scoring=scoring, model_id=model_id, version=version)
     click.echo(
         f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
         f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"

@@ -10,21 +10,19 @@ from pathlib import Path
 import onnx
 import torch
 
-from edgeasd.detect.model import (
-    EMBEDDING,
-    INPUT,
-    LOGITS,
+from edgeasd.detect.metadata import (
     METADATA_KEY,
-    Model,
     ModelDocument,
     References,
     ScoringDocument,
     SectionDocument,
-    load_model,
 )
+from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model, load_model
 from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
+from train.model import SectionNet
+from train.recipe import Recipe
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
     ClipOutputs,
@@ -69,7 +67,7 @@ def export(
     path: Path,
     *,
     data_folder: Path | None = None,
-    method: str | None = None,
+    scoring: str | None = None,
     model_id: str = "",
     version: str = "",
 ) -> Export:
@@ -82,7 +80,7 @@ def export(
         run_folder: Of the run.
         path: Of the model file.
         data_folder: Where the training data is now, if not where it was.
-        method: Of scoring, if not the recipe's.
+        scoring: Method in place of the recipe's, which training does not depend on.
         model_id: Name of the model; empty for machine type and recipe.
         version: For people; empty for today's date.
 
@@ -90,13 +88,13 @@ def export(
         EdgeasdError: If there is no such run, or torch and ONNX Runtime do not agree.
     """
     fitted = load_run(run_folder, data_folder)
-    fitted = replace(fitted, recipe=fitted.recipe.override(method=method))
+    fitted = replace(fitted, recipe=fitted.recipe.override(scoring=scoring))
     recipe, sections, held_out = fitted.recipe, fitted.data.sections, fitted.data.held_out
     run = runner(fitted.network)
     references = make_references(run_clips(run, fitted.data.fitted, "references"), sections, recipe)
-    proto = _to_onnx(fitted)
+    proto = to_onnx(fitted.network, fitted.recipe)
     document = _draft_document(fitted, references, model_id, version)
-    model = Model(_with_document(proto, document), str(path))
+    model = Model(with_document(proto, document), str(path))
     scorings = {name: model.scoring(index) for index, name in enumerate(sections)}
     outputs = run_clips(_run_model(model), held_out, "thresholds")
     difference = _check_parity(
@@ -109,16 +107,16 @@ def export(
         held_out_scores(outputs, scorings, recipe), recipe.scoring.tail_probability
     )
     document = _with_thresholds(document, thresholds, difference)
-    written = _write(_with_document(proto, document), path)
+    written = _write(with_document(proto, document), path)
     return Export(path, path.stat().st_size, written.sha256, difference, len(fitted.data.held_out))
 
 
-def _to_onnx(fitted: FittedRun) -> onnx.ModelProto:
-    recipe = fitted.recipe
+def to_onnx(network: SectionNet, recipe: Recipe) -> onnx.ModelProto:
+    """Return *network* as a graph with the names that the daemon knows, without a document."""
     # Two windows: of one, the exporter would take the batch size for a constant.
     example = torch.zeros(2, 1, recipe.window.n_frames, recipe.features.n_mels)
     program = torch.onnx.export(
-        fitted.network,
+        network,
         (example,),
         input_names=[INPUT],
         output_names=[EMBEDDING, LOGITS],
@@ -187,7 +185,8 @@ def _with_thresholds(
     return replace(document, sections=sections, training=training)
 
 
-def _with_document(proto: onnx.ModelProto, document: ModelDocument) -> bytes:
+def with_document(proto: onnx.ModelProto, document: ModelDocument) -> bytes:
+    """Return the bytes of a model file."""
     onnx.helper.set_model_props(proto, {METADATA_KEY: document.to_json()})
     content: bytes = proto.SerializeToString()
     return content

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.model import ModelDocument, ScoringDocument, SectionDocument
+from edgeasd.detect.metadata import ModelDocument, ScoringDocument, SectionDocument
 from edgeasd.detect.windows import WindowSpec
 from edgeasd.document import DocumentError, at_least, between, one_of, read_table, rule
 from edgeasd.errors import ConfigError
@@ -135,7 +135,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
     def override(
-        self, *, epochs: int | None = None, seed: int | None = None, method: str | None = None
+        self, *, epochs: int | None = None, seed: int | None = None, scoring: str | None = None
     ) -> Recipe:
         """Return the recipe with what the command line says instead.
 
@@ -146,7 +146,7 @@ class Recipe:
             self,
             seed=self.seed if seed is None else seed,
             optimiser=dataclasses.replace(self.optimiser, epochs=epochs or self.optimiser.epochs),
-            scoring=dataclasses.replace(self.scoring, method=method or self.scoring.method),
+            scoring=dataclasses.replace(self.scoring, method=scoring or self.scoring.method),
         )
         try:
             _check(changed)

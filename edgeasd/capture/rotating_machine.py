@@ -5,7 +5,7 @@ What is heard, and where it comes from:
 - **shaft harmonics**: imbalance and misalignment, at multiples of the shaft speed;
 - **blade-passing tones**: ``n_blades`` times the shaft speed and multiples, swelling once per turn
   because no two blades are quite alike (Norton and Karczub (2003), *Fundamentals of Noise and
-  Vibration Analysis for Engineers*, section 8.4);
+  Vibration Analysis for Engineers*);
 - **flow noise**: pink noise that also sets the casing ringing, pulsing with the blades;
 - **hum** of the motor's magnetic forces, strongest at twice the mains frequency;
 - **room**: what else a microphone hears in a hall, pink, and its own white noise;
@@ -85,7 +85,7 @@ class MachineDesign:
         """Balls that pass a point of the outer race in one turn of the shaft.
 
         Times the shaft speed this is the ball-pass frequency of the outer race, BPFO:
-        ``n / 2 * shaft_hz * (1 - d / D * cos(angle))``, Randall and Antoni (2011), equation 1.
+        ``n / 2 * shaft_hz * (1 - d / D * cos(angle))``, Randall and Antoni (2011).
         """
         return (
             self.n_rolling_elements

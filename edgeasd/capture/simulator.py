@@ -24,6 +24,7 @@ class Simulator:
     ended = False
     overruns = 0
     fault = ""
+    hung = False
 
     def __init__(self, config: SimulatorConfig) -> None:
         self._machine = RotatingMachine(config.seed)

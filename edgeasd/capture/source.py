@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from edgeasd.capture.microphone import Microphone
 from edgeasd.capture.simulator import Simulator
 from edgeasd.capture.wavfile import WavFile
-from edgeasd.config import FileConfig
+from edgeasd.config import FileConfig, SimulatorConfig
 
 if TYPE_CHECKING:
-    from edgeasd.config import SimulatorConfig
+    from edgeasd.config import SourceConfig
     from edgeasd.stream import AudioBlock
 
 
@@ -38,16 +39,23 @@ class AudioSource(Protocol):
     def fault(self) -> str:
         """Why there is no sound now, for people to read; empty when all is well."""
 
+    @property
+    def hung(self) -> bool:
+        """Whether sound stays out for no known reason, so that only a restart may help."""
+
     def close(self) -> None:
         """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
 
 
-def open_source(config: FileConfig | SimulatorConfig) -> AudioSource:
+def open_source(config: SourceConfig) -> AudioSource:
     """Return the source that *config* describes.
 
     Raises:
         AudioFileError: If the file cannot be read.
+        AudioDeviceError: If the microphone or the audio library is not there.
     """
+    if isinstance(config, SimulatorConfig):
+        return Simulator(config)
     if isinstance(config, FileConfig):
         return WavFile(config.path, config.channel, paced=config.paced)
-    return Simulator(config)
+    return Microphone(config)

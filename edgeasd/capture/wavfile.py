@@ -45,6 +45,7 @@ class WavFile:
 
     overruns = 0
     fault = ""
+    hung = False
 
     def __init__(self, path: Path, channel: int = 0, *, paced: bool = False) -> None:
         self._path = path
@@ -161,7 +162,7 @@ def _open(path: Path) -> Any:
         raise AudioFileError(f"{path}: does not exist; check the path") from exc
     except OSError as exc:
         raise AudioFileError(
-            f"{path}: cannot be read ({exc.strerror}); give this user the right to read it"
+            f"{path}: cannot be read ({exc.strerror}); check that this user may read it"
         ) from exc
     if empty:
         raise AudioFileError(f"{path}: is empty; record it again")

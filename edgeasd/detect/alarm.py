@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,8 @@ class AlarmSpec:
         update_every: Samples between two updates while the alarm lasts.
 
     Raises:
-        ValueError: If a field breaks what is said above, or a count is below 1.
+        ValueError: If a field breaks what is said above, a count or *update_every* is below 1, or
+            *cool_down* is negative.
     """
 
     threshold: float
@@ -39,6 +41,8 @@ class AlarmSpec:
         for name in ("raise_after", "clear_after", "update_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.cool_down < 0:
+            raise ValueError(f"cool_down={self.cool_down} must be at least 0")
 
 
 class Alarm:
@@ -61,10 +65,10 @@ class Alarm:
         """Return the event that *score* makes, if any.
 
         Raises:
-            ValueError: If *score* is not a number: it is neither high nor low.
+            ValueError: If *score* is not a finite number: it is neither high nor low.
         """
-        if score.value != score.value:
-            raise ValueError(f"score.value={score.value} must be a number")
+        if not math.isfinite(score.value):
+            raise ValueError(f"score.value={score.value} must be finite")
         if self._start_sample is None:
             return self._process_quiet(score)
         return self._process_active(score, self._start_sample)

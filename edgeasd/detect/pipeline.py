@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeasd.detect.alarm import Alarm, AlarmSpec
-from edgeasd.detect.features import LogMel
+from edgeasd.detect.features import FeatureSpec, LogMel, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.model import Model
-from edgeasd.detect.scoring import ClipScorer
-from edgeasd.detect.windows import WindowSlicer
-from edgeasd.stream import AlarmEvent, AudioBlock, Score
+from edgeasd.detect.scoring import ClipScorer, NetworkOutput
+from edgeasd.detect.signal import SignalMeter
+from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
+from edgeasd.stream import AlarmEvent, AudioBlock, Float32Array, Score
+
+
+def clip_frames(samples: Float32Array, features: FeatureSpec, window: WindowSpec) -> Float32Array:
+    """Return the log-mel frames of a whole clip, enough for at least one window.
+
+    Args:
+        samples: Shape ``(n_samples,)``; a clip shorter than a window is padded with zeros at its
+            end, as in Cai et al. (DCASE 2021), section 3.
+        features: Frame geometry.
+        window: Window geometry.
+
+    Returns:
+        Shape ``(n_frames, n_mels)``, dB.
+    """
+    missing = max(0, features.n_samples(window.n_frames) - len(samples))
+    return log_mel(np.pad(samples, (0, missing)), features)
+
+
+def clip_outputs(model: Model, samples: Float32Array) -> list[NetworkOutput]:
+    """Return what *model* says of each window of a clip; see `clip_frames`."""
+    window = model.document.window
+    median = MedianFilter(window.median_frames)
+    frames = clip_frames(samples, model.document.features, window)
+    return [model.run(median.process(values)) for values in slice_windows(frames, window)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +57,23 @@ class Pipeline:
         alarm: When a score becomes an alarm.
 
     Attributes:
+        sample_rate: Of the blocks that it takes, hertz.
         gaps: Number of jumps in the sample positions so far.
         windows: Number of windows scored so far.
         alarm: The last stage; its state survives a gap.
+        signal: Level and defects of the sound.
     """
 
     def __init__(self, model: Model, section: int, alarm: AlarmSpec) -> None:
         document = model.document
+        self.sample_rate = document.features.sample_rate
         self._model = model
         self._log_mel = LogMel(document.features)
         self._slicer = WindowSlicer(document.features, document.window)
         self._median = MedianFilter(document.window.median_frames)
         self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
         self._next_sample: int | None = None
+        self.signal = SignalMeter(self.sample_rate)
         self.alarm = Alarm(alarm)
         self.gaps = 0
         self.windows = 0
@@ -61,13 +92,14 @@ class Pipeline:
             self.gaps += 1
             self._restart()
         self._next_sample = block.first_sample + len(block.samples)
+        self.signal.process(block)
         detections = []
         for window in self._slicer.process(self._log_mel.process(block)):
             self.windows += 1
             output = self._model.run(self._median.process(window.values))
             score = self._scorer.process(window, output)
             if score is not None:
-                detections.append(Detection(score, self.alarm.process(score)))
+                detections.append(Detection(score, self._decide(score)))
         return detections
 
     def reset(self) -> None:
@@ -76,7 +108,14 @@ class Pipeline:
         self._next_sample = None
         self.alarm.reset()
 
+    def _decide(self, score: Score) -> AlarmEvent | None:
+        # A dead microphone sounds unlike the machine too.  It is told as such, not as an alarm.
+        if score.first_sample < self.signal.last_flat_sample:
+            return None
+        return self.alarm.process(score)
+
     def _restart(self) -> None:
+        self.signal.reset()
         self._log_mel.reset()
         self._slicer.reset()
         self._scorer.reset()

@@ -16,7 +16,9 @@ import numpy as np
 from edgeasd.stream import Float32Array, Float64Array, Score, Window
 
 _LEAST_DISTANCE = 1e-9
-"""Keeps the local density of identical references finite."""
+"""Of embeddings that differ by rounding only."""
+_SAME_SHARE = 0.01
+"""Of the typical distance between neighbours: nearer ones are the same sound, taken in twice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,9 +141,14 @@ class NearestScoring:
             return np.ones(1)
         distances = 1.0 - self._directions @ self._directions.T
         np.fill_diagonal(distances, np.inf)
+        typical = np.median(distances.min(axis=1))
+        # A reference that is there twice is no neighbour of itself: its density would explode.
+        distances[distances <= max(_SAME_SHARE * typical, _LEAST_DISTANCE)] = np.inf
         nearest = np.sort(distances, axis=1)[:, : min(n_neighbours, n_others)]
-        mean: Float64Array = np.maximum(nearest.mean(axis=1), _LEAST_DISTANCE)
-        return mean
+        is_distinct = np.isfinite(nearest)
+        total = np.where(is_distinct, nearest, 0.0).sum(axis=1)
+        density: Float64Array = total / np.maximum(is_distinct.sum(axis=1), 1)
+        return np.where(density > 0.0, density, 1.0)
 
 
 def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:

@@ -193,7 +193,7 @@ def test_wavfile_without_permission_is_refused(
         WavFile(wav)
 
     assert str(caught.value) == (
-        f"{wav}: cannot be read (Permission denied); give this user the right to read it"
+        f"{wav}: cannot be read (Permission denied); check that this user may read it"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.toy import LOG_ODDS_RECIPE, RECIPE, write_clips
+from tests.train.toy import RECIPE, write_clips
 from train.fit import fit
 
 
@@ -20,12 +20,4 @@ def toy_run(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch, scored by distance; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "toy"
     fit(RECIPE, toy_data, folder, torch.device("cpu"))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def log_odds_run(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch, scored by log-odds; not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "log_odds"
-    fit(LOG_ODDS_RECIPE, toy_data, folder, torch.device("cpu"))
     return folder

@@ -5,39 +5,55 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.train.toy import RECIPE
+import pytest
+
+import train.cli
+from tests.train.toy import RECIPE, run_trainer
 from train.run import Run
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_commands_lead_from_clips_to_a_model_file(toy_data: Path, tmp_path: Path) -> None:
-    """fit, evaluate and export follow on each other from the command line."""
-    recipe, run, model = tmp_path / "toy.toml", tmp_path / "run", tmp_path / "toy.onnx"
+def test_fit_command_leaves_a_run(toy_data: Path, tmp_path: Path) -> None:
+    """A recipe and clips are all that training needs; epochs are told on standard error."""
+    recipe, run = tmp_path / "toy.toml", tmp_path / "run"
     recipe.write_text(RECIPE.to_toml(), encoding="utf-8")
 
-    fitted = _train("fit", recipe, "--data", toy_data, "--out", run, "--device", "cpu")
-    evaluated = _train("evaluate", run)
-    exported = _train("export", run, "--out", model)
+    done = run_trainer("fit", recipe, "--data", toy_data, "--out", run, "--device", "cpu")
 
-    assert fitted.returncode == 0, fitted.stderr
-    assert fitted.stdout == ""
-    assert '"epoch": 1' in fitted.stderr
-    assert "official score" in evaluated.stdout
-    assert exported.stdout.startswith(f"{model}: ")
-    assert "differ by at most" in exported.stdout
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert '"epoch": 1' in done.stderr
     assert Run(run).read_info().recipe == "toy"
 
 
-def test_command_error_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+def test_evaluate_command_prints_a_table_for_each_method(
+    toy_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each section and domain has a line, under each method."""
+    monkeypatch.setattr(sys, "argv", ["train", "evaluate", str(toy_run)])
+
+    with pytest.raises(SystemExit) as done:
+        train.cli.main()
+
+    assert done.value.code == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines.count(["nearest"]) == lines.count(["log_odds"]) == 1
+    assert sum(line[:2] == ["01", "target"] for line in lines) == 2
+    assert sum(line[:2] == ["official", "score"] for line in lines) == 2
+
+
+def test_command_error_is_one_line_and_an_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What a user can mend is told without a traceback."""
     recipe = tmp_path / "toy.toml"
     recipe.write_text('name = "toy"', encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["train", "fit", str(recipe)])
 
-    done = _train("fit", recipe)
+    with pytest.raises(SystemExit) as done:
+        train.cli.main()
 
-    assert done.returncode == os.EX_CONFIG
-    assert done.stderr == f"error: {recipe}: scoring is missing\n"
+    assert done.value.code == os.EX_CONFIG
+    assert capsys.readouterr().err == f"error: {recipe}: scoring is missing\n"
 
 
 def test_trainer_without_torch_says_how_to_install_it() -> None:
@@ -47,19 +63,15 @@ def test_trainer_without_torch_says_how_to_install_it() -> None:
         "runpy.run_module('train', run_name='__main__')"
     )
 
-    done = _run("-c", program)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(train.cli.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 1
     assert done.stderr == (
         "error: the trainer needs torch; install it with: pip install -e '.[train]'\n"
-    )
-
-
-def _train(*args: object) -> subprocess.CompletedProcess[str]:
-    return _run("-m", "train", *map(str, args))
-
-
-def _run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *args], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -15,6 +15,7 @@ from train.evaluate import Evaluation, evaluate
 
 @pytest.fixture(scope="module")
 def evaluations(toy_run: Path) -> list[Evaluation]:
+    """The toy run by both methods."""
     return evaluate(toy_run, None)
 
 

@@ -13,18 +13,28 @@ from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import AudioBlock
-from tests.train.toy import RECIPE
+from tests.train.toy import RECIPE, run_trainer
 from train.evaluate import evaluate
 from train.export import TOLERANCE, export
-from train.run import FittedRun, load_run
+from train.run import load_run
+from train.scoring import runner
 from train.threshold import choose_thresholds
 
 
 @pytest.fixture(scope="module")
-def model(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model_path(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy run's model file, made from the command line."""
     path = tmp_path_factory.mktemp("models") / "toy.onnx"
-    export(toy_run, path, model_id="press-3", version="1.2")
-    return load_model(path)
+    done = run_trainer("export", toy_run, "--out", path, "--id", "press-3", "--version", "1.2")
+    assert done.stdout.startswith(f"{path}: "), done.stderr
+    assert "differ by at most" in done.stdout
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(model_path: Path) -> Model:
+    """The toy run's model as the daemon loads it."""
+    return load_model(model_path)
 
 
 def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
@@ -33,34 +43,23 @@ def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
     """The pipeline over the model file gives each test clip the score that evaluation gave it."""
     evaluation = evaluate(toy_run, None)[0]
 
-    paths = [path for name in ("source", "target") for path in _sorted(toy_data / f"{name}_test")]
-    daemon = [_pipeline_score(model, path) for path in paths]
+    daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
 
     assert daemon == pytest.approx(evaluation.scores, abs=TOLERANCE)
 
 
-def test_export_log_odds_model_scores_as_the_evaluation(
-    log_odds_run: Path, toy_data: Path, tmp_path: Path
+def test_export_by_the_other_method_scores_as_its_evaluation(
+    toy_run: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    """The same holds of a model that is scored by log-odds, which carries no references."""
-    export(log_odds_run, tmp_path / "model.onnx")
+    """A run exported for log-odds, without references, scores as evaluation by log-odds did."""
+    export(toy_run, tmp_path / "model.onnx", scoring="log_odds")
     model = load_model(tmp_path / "model.onnx")
 
-    paths = [path for name in ("source", "target") for path in _sorted(toy_data / f"{name}_test")]
-    daemon = [_pipeline_score(model, path) for path in paths]
+    daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
 
-    assert daemon == pytest.approx(evaluate(log_odds_run, None)[0].scores, abs=TOLERANCE)
+    assert daemon == pytest.approx(evaluate(toy_run, None)[1].scores, abs=TOLERANCE)
     assert model.document.scoring.method == "log_odds"
     assert all(section.references is None for section in model.document.sections)
-
-
-def test_export_method_replaces_that_of_the_recipe(log_odds_run: Path, tmp_path: Path) -> None:
-    """A run can be scored by the other method without being trained again."""
-    export(log_odds_run, tmp_path / "model.onnx", method="nearest")
-
-    document = load_model(tmp_path / "model.onnx").document
-    assert document.scoring.method == "nearest"
-    assert all(section.references is not None for section in document.sections)
 
 
 def test_export_document_says_where_the_model_comes_from(model: Model, toy_run: Path) -> None:
@@ -105,42 +104,34 @@ def test_export_network_takes_any_batch_of_windows_in_db(model: Model, toy_run: 
     """A window's outputs are those of the network in torch, from dB and without normalisation."""
     run = load_run(toy_run, None)
     window = run.data.held_out[0].windows()[0]
-    (expected,) = train.export.runner(run.network)(window[None])
+    (expected,) = runner(run.network)(window[None])
 
     output = model.run(window)
 
     assert np.allclose(output.embedding, expected.embedding, atol=1e-5)
 
 
-def test_export_file_tells_nothing_of_the_computer_that_made_it(
-    toy_run: Path, tmp_path: Path
-) -> None:
+def test_export_file_tells_nothing_of_the_computer_that_made_it(model_path: Path) -> None:
     """The exporter's stack traces are taken out of the graph."""
-    made = export(toy_run, tmp_path / "model.onnx")
+    content = model_path.read_bytes()
 
-    content = made.path.read_bytes()
     assert str(Path(train.export.__file__).parents[1]).encode() not in content
     assert b"site-packages" not in content
     onnx.checker.check_model(onnx.load_from_string(content))
 
 
 def test_export_refuses_a_network_that_changed_on_the_way(
-    toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_path: Path, toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If torch and ONNX Runtime disagree, figures are told and the file that is there stays."""
     path = tmp_path / "model.onnx"
     path.write_bytes(b"before")
-    unpatched = train.export._to_onnx
-
-    def to_onnx(fitted: FittedRun) -> onnx.ModelProto:
-        proto = unpatched(fitted)
-        for initializer in proto.graph.initializer:
-            if initializer.name == "standardise.mean":
-                shifted = onnx.numpy_helper.to_array(initializer) + np.float32(1.0)
-                initializer.CopyFrom(onnx.numpy_helper.from_array(shifted, initializer.name))
-        return proto
-
-    monkeypatch.setattr(train.export, "_to_onnx", to_onnx)
+    changed = onnx.load(model_path)
+    for initializer in changed.graph.initializer:
+        if initializer.name == "standardise.mean":
+            shifted = onnx.numpy_helper.to_array(initializer) + np.float32(1.0)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(shifted, initializer.name))
+    monkeypatch.setattr(train.export, "to_onnx", lambda *_: changed)
 
     with pytest.raises(
         EdgeasdError,
@@ -148,7 +139,8 @@ def test_export_refuses_a_network_that_changed_on_the_way(
         r"\(clip section_\S+\.wav\); the model is not written$",
     ):
         export(toy_run, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+    assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_bytes() == b"before"
 
 
@@ -159,5 +151,9 @@ def _pipeline_score(model: Model, path: Path) -> float:
     return detection.score.value
 
 
-def _sorted(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+def _test_clips(folder: Path) -> list[Path]:
+    return [
+        path
+        for name in ("source", "target")
+        for path in sorted((folder / f"{name}_test").iterdir())
+    ]

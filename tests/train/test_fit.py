@@ -53,7 +53,8 @@ def test_fit_finished_run_continues_for_more_epochs(
 ) -> None:
     """One epoch and then one more are two epochs; the folder's recipe says two."""
     for path in toy_run.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
 
     fit(TWO_EPOCHS, toy_data, tmp_path, CPU)
 
@@ -193,14 +194,14 @@ def test_window_bank_batches_are_a_random_order_without_repetition(toy_data: Pat
     first, second = (torch.stack(list(bank.batches(32))) for _ in range(2))
 
     assert first.shape == (2, 32)
-    assert len(first.unique()) == 64
+    assert len(set(first.flatten().tolist())) == 64
     assert not torch.equal(first, second)
 
 
 def _interrupt_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C in the given optimiser step from now; an epoch of the toy has ten."""
     steps = iter(range(1, step + 1))
-    unpatched = train.fit.total_loss
+    unpatched = vars(train.fit)["total_loss"]
 
     def total_loss(*args: Any) -> Any:
         if next(steps) == step:

@@ -134,4 +134,5 @@ def _directions(n_rows: int, seed: int) -> Tensor:
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    return sum(a * b for a, b in zip(left.tolist(), right.tolist(), strict=True))
+    products = [a * b for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    return float(sum(products))

@@ -57,7 +57,7 @@ def test_digest_leaves_out_the_number_of_epochs_only() -> None:
     """A run may be continued for more epochs; any other change makes it another run."""
     assert RECIPE.override(epochs=9).digest == RECIPE.digest
     assert RECIPE.override(seed=9).digest != RECIPE.digest
-    assert RECIPE.override(method="log_odds").digest != RECIPE.digest
+    assert RECIPE.override(scoring="log_odds").digest != RECIPE.digest
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_override_is_checked_as_the_file_is() -> None:
     recipe = dataclasses.replace(RECIPE, loss=LossRecipe(classification=0.0))
 
     with pytest.raises(ConfigError, match=r"^recipe toy: loss\.classification=0\.0 must be more"):
-        recipe.override(method="log_odds")
+        recipe.override(scoring="log_odds")
 
 
 def test_load_recipe_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +38,6 @@ RECIPE = Recipe(
     network=NetworkRecipe(width=0.1),
     optimiser=OptimiserRecipe(epochs=1, batch_size=8),
 )
-LOG_ODDS_RECIPE = replace(RECIPE, name="toy-log-odds", scoring=ScoringRecipe("log_odds", 4))
 CNN_RECIPE = replace(RECIPE, name="toy-cnn", loss=LossRecipe(reconstruction=0.0, contrastive=0.0))
 
 
@@ -57,3 +58,14 @@ def write_clip(path: Path, seed: int, section: int = 0, *, faulty: bool = False)
     """Write one clip."""
     samples = RotatingMachine(seed, section).process(round(CLIP_S * SAMPLE_RATE), faulty=faulty)
     soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+
+
+def run_trainer(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m train`` in the checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", "train", *map(str, args)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )

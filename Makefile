@@ -1,0 +1,64 @@
+# Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.
+
+PYTHON ?= python3
+DEBIAN_PACKAGES = libportaudio2 libasound2-plugins mosquitto openssl pulseaudio systemd
+
+.PHONY: run test test-daemon test-train test-slow check format bench demo-model packages clean
+
+run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
+	.venv/bin/edgeasd demo
+
+test: test-daemon test-train  ## all tests
+
+test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no torch
+	! .venv/bin/python -c "import torch" 2>/dev/null
+	.venv/bin/python -m pytest --ignore=tests/train $(PYTEST_ARGS)
+
+test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
+	.venv-train/bin/python -m pytest tests/train $(PYTEST_ARGS)
+
+test-slow: packages .venv-train/ready  ## minutes each: a trained model on a microphone
+	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
+
+check: .venv-train/ready  ## style and types
+	.venv-train/bin/ruff format --check
+	.venv-train/bin/ruff check
+	.venv-train/bin/mypy
+
+format: .venv/ready-dev  ## what can be mended without thought
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+bench: packages .venv-train/ready  ## measured figures, as ratios within one run
+	.venv-train/bin/python -m tests.benchmarks
+
+demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
+	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo
+	.venv-train/bin/python -m train export runs/demo --out edgeasd/models/demo.onnx
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	touch $@
+
+.venv-train/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-train
+	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable '.[demo,dev,train]'
+	touch $@
+
+packages:
+	@missing=""; for package in $(DEBIAN_PACKAGES); do \
+	  dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null \
+	    | grep -qx installed || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+	  echo "missing Debian packages; install them: sudo apt-get install$$missing" >&2; exit 1; fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -qq --no-install-recommends --yes $$missing >/dev/null
+
+clean:
+	rm -rf .venv .venv-train build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

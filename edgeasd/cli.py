@@ -1,0 +1,190 @@
+"""The command line: data on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeasd import __version__
+from edgeasd.config import DEFAULT_PATH, load_config
+from edgeasd.errors import AudioDeviceError, EdgeasdError
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Turns an `EdgeasdError` into a message and its exit code, in this one place."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as exc:
+            _leave_stuck_microphones(exc.code)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgeasdError as exc:
+            click.echo(f"edgeasd: {exc}", err=True)
+            ctx.exit(exc.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeasd")
+def main() -> None:
+    """Listen to machines and tell over MQTT when one stops sounding like itself."""
+
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=_PATH,
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="Configuration file.",
+)
+
+
+@main.command()
+@_config_option
+def run(config_path: Path) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    from edgeasd.daemon import Daemon
+
+    config = load_config(config_path)
+    _log_to_stderr(config.log_level)
+    daemon = Daemon(config)
+    daemon.stop_on_signals()
+    daemon.run()
+
+
+@main.command()
+def demo() -> None:
+    """Run the daemon on a simulated machine and print what an MQTT subscriber receives.
+
+    Takes a minute.  An MQTT broker is embedded; nothing else is needed.
+    """
+    from edgeasd.demo import run_demo
+
+    _log_to_stderr("warning")
+    sys.exit(0 if run_demo() else 1)
+
+
+@main.command()
+@click.option("--model", "model_path", type=_PATH, required=True, help="Model file.")
+@click.option("--section", default="", help="Section of the sound, if the model has several.")
+@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
+@click.option(
+    "--per",
+    type=click.Choice(["window", "clip"]),
+    default="window",
+    show_default=True,
+    help="window: what the daemon would score, every 256 ms; clip: one score per file.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="JSON lines or CSV.",
+)
+@click.argument("files", type=_PATH, nargs=-1, required=True)
+def score(
+    *, model_path: Path, section: str, channel: int, per: str, form: str, files: tuple[Path, ...]
+) -> None:
+    """Score WAV or FLAC FILES exactly as the daemon does."""
+    from edgeasd.detect.model import load_model
+    from edgeasd.replay import Replay
+
+    replay = Replay(load_model(model_path), section, channel)
+    with click.progressbar(files, file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+        if per == "window":
+            _print_rows((row for path in progress for row in replay.windows(path)), form)
+        else:
+            _print_rows((replay.clip(path) for path in progress), form)
+
+
+@main.command()
+def devices() -> None:
+    """List the microphones of this computer, with level and own sample rate."""
+    from edgeasd.capture.microphone import measure_level
+    from edgeasd.capture.portaudio import list_devices
+
+    found = list_devices()
+    if not found:
+        click.echo("edgeasd: no microphone is there; connect one", err=True)
+    for device in found:
+        finding: dict[str, Any]
+        try:
+            finding = {"level_dbfs": measure_level(device.full_name, 1.0)}
+        except AudioDeviceError as exc:
+            finding = {"error": str(exc)}
+        click.echo(json.dumps({**asdict(device), **finding}))
+
+
+@main.command()
+@_config_option
+def check(config_path: Path) -> None:
+    """Check configuration, models, microphones and broker; a verdict a line."""
+    from edgeasd.checks import run_checks
+
+    exit_code = 0
+    for verdict in run_checks(config_path):
+        click.echo(
+            f"{'ok  ' if verdict.error is None else 'FAIL'} {verdict.subject}: {verdict.text}"
+        )
+        if verdict.error is not None:
+            exit_code = exit_code or verdict.error.exit_code
+    sys.exit(exit_code)
+
+
+@main.command()
+@click.argument("file", type=_PATH)
+def model(file: Path) -> None:
+    """Print what the model FILE says about itself, as JSON."""
+    from edgeasd.detect.model import load_model
+
+    loaded = load_model(file)
+    document = {"sha256": loaded.sha256, **asdict(loaded.document)}
+    for section in document["sections"]:
+        if section["references"] is not None:
+            del section["references"]["float32"]
+    click.echo(json.dumps(document, indent=2))
+
+
+def _leave_stuck_microphones(code: Any) -> None:
+    """End the process here if a device hangs: the audio library's clean-up would hang as well."""
+    if any(thread.name.startswith("microphone") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _print_rows(rows: Iterable[dict[str, Any]], form: str) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for index, row in enumerate(rows):
+        if form == "jsonl":
+            click.echo(json.dumps(row))
+            continue
+        if index == 0:
+            writer.writerow(row)
+        writer.writerow(row.values())
+
+
+def _log_to_stderr(level: str) -> None:
+    # The journal adds the time; so does whoever redirects to a file with ts(1).
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )

@@ -1,0 +1,208 @@
+"""What a model file says about itself: the JSON document in its metadata.
+
+``deploy/schemas/model.schema.json`` is the schema of that document.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgeasd.detect.features import FeatureSpec
+from edgeasd.detect.windows import WindowSpec
+from edgeasd.document import DocumentError, at_least, between, one_of, read_table, rule
+from edgeasd.stream import Float32Array
+
+METADATA_KEY = "edgeasd"
+SCHEMA = "edgeasd.model/1"
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Embeddings of normal sound.
+
+    Attributes:
+        shape: ``[n_references, n_dims]``.
+        float32: The values in row order, little-endian float32, base64.
+    """
+
+    shape: tuple[int, ...] = field(
+        metadata=rule(lambda value: len(value) == 2 and min(value) > 0, "two positive numbers")  # noqa: PLR2004
+    )
+    float32: str
+
+    @classmethod
+    def of(cls, embeddings: Float32Array) -> References:
+        """Return the references that hold *embeddings*, shape ``(n_references, n_dims)``."""
+        values = np.ascontiguousarray(embeddings, "<f4")
+        return cls(embeddings.shape, base64.b64encode(values.tobytes()).decode("ascii"))
+
+    def embeddings(self) -> Float32Array:
+        """Return the embeddings, shape ``(n_references, n_dims)``.
+
+        Raises:
+            DocumentError: If the text is not base64 of as many numbers as the shape says.
+        """
+        try:
+            values = np.frombuffer(base64.b64decode(self.float32, validate=True), "<f4")
+            embeddings: Float32Array = values.reshape(self.shape).astype(np.float32)
+        except (binascii.Error, ValueError) as exc:
+            raise DocumentError(
+                f"references.float32 must be base64 of {self.shape} float32 values"
+            ) from exc
+        if not np.isfinite(embeddings).all():
+            raise DocumentError("references.float32 must hold finite numbers only")
+        return embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringDocument:
+    """How the network's output becomes a score.
+
+    Attributes:
+        method: ``log_odds`` (Eq. 3 of the paper) or ``nearest`` (distance to the references).
+        n_neighbours: For ``nearest``: references that make the local density.
+        clip_windows: Windows that a score rests on.
+    """
+
+    method: str = field(metadata=one_of("log_odds", "nearest"))
+    n_neighbours: int = field(default=1, metadata=at_least(1))
+    clip_windows: int = field(default=31, metadata=between(1, 10_000))
+
+
+@dataclass(frozen=True, slots=True)
+class SectionDocument:
+    """One section: a machine, or one of its operating conditions.
+
+    Attributes:
+        name: As in the names of the training clips, for example ``00``.
+        threshold: Score at which the alarm is raised unless the site says otherwise.
+        clear_threshold: Score below which the alarm may end.
+        references: What normal sounds like; needed by ``nearest``.
+    """
+
+    name: str
+    threshold: float
+    clear_threshold: float
+    references: References | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDocument:
+    """What the model file says about itself.
+
+    Attributes:
+        id: Name of the model.
+        version: Version of the model, for people.
+        created: RFC 3339 time at which it was made.
+        machine_type: As in DCASE Task 2, for example ``fan``.
+        features: Geometry of the log-mel frames.
+        window: Geometry of the windows.
+        scoring: How the network's output becomes a score.
+        sections: In the order of the logits.
+        training: Provenance: recipe, data, seed, versions, metrics; free in form.
+        schema: Version of this form.
+    """
+
+    id: str
+    version: str
+    created: str
+    machine_type: str
+    features: FeatureSpec
+    window: WindowSpec
+    scoring: ScoringDocument
+    sections: tuple[SectionDocument, ...] = field(
+        metadata=rule(lambda value: len(value) > 0, "at least one section")
+    )
+    training: dict[str, Any] = field(default_factory=dict)
+    schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
+
+    def to_json(self) -> str:
+        """Return the document as it stands in the model file."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelDocument:
+        """Return the document in *text*.
+
+        Raises:
+            DocumentError: If a field is missing, unknown or wrong; the message names it.
+        """
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise DocumentError(f"metadata {METADATA_KEY!r} is not JSON: {exc}") from exc
+        if not isinstance(table, dict):
+            raise DocumentError(f"metadata {METADATA_KEY!r} must be a table")
+        # Told first: of another version of the form every other complaint would mislead.
+        if table.get("schema") != SCHEMA:
+            raise DocumentError(f"schema={table.get('schema')!r} must be {SCHEMA!r}")
+        document = read_table(cls, table)
+        for name in ("features", "window", "scoring"):
+            for key in asdict(getattr(document, name)):
+                # Else a default that changes would change what old model files mean.
+                if key not in table[name]:
+                    raise DocumentError(f"{name}.{key} is missing")
+        document.check()
+        return document
+
+    def check(self) -> None:
+        """Check what concerns more than one field.
+
+        Raises:
+            DocumentError: If the fields contradict each other.
+        """
+        _check_geometry(self.features, self.window)
+        names = [section.name for section in self.sections]
+        if len(set(names)) < len(names):
+            raise DocumentError("sections must have names of their own")
+        if self.scoring.method == "log_odds" and len(names) == 1:
+            raise DocumentError(
+                "scoring.method='log_odds' must be 'nearest' for a model of one section, "
+                "as a softmax over one class is always 1"
+            )
+        for index, section in enumerate(self.sections):
+            if section.clear_threshold > section.threshold:
+                raise DocumentError(
+                    f"sections[{index}].clear_threshold={section.clear_threshold} must be at most "
+                    f"threshold={section.threshold}"
+                )
+            if self.scoring.method == "nearest" and section.references is None:
+                raise DocumentError(f"sections[{index}].references is missing")
+
+
+def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:
+    for name, value in (
+        ("features.sample_rate", features.sample_rate),
+        ("features.n_fft", features.n_fft),
+        ("features.hop_length", features.hop_length),
+        ("features.n_mels", features.n_mels),
+        ("window.n_frames", window.n_frames),
+        ("window.hop_frames", window.hop_frames),
+        ("window.median_frames", window.median_frames),
+    ):
+        if not 1 <= value <= 1_000_000:  # noqa: PLR2004 - beyond any use
+            raise DocumentError(f"{name}={value} must be from 1 to 1000000")
+    if not 0 <= features.fmin < features.fmax <= features.sample_rate / 2:
+        raise DocumentError(
+            f"features.fmin={features.fmin:g} and fmax={features.fmax:g} must rise from 0 to at "
+            f"most half of sample_rate={features.sample_rate}"
+        )
+    if not features.floor > 0:
+        raise DocumentError(f"features.floor={features.floor:g} must be more than 0")
+    if features.hop_length > features.n_fft or window.hop_frames > window.n_frames:
+        raise DocumentError("features.hop_length and window.hop_frames must leave nothing out")
+    if (window.median_frames + 1) & window.median_frames:
+        raise DocumentError(
+            f"window.median_frames={window.median_frames} must be one less than a power of two"
+        )
+    if window.median_frames // 2 >= window.n_frames:
+        raise DocumentError(
+            f"window.median_frames={window.median_frames} must be less than twice "
+            f"window.n_frames={window.n_frames}"
+        )

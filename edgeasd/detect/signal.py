@@ -1,0 +1,83 @@
+"""Is there a living microphone behind the samples?  Level, flat signal, clipping."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Literal
+
+import numpy as np
+
+from edgeasd.stream import INT16_FULL_SCALE, AudioBlock, Float32Array
+
+SignalState = Literal["ok", "flat_signal", "clipping"]
+
+_SPANS_PER_S = 4
+_FLAT_SPANS = 8
+"""Two seconds: long enough to be no accident, short enough to be told before anyone wonders."""
+_FLAT_RANGE = 1.0 / INT16_FULL_SCALE
+"""One step of a 16-bit converter: less does not come out of a microphone that is connected."""
+_CLIP_LEVEL = 0.999
+_CLIP_SHARE = 0.01
+"""Share of clipped samples from which the sound is distorted and not merely loud once."""
+
+
+class SignalMeter:
+    """Watches samples in spans of a quarter of a second, counted from the start of the stream.
+
+    Args:
+        sample_rate: Of the blocks, hertz.
+
+    Attributes:
+        last_flat_sample: Position just after the latest span without any signal, 0 if none was.
+            A score that rests on such a span says nothing about the machine.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._span = max(1, sample_rate // _SPANS_PER_S)
+        self._tail: Float32Array = np.empty(0, np.float32)
+        self._powers: deque[float] = deque(maxlen=_SPANS_PER_S)
+        self._clipped: deque[float] = deque(maxlen=_SPANS_PER_S)
+        self._n_flat = 0
+        self.last_flat_sample = 0
+
+    @property
+    def level_dbfs(self) -> float:
+        """RMS of the last second, dB re full scale; minus infinity if nothing was heard."""
+        power = float(np.mean(self._powers)) if self._powers else 0.0
+        return 10.0 * math.log10(power) if power > 0.0 else -math.inf
+
+    @property
+    def state(self) -> SignalState:
+        """What is wrong with the signal, if anything."""
+        if self._n_flat >= _FLAT_SPANS:
+            return "flat_signal"
+        if self._clipped and float(np.mean(self._clipped)) >= _CLIP_SHARE:
+            return "clipping"
+        return "ok"
+
+    def process(self, block: AudioBlock) -> None:
+        """Take in *block*, which continues the one before it."""
+        samples = np.concatenate((self._tail, block.samples))
+        n_spans = len(samples) // self._span
+        start = block.first_sample - len(self._tail)
+        for index in range(n_spans):
+            self._process_span(samples[index * self._span : (index + 1) * self._span])
+            if self._n_flat:
+                self.last_flat_sample = start + (index + 1) * self._span
+        self._tail = samples[n_spans * self._span :].copy()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._tail = self._tail[:0]
+        self._powers.clear()
+        self._clipped.clear()
+        self._n_flat = 0
+        self.last_flat_sample = 0
+
+    def _process_span(self, span: Float32Array) -> None:
+        low, high = float(span.min()), float(span.max())
+        self._n_flat = self._n_flat + 1 if high - low <= _FLAT_RANGE else 0
+        self._powers.append(float(np.mean(np.square(span, dtype=np.float64))))
+        loud = max(high, -low) >= _CLIP_LEVEL
+        self._clipped.append(float(np.mean(np.abs(span) >= _CLIP_LEVEL)) if loud else 0.0)

@@ -1,0 +1,76 @@
+"""From facts about a machine's sound and scores to its state; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeasd.detect.signal import SignalState
+from edgeasd.publish.payloads import State
+
+_SILENT_AFTER_S = 2.0
+_STALLED_AFTER_S = 5.0
+_HUNG_AFTER_S = 10.0
+"""After these seconds without progress only a restart helps; see `alive`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one machine now.
+
+    Attributes:
+        fault: What the source says is wrong with it, in words; empty when all is well.
+        hung: Whether the source delivers nothing and does not look for its device either.
+        sound_age_s: Seconds since sound last came from the source.
+        loop_age_s: Seconds since the machine's thread last asked its source for sound.
+        signal: What is wrong with the sound itself.
+        alarm: Whether the alarm is raised.
+        scored: Whether there was a score since the sound began or was interrupted.
+    """
+
+    fault: str
+    hung: bool
+    sound_age_s: float
+    loop_age_s: float
+    signal: SignalState
+    alarm: bool
+    scored: bool
+
+
+def judge(facts: Facts) -> tuple[State, str]:
+    """Return the state of a machine and the reason in words, empty when all is well.
+
+    What hides the machine comes before what the machine does: an alarm that was raised before the
+    microphone went dead may long be over.
+    """
+    verdicts: tuple[tuple[bool, State, str], ...] = (
+        (facts.loop_age_s > _STALLED_AFTER_S, "stale", "the scorer does not return"),
+        (facts.fault != "", "no_audio", facts.fault),
+        (facts.sound_age_s > _SILENT_AFTER_S, "no_audio", "the source delivers no sound"),
+        (
+            facts.signal == "flat_signal",
+            "flat_signal",
+            "the sound has no signal at all; is the microphone connected?",
+        ),
+        (facts.alarm, "alarm", "the machine does not sound like itself"),
+        (
+            facts.signal == "clipping",
+            "clipping",
+            "the sound is clipped; turn down the gain of the microphone",
+        ),
+        (not facts.scored, "learning", "listening until there is enough sound for a score"),
+    )
+    return next(((state, reason) for holds, state, reason in verdicts if holds), ("ok", ""))
+
+
+def alive(machines: Iterable[Facts], *, network: bool) -> bool:
+    """Return whether everything makes progress, so that the watchdog may be fed.
+
+    A microphone that is known to be gone is waited for; one that hangs without a word, a scorer
+    that does not return and a network thread that died are mended by a restart alone.
+    """
+    return network and not any(
+        facts.loop_age_s > _HUNG_AFTER_S
+        or (facts.sound_age_s > _HUNG_AFTER_S and (facts.hung or not facts.fault))
+        for facts in machines
+    )

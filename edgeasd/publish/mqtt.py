@@ -1,0 +1,288 @@
+"""One connection to an MQTT broker; the only import of the MQTT client.
+
+The client's own thread is not used.  That thread dies unseen if a callback raises, if the host
+name is malformed, or if the broker goes away while the protocol version is negotiated; it resends
+on its own, so that events come twice; and it does not tell why a connection failed.  Here the
+caller's thread does everything: it opens, serves and closes a `Connection`, and an error is an
+exception in that thread.  A new connection shares nothing with the one before: credentials and
+certificates are read again, and nothing is resent that the caller does not publish again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place for it
+from paho.mqtt.enums import CallbackAPIVersion  # noqa: TID251  # as above
+
+from edgeasd.errors import BrokerError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from paho.mqtt.reasoncodes import ReasonCode  # noqa: TID251  # as above
+
+    from edgeasd.config import MqttConfig
+
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds that an unreachable address may take, and a broker that accepts but does not answer."""
+
+# Reason codes of MQTT 5, section 3.2.2.2; the client maps the return codes of MQTT 3.1.1 to them.
+# Mosquitto answers a wrong password with "not authorised".
+_BAD_PASSWORD_OR_NOT_AUTHORISED = (134, 135)
+
+
+class Connection:
+    """A connection from its opening to its end; used by one thread at a time.
+
+    Args:
+        config: Where to, and as whom.
+        client_id: Name of this client, unique at the broker.
+        will: Topic and payload that the broker publishes, retained, if the connection breaks.
+        connect_timeout_s: Seconds until an attempt is given up.
+
+    Raises:
+        ConfigError: If a file that *config* names cannot be used.
+        BrokerError: If no connection comes about; the message says why and what to do.
+    """
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        client_id: str,
+        *,
+        will: tuple[str, bytes] | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._config = config
+        self._refusal = ""
+        self._is_accepted = False
+        self._acknowledged: list[int] = []
+        self._received: list[tuple[str, bytes]] = []
+        self._client = _new_client(config, client_id)
+        self._client.connect_timeout = connect_timeout_s
+        self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
+        try:
+            self._open(time.monotonic() + connect_timeout_s)
+        except BaseException:
+            self.close(cleanly=False)
+            raise
+
+    def _open(self, deadline_s: float) -> None:
+        config = self._config
+        try:
+            self._client.connect(config.host, config.port, config.keepalive_s)
+        except (OSError, ValueError) as exc:
+            raise BrokerError(_in_words(exc, config)) from exc
+        while not self._is_accepted:
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
+                raise BrokerError(_in_words(TimeoutError(), config))
+            self.serve(remaining_s)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> int:
+        """Hand a message over; for QoS 1 its number comes back from `acknowledged`.
+
+        Raises:
+            ValueError: If *topic* is no topic to publish on.
+        """
+        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+
+    def subscribe(self, topic_filter: str, *, qos: int) -> None:
+        """Ask for the messages on the topics that *topic_filter* matches; see `received`."""
+        self._client.subscribe(topic_filter, qos)
+
+    def received(self) -> list[tuple[str, bytes]]:
+        """Return topic and payload of the messages received since the last call."""
+        messages, self._received = self._received, []
+        return messages
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether messages wait for the network; handing more over would pile them up."""
+        return self._client.want_write()
+
+    def acknowledged(self) -> list[int]:
+        """Return the numbers of the messages acknowledged since the last call."""
+        numbers, self._acknowledged = self._acknowledged, []
+        return numbers
+
+    def serve(self, timeout_s: float, wake_fd: int | None = None) -> None:
+        """Wait for the network, or until *wake_fd* is readable, and do what there is to do.
+
+        Raises:
+            BrokerError: If the connection is lost.
+        """
+        sock = self._client.socket()
+        if sock is not None:
+            poll = select.poll()
+            poll.register(sock, select.POLLIN | (select.POLLOUT if self.is_congested else 0))
+            if wake_fd is not None:
+                poll.register(wake_fd, select.POLLIN)
+            # TLS may have decrypted bytes that the kernel no longer has.
+            has_bytes = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            ready = dict(poll.poll(0 if has_bytes else 1000 * timeout_s))
+            events = ready.get(sock.fileno(), 0)
+            if has_bytes or events & ~select.POLLOUT:
+                self._client.loop_read()
+            if events & select.POLLOUT:
+                self._client.loop_write()
+            self._client.loop_misc()  # keepalive
+        if self._client.socket() is None:
+            raise BrokerError(self._end_in_words())
+
+    def close(self, *, cleanly: bool) -> None:
+        """End the connection; unless *cleanly*, the broker publishes the will."""
+        if cleanly:
+            self._client.disconnect()
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _on_connect(
+        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _props: Any
+    ) -> None:
+        self._is_accepted = not reason.is_failure
+        if reason.value in _BAD_PASSWORD_OR_NOT_AUTHORISED:
+            self._refusal = (
+                f"refuses the user name {self._config.username!r} or its password; "
+                "check mqtt.username and mqtt.password_file"
+                if self._config.username
+                else "refuses clients without a user name; set mqtt.username and mqtt.password_file"
+            )
+        elif reason.is_failure:
+            self._refusal = f"refuses the connection: {reason}"
+
+    def _on_publish(
+        self, _client: paho.Client, _userdata: Any, number: int, _reason: ReasonCode, _props: Any
+    ) -> None:
+        self._acknowledged.append(number)
+
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        self._received.append((message.topic, bytes(message.payload)))
+
+    def _end_in_words(self) -> str:
+        broker = f"broker at {_address(self._config)}"
+        if self._refusal:
+            return f"{broker} {self._refusal}"
+        if self._is_accepted:
+            return f"connection to the {broker} was lost"
+        return (
+            f"{broker} closes the connection without a word; check that mqtt.port speaks "
+            "MQTT 3.1.1, and whether it wants TLS (mqtt.ca_file) or a certificate (mqtt.cert_file)"
+        )
+
+
+def check_broker(config: MqttConfig, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Connect to the broker as the daemon would, and disconnect.
+
+    Raises:
+        ConfigError: If a file that *config* names cannot be used.
+        BrokerError: If the broker cannot be reached or refuses; the message has the remedy.
+    """
+    # Another name than the daemon's: the broker would disconnect a running daemon.
+    client_id = f"edgeasd-check-{secrets.token_hex(4)}"
+    Connection(config, client_id, connect_timeout_s=timeout_s).close(cleanly=True)
+
+
+def require_files(config: MqttConfig) -> None:
+    """Verify the files that *config* names.
+
+    Raises:
+        ConfigError: If one of them cannot be used; the message names it.
+    """
+    _new_client(config, "")
+
+
+def _new_client(config: MqttConfig, client_id: str) -> paho.Client:
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=True,
+        reconnect_on_failure=False,
+    )
+    client.max_inflight_messages_set(0)  # no queue in memory: the caller limits
+    if config.username:
+        client.username_pw_set(config.username, _password(config.password_file))
+    if config.ca_file is not None:
+        client.tls_set_context(_tls_context(config))
+    return client
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"mqtt.password_file={path} cannot be read ({_reason(exc)})") from exc
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: the client library leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as overridden
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _tls_context(config: MqttConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as exc:
+        raise ConfigError(
+            f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({_reason(exc)})"
+        ) from exc
+    context.sslsocket_class = _TlsSocket
+    if config.cert_file is not None:
+        try:
+            # The empty password fails on an encrypted key; none at all would ask on the terminal.
+            context.load_cert_chain(config.cert_file, config.key_file, password="")
+        except OSError as exc:
+            raise ConfigError(
+                f"mqtt.cert_file={config.cert_file} and mqtt.key_file={config.key_file} must be "
+                f"PEM files of a certificate and its unencrypted key ({_reason(exc)})"
+            ) from exc
+    return context
+
+
+def _in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR0911  # by cause
+    address = _address(config)
+    match exc:
+        case socket.gaierror():
+            return f"host name {config.host!r} does not resolve; check mqtt.host and the network"
+        case ssl.SSLCertVerificationError():
+            return (
+                f"certificate of {address} is not accepted ({exc.verify_message}); "
+                "check mqtt.ca_file, and that mqtt.host is a name in the certificate"
+            )
+        case ConnectionRefusedError():
+            return f"connection refused at {address}; check mqtt.port and that the broker runs"
+        case ssl.SSLError() | ConnectionError():
+            return f"TLS with {address} fails ({_reason(exc)}); check mqtt.port and mqtt.ca_file"
+        case TimeoutError():
+            return f"no answer from {address}; check mqtt.host, mqtt.port and firewalls"
+        case ValueError():
+            return f"mqtt.host={config.host!r} must be a host name or address"
+        case _:
+            return f"{address} cannot be reached ({_reason(exc)})"
+
+
+def _reason(exc: OSError | ValueError) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+
+
+def _address(config: MqttConfig) -> str:
+    return f"{config.host}:{config.port}"

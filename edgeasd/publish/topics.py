@@ -1,0 +1,47 @@
+"""The MQTT topics of one node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ONLINE = b"online"
+OFFLINE = b"offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one node.
+
+    Attributes:
+        base: Levels put in front, for example ``acme/plant1``; may be empty.
+        node: Name of this computer.
+    """
+
+    base: str
+    node: str
+
+    @property
+    def availability(self) -> str:
+        """Whether the node is there: `ONLINE` or `OFFLINE`, retained."""
+        return self._topic("availability")
+
+    @property
+    def health(self) -> str:
+        """How the node is: a health payload, retained."""
+        return self._topic("health")
+
+    def state(self, machine: str) -> str:
+        """How *machine* is now: a state payload, retained."""
+        return self._topic(machine, "state")
+
+    def event(self, machine: str) -> str:
+        """Alarms of *machine*: event payloads."""
+        return self._topic(machine, "event")
+
+    def score(self, machine: str) -> str:
+        """Scores of *machine*: score payloads."""
+        return self._topic(machine, "score")
+
+    def _topic(self, *levels: str) -> str:
+        base = (self.base,) if self.base else ()
+        return "/".join((*base, "edgeasd", "v1", self.node, *levels))

@@ -1,0 +1,89 @@
+"""Scores of recordings, through the very stages of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeasd.capture.resampler import Resampler
+from edgeasd.capture.wavfile import WavFile, read_clip
+from edgeasd.config import AlarmConfig
+from edgeasd.detect.model import Model
+from edgeasd.detect.pipeline import Detection, Pipeline, clip_outputs
+from edgeasd.detect.scoring import clip_score
+from edgeasd.monitor import alarm_spec
+
+_READ_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How recordings are scored.
+
+    Attributes:
+        model: The network and its geometry.
+        section: Name of the section that the sound comes from; may be empty if there is one.
+        channel: Channel of the files, counted from 0.
+    """
+
+    model: Model
+    section: str = ""
+    channel: int = 0
+
+    def windows(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Yield a row for each score that the daemon would make of the recording at *path*.
+
+        Raises:
+            EdgeasdError: If the file or the section cannot be used.
+        """
+        for detection in self.detections(path):
+            score = detection.score
+            yield {
+                "file": str(path),
+                "first_sample": score.first_sample,
+                "n_samples": score.n_samples,
+                "end_s": score.end_sample / self.model.document.features.sample_rate,
+                "score": score.value,
+                "event": None if detection.event is None else detection.event.type,
+            }
+
+    def detections(self, path: Path) -> Iterator[Detection]:
+        """Yield the scores and events that the daemon would make of the recording at *path*."""
+        index = self.model.section_index(self.section)
+        document = self.model.document
+        sample_rate = document.features.sample_rate
+        pipeline = Pipeline(
+            self.model, index, alarm_spec(AlarmConfig(), document.sections[index], sample_rate)
+        )
+        source = WavFile(path, self.channel, paced=False)
+        try:
+            resampler = Resampler(source.sample_rate, sample_rate)
+            while not source.ended:
+                block = source.read(_READ_TIMEOUT_S)
+                if block is not None:
+                    yield from pipeline.process(resampler.process(block))
+            yield from pipeline.process(resampler.flush())
+        finally:
+            source.close()
+
+    def clip(self, path: Path) -> dict[str, Any]:
+        """Return the row of a whole clip: its score over all of its windows.
+
+        Raises:
+            EdgeasdError: If the file or the section cannot be used.
+        """
+        index = self.model.section_index(self.section)
+        document = self.model.document
+        samples = read_clip(path, self.channel, document.features.sample_rate)
+        outputs = clip_outputs(self.model, samples)
+        score = clip_score(self.model.scoring(index), outputs)
+        threshold = document.sections[index].threshold
+        return {
+            "file": str(path),
+            "n_windows": len(outputs),
+            "score": score,
+            "threshold": threshold,
+            "anomalous": score >= threshold,
+        }

@@ -1,0 +1,90 @@
+"""A name means one sound input, or the message says which there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeasd.capture.devices import InputDevice, check_channel, find_device
+from edgeasd.errors import AudioDeviceError
+
+WEBCAM = InputDevice(0, "HD Webcam: USB Audio (hw:1,0)", "ALSA", 1, 48_000, is_default=False)
+USB_1 = InputDevice(2, "USB PnP Sound: Audio (hw:2,0)", "ALSA", 1, 44_100, is_default=False)
+USB_2 = InputDevice(3, "USB PnP Sound: Audio (hw:3,0)", "ALSA", 2, 44_100, is_default=False)
+PULSE = InputDevice(5, "pulse", "ALSA", 32, 44_100, is_default=True)
+PULSE_JACK = InputDevice(6, "pulse", "JACK", 2, 48_000, is_default=False)
+ALL = [WEBCAM, USB_1, USB_2, PULSE, PULSE_JACK]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device"),
+    [
+        ("", PULSE),
+        ("USB PnP Sound: Audio (hw:3,0)", USB_2),
+        ("hd webcam", WEBCAM),
+        ("(hw:2", USB_1),
+        ("pulse, ALSA", PULSE),
+        ("pulse, jack", PULSE_JACK),
+    ],
+)
+def test_find_device_unique_name_or_part_gives_the_device(wanted: str, device: InputDevice) -> None:
+    """A full name, a part in any case, a name with its host API, and nothing each mean one."""
+    assert find_device(wanted, ALL) is device
+
+
+def test_find_device_full_name_wins_over_parts_of_others() -> None:
+    """A name that is also a part of another still means the device of that name."""
+    short = InputDevice(7, "USB", "ALSA", 1, 48_000, is_default=False)
+
+    assert find_device("USB", [*ALL, short]) is short
+
+
+@pytest.mark.parametrize(
+    ("wanted", "devices", "message"),
+    [
+        (
+            "usb pnp",
+            ALL,
+            (
+                "microphone.device='usb pnp' must be one of: "
+                "USB PnP Sound: Audio (hw:2,0), ALSA; USB PnP Sound: Audio (hw:3,0), ALSA"
+            ),
+        ),
+        ("pulse", ALL, "microphone.device='pulse' must be one of: pulse, ALSA; pulse, JACK"),
+        (
+            "Rode",
+            [WEBCAM, PULSE],
+            (
+                "microphone.device='Rode' is not there; there are: "
+                "HD Webcam: USB Audio (hw:1,0), ALSA; pulse, ALSA"
+            ),
+        ),
+        (
+            "",
+            [WEBCAM],
+            "no default microphone is set; name one of: HD Webcam: USB Audio (hw:1,0), ALSA",
+        ),
+        ("", [], "no microphone is there; connect one"),
+        ("Rode", [], "no microphone is there; connect one"),
+    ],
+)
+def test_find_device_none_or_several_is_refused(
+    wanted: str, devices: list[InputDevice], message: str
+) -> None:
+    """The message lists what could be taken instead."""
+    with pytest.raises(AudioDeviceError) as caught:
+        find_device(wanted, devices)
+
+    assert str(caught.value) == message
+
+
+def test_check_channel_beyond_the_device_is_refused() -> None:
+    """The message says how many channels there are."""
+    check_channel(1, USB_2)
+
+    with pytest.raises(AudioDeviceError) as caught:
+        check_channel(2, USB_2)
+
+    assert str(caught.value) == (
+        "microphone.channel=2 must be from 0 to 1, "
+        "as 'USB PnP Sound: Audio (hw:3,0)' has 2 channels"
+    )

@@ -1,0 +1,271 @@
+"""Real brokers and subscribers for the tests, and one broker that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+DEADLINE_S = 20.0
+
+
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Wait until *condition* holds; fail after the deadline."""
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end_s, f"not in {deadline_s:g} s: {what}"
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    """A TCP port that is free on the loopback interface now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Mosquitto:
+    """A mosquitto of its own on the loopback interface.
+
+    Args:
+        folder: For its configuration, passwords and saved sessions.
+        passwords: Accounts; without any, everyone may connect.
+        lines: Further lines of its configuration, for example for TLS.
+    """
+
+    def __init__(
+        self, folder: Path, passwords: dict[str, str] | None = None, lines: Sequence[str] = ()
+    ) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(exist_ok=True)
+        access = ["allow_anonymous true"]
+        if passwords is not None:
+            access = ["allow_anonymous false", f"password_file {folder}/passwords"]
+            self.set_passwords(passwords)
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            "\n".join(
+                [
+                    "user root",
+                    f"listener {self.port} 127.0.0.1",
+                    *access,
+                    "persistence true",
+                    f"persistence_location {folder}/",
+                    "autosave_interval 0",
+                    "max_queued_messages 0",
+                    # What it acknowledged it has passed on, so that `kill` does not lose it.
+                    "max_inflight_messages 0",
+                    *lines,
+                    "",
+                ]
+            )
+        )
+
+    def set_passwords(self, passwords: dict[str, str]) -> None:
+        """Replace its accounts; a running one reads them at once."""
+        path = self._folder / "passwords"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        for user, password in passwords.items():
+            subprocess.run(
+                ["mosquitto_passwd", "-b", path, user, password], check=True, capture_output=True
+            )
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["mosquitto", "-c", self._config], stdout=log, stderr=log
+            )
+        wait_until(self._accepts, "mosquitto accepts connections")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order, if it runs."""
+        if self._process is not None:
+            self.resume()
+            self._end(signal.SIGTERM)
+
+    def hang(self) -> None:
+        """Let it stop answering while its connections stand."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def save_sessions(self) -> None:
+        """Write subscriptions to disk, so that they outlive `kill`."""
+        assert self._process is not None
+        saved = self._folder / "mosquitto.db"
+        saved.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        wait_until(saved.exists, "mosquitto saves its sessions")
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(DEADLINE_S)
+        self._process = None
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a subscriber got."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    received_s: float  # time.monotonic()
+
+    @property
+    def json(self) -> Any:
+        """The payload, parsed."""
+        return json.loads(self.payload)
+
+
+class Subscriber:
+    """A client of the project's own MQTT library that collects what it gets.
+
+    Args:
+        port: Of the broker on the loopback interface.
+        topic: What to subscribe to.
+        client_id: Given, the broker keeps the subscription and messages while it is away.
+    """
+
+    def __init__(self, port: int, topic: str = "#", client_id: str = "") -> None:
+        self.messages: list[Message] = []
+        self.n_connections = 0
+        self._topic = topic
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not client_id
+        )
+        self._client.reconnect_delay_set(0.05, 0.05)  # type: ignore[arg-type]  # may be a fraction
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        wait_until(lambda: self.n_connections, "subscribed")
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def on(self, topic: str) -> list[bytes]:
+        """The payloads that came on *topic*, in order."""
+        return [message.payload for message in list(self.messages) if message.topic == topic]
+
+    def wait_for(self, topic: str, payload: bytes) -> Message:
+        """Wait for a message, and return the first one."""
+
+        def found() -> list[Message]:
+            return [m for m in list(self.messages) if (m.topic, m.payload) == (topic, payload)]
+
+        wait_until(found, f"{payload!r} on {topic}")
+        return found()[0]
+
+    def _on_connect(self, *_args: Any) -> None:
+        self._client.subscribe(self._topic, qos=1)
+
+    def _on_subscribe(self, *_args: Any) -> None:
+        self.n_connections += 1
+
+    def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        self.messages.append(
+            Message(message.topic, payload, message.qos, message.retain, time.monotonic())
+        )
+
+
+class FakeBroker:
+    """Accepts one connection after the other and behaves as told: real ones do not go so wrong.
+
+    Args:
+        greets: Whether CONNECT is answered.
+        acknowledges: Whether PUBLISH is answered.
+    """
+
+    def __init__(self, *, greets: bool = True, acknowledges: bool = False) -> None:
+        self.greets = greets
+        self.acknowledges = acknowledges
+        self.n_connections = 0
+        self.published: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        # Only a shutdown wakes a thread that waits in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE_S)
+        self._listener.close()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _address = self._listener.accept()
+                self.n_connections += 1
+                with sock, contextlib.suppress(OSError):
+                    for kind, body in self._packets(sock):
+                        sock.sendall(self._answer(kind, body))
+
+    @staticmethod
+    def _packets(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+        with sock.makefile("rb") as stream:
+            while head := stream.read(1):
+                length = shift = 0
+                while True:
+                    digit = stream.read(1)[0]
+                    length |= (digit & 0x7F) << shift
+                    shift += 7
+                    if digit < 0x80:
+                        break
+                yield head[0], stream.read(length)
+
+    def _answer(self, head: int, body: bytes) -> bytes:
+        kind = head >> 4
+        if kind == 1:
+            return b"\x20\x02\x00\x00" if self.greets else b""
+        if kind == 12:
+            return b"\xd0\x00"
+        if kind == 3:
+            end = 2 + int.from_bytes(body[:2], "big")
+            has_number = bool(head & 0x06)
+            self.published.append(body[end + 2 * has_number :])
+            if has_number and self.acknowledges:
+                return b"\x40\x02" + body[end : end + 2]
+        return b""

@@ -1,0 +1,72 @@
+"""What the tests of this folder share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgeasd.publish.outbox import Outbox
+from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+
+@pytest.fixture
+def make_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Makes brokers, not started, and stops them in the end."""
+    made: list[Mosquitto] = []
+
+    def make(passwords: dict[str, str] | None = None, lines: Sequence[str] = ()) -> Mosquitto:
+        made.append(Mosquitto(tmp_path / f"mosquitto{len(made)}", passwords, lines))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.stop()
+
+
+@pytest.fixture
+def mosquitto(make_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    """A broker that runs and lets everyone in."""
+    broker = make_mosquitto()
+    broker.start()
+    return broker
+
+
+@pytest.fixture
+def subscribe() -> Iterator[Callable[..., Subscriber]]:
+    """Makes subscribers, and disconnects them in the end."""
+    made: list[Subscriber] = []
+
+    def make(*args: object, **kwargs: object) -> Subscriber:
+        made.append(Subscriber(*args, **kwargs))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for subscriber in made:
+        subscriber.close()
+
+
+@pytest.fixture
+def make_fake_broker() -> Iterator[Callable[..., FakeBroker]]:
+    """Makes brokers that misbehave, and closes them in the end."""
+    made: list[FakeBroker] = []
+
+    def make(*, greets: bool = True, acknowledges: bool = False) -> FakeBroker:
+        made.append(FakeBroker(greets=greets, acknowledges=acknowledges))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.close()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """An empty outbox."""
+    made = Outbox(tmp_path / "outbox.db")
+    yield made
+    made.close()

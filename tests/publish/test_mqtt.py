@@ -1,0 +1,311 @@
+"""What goes wrong with a broker is told with its remedy; TLS is verified."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from edgeasd.config import MqttConfig
+from edgeasd.errors import BrokerError, ConfigError
+from edgeasd.publish.mqtt import Connection, check_broker, require_files
+from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber, free_port
+from tests.publish.certificates import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.network
+
+
+def config_for(port: int, **more: Any) -> MqttConfig:
+    """A configuration for a broker on the loopback interface."""
+    return MqttConfig(**{"host": "127.0.0.1", "port": port, **more})
+
+
+def failure(config: MqttConfig, timeout_s: float = 5.0) -> str:
+    """What the check says of a broker that cannot be used."""
+    with pytest.raises(BrokerError) as caught:
+        check_broker(config, timeout_s)
+    return str(caught.value)
+
+
+def test_check_broker_of_a_good_one_passes(mosquitto: Mosquitto) -> None:
+    """A broker that accepts the connection is in order."""
+    check_broker(config_for(mosquitto.port))
+
+
+def test_check_broker_beside_a_running_daemon_leaves_it_connected(mosquitto: Mosquitto) -> None:
+    """The check takes a name of its own, so that the broker does not disconnect the daemon."""
+    config = config_for(mosquitto.port)
+    daemon = Connection(config, "edgeasd-edge-03")
+
+    check_broker(config)
+
+    number = daemon.publish("topic", b"still here", qos=1)
+    while number not in daemon.acknowledged():
+        daemon.serve(1.0)
+    daemon.close(cleanly=True)
+
+
+def test_check_broker_of_an_unknown_host_says_so() -> None:
+    """A name that does not resolve is a matter of mqtt.host."""
+    said = failure(MqttConfig(host="no-such-broker.invalid"))
+
+    assert said == (
+        "host name 'no-such-broker.invalid' does not resolve; check mqtt.host and the network"
+    )
+
+
+@pytest.mark.parametrize("host", ["", "a..b", "x" * 70 + ".example"])
+def test_check_broker_of_an_impossible_host_says_so(host: str) -> None:
+    """A malformed name is told too: such a one kills the MQTT library's own thread."""
+    said = failure(MqttConfig(host=host))
+
+    assert said == f"mqtt.host={host!r} must be a host name or address"
+
+
+def test_check_broker_where_nobody_listens_says_so() -> None:
+    """A refused connection names the address."""
+    port = free_port()
+
+    said = failure(config_for(port))
+
+    assert said == (
+        f"connection refused at 127.0.0.1:{port}; check mqtt.port and that the broker runs"
+    )
+
+
+def test_check_broker_that_does_not_answer_gives_up(
+    make_fake_broker: Callable[..., FakeBroker],
+) -> None:
+    """A broker that accepts and is silent costs the time-out, no more."""
+    port = make_fake_broker(greets=False).port
+
+    said = failure(config_for(port), timeout_s=0.2)
+
+    assert said == (f"no answer from 127.0.0.1:{port}; check mqtt.host, mqtt.port and firewalls")
+
+
+def test_check_broker_with_the_right_password_passes(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """The password is the first line of its file, whatever ends it."""
+    broker = make_mosquitto({"edge": "gehe im"})
+    broker.start()
+    password_file = tmp_path / "password"
+
+    for content in ("gehe im", "gehe im\n", "gehe im\r\nsecond line\n"):
+        password_file.write_bytes(content.encode())
+        check_broker(config_for(broker.port, username="edge", password_file=password_file))
+
+
+def test_check_broker_with_a_wrong_password_says_so(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """The message names the account and the keys to look at, never the password."""
+    broker = make_mosquitto({"edge": "right"})
+    broker.start()
+    (tmp_path / "password").write_text("wrong")
+
+    said = failure(config_for(broker.port, username="edge", password_file=tmp_path / "password"))
+
+    assert said == (
+        f"broker at 127.0.0.1:{broker.port} refuses the user name 'edge' or its password; "
+        "check mqtt.username and mqtt.password_file"
+    )
+
+
+def test_check_broker_without_a_user_name_where_one_is_needed_says_so(
+    make_mosquitto: Callable[..., Mosquitto],
+) -> None:
+    """An anonymous client that is refused learns which keys to set."""
+    broker = make_mosquitto({"edge": "right"})
+    broker.start()
+
+    said = failure(config_for(broker.port))
+
+    assert said == (
+        f"broker at 127.0.0.1:{broker.port} refuses clients without a user name; "
+        "set mqtt.username and mqtt.password_file"
+    )
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path / "authority")
+
+
+def tls_lines(authority: Authority, host: str = "localhost", *more: str) -> list[str]:
+    """What a mosquitto with a certificate for *host* needs."""
+    certificate, key = authority.issue("broker", host)
+    return [f"cafile {authority.ca_file}", f"certfile {certificate}", f"keyfile {key}", *more]
+
+
+def test_connection_with_tls_delivers(
+    make_mosquitto: Callable[..., Mosquitto], authority: Authority
+) -> None:
+    """Many messages pass an encrypted connection, and their acknowledgements come back."""
+    broker = make_mosquitto(lines=tls_lines(authority))
+    broker.start()
+    connection = Connection(config_for(broker.port, ca_file=authority.ca_file), "edge-03")
+
+    numbers = [connection.publish("topic", bytes(5000), qos=1) for _ in range(100)]
+    acknowledged: list[int] = []
+    while len(acknowledged) < len(numbers):
+        connection.serve(1.0)
+        acknowledged += connection.acknowledged()
+
+    connection.close(cleanly=True)
+    assert acknowledged == numbers
+
+
+def test_check_broker_with_an_unknown_authority_says_so(
+    make_mosquitto: Callable[..., Mosquitto], authority: Authority, tmp_path: Path
+) -> None:
+    """A certificate that another authority signed is not accepted."""
+    broker = make_mosquitto(lines=tls_lines(authority))
+    broker.start()
+    other = Authority(tmp_path / "other")
+
+    said = failure(config_for(broker.port, ca_file=other.ca_file))
+
+    assert re.fullmatch(
+        rf"certificate of 127\.0\.0\.1:{broker.port} is not accepted \(.+\); "
+        r"check mqtt\.ca_file, and that mqtt\.host is a name in the certificate",
+        said,
+    )
+
+
+def test_check_broker_with_the_certificate_of_another_host_says_so(
+    make_mosquitto: Callable[..., Mosquitto], authority: Authority
+) -> None:
+    """The name in the certificate is verified."""
+    broker = make_mosquitto(lines=tls_lines(authority, "elsewhere.example"))
+    broker.start()
+
+    said = failure(config_for(broker.port, host="localhost", ca_file=authority.ca_file))
+
+    assert "is not accepted (Hostname mismatch" in said
+
+
+def test_check_broker_with_a_client_certificate_passes_and_without_says_so(
+    make_mosquitto: Callable[..., Mosquitto], authority: Authority
+) -> None:
+    """Mutual TLS: who shows no certificate learns which key to set."""
+    broker = make_mosquitto(lines=tls_lines(authority, "localhost", "require_certificate true"))
+    broker.start()
+    certificate, key = authority.issue("edge-03", "edge-03")
+    config = config_for(broker.port, ca_file=authority.ca_file)
+
+    check_broker(dataclasses.replace(config, cert_file=certificate, key_file=key))
+    said = failure(config)
+
+    assert "mqtt.cert_file" in said
+
+
+def test_check_broker_with_tls_on_one_side_only_says_so(
+    make_mosquitto: Callable[..., Mosquitto], authority: Authority, mosquitto: Mosquitto
+) -> None:
+    """A plain client at a TLS port, and a TLS client at a plain port, both learn what is wrong."""
+    encrypted = make_mosquitto(lines=tls_lines(authority))
+    encrypted.start()
+
+    plain_client = failure(config_for(encrypted.port))
+    tls_client = failure(config_for(mosquitto.port, ca_file=authority.ca_file))
+
+    assert "whether it wants TLS (mqtt.ca_file)" in plain_client
+    assert re.search(r"TLS with .* fails \(.+\); check mqtt.port", tls_client)
+
+
+def test_require_files_of_good_ones_passes(authority: Authority, tmp_path: Path) -> None:
+    """Files that can be used raise nothing."""
+    certificate, key = authority.issue("edge-03", "edge-03")
+    (tmp_path / "password").write_text("secret\n")
+
+    require_files(
+        MqttConfig(
+            username="edge",
+            password_file=tmp_path / "password",
+            ca_file=authority.ca_file,
+            cert_file=certificate,
+            key_file=key,
+        )
+    )
+
+
+def test_require_files_of_a_missing_password_file_raises(tmp_path: Path) -> None:
+    """The message names the file."""
+    path = tmp_path / "missing"
+
+    with pytest.raises(ConfigError) as caught:
+        require_files(MqttConfig(username="edge", password_file=path))
+
+    assert str(caught.value) == (
+        f"mqtt.password_file={path} cannot be read (No such file or directory)"
+    )
+
+
+def test_require_files_of_a_password_that_is_no_text_raises(tmp_path: Path) -> None:
+    """A binary file given as the password file is refused."""
+    (tmp_path / "key.der").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ConfigError, match=r"key\.der cannot be read"):
+        require_files(MqttConfig(username="edge", password_file=tmp_path / "key.der"))
+
+
+def test_require_files_of_no_certificates_raises(authority: Authority, tmp_path: Path) -> None:
+    """Each file that is not what it should be is named; an encrypted key asks nobody."""
+    certificate, key = authority.issue("edge-03", "edge-03")
+    other_key = authority.issue("edge-04", "edge-04")[1]
+    (tmp_path / "text").write_text("no certificate")
+    good = MqttConfig(ca_file=authority.ca_file, cert_file=certificate, key_file=key)
+    wrong = [
+        ("mqtt.ca_file", dataclasses.replace(good, ca_file=tmp_path / "text")),
+        ("mqtt.ca_file", dataclasses.replace(good, ca_file=tmp_path / "missing")),
+        ("mqtt.cert_file", dataclasses.replace(good, cert_file=tmp_path / "text")),
+        ("mqtt.cert_file", dataclasses.replace(good, key_file=other_key)),
+        ("mqtt.cert_file", dataclasses.replace(good, key_file=authority.encrypted(key))),
+    ]
+
+    for name, config in wrong:
+        with pytest.raises(ConfigError, match=rf"^{name}=.* must be (a )?PEM file"):
+            require_files(config)
+
+
+@pytest.mark.parametrize("cleanly", [True, False])
+def test_connection_closed_uncleanly_leaves_the_will(
+    mosquitto: Mosquitto, subscribe: Callable[..., Subscriber], *, cleanly: bool
+) -> None:
+    """The broker publishes the will, retained, unless the connection was closed in order."""
+    subscriber = subscribe(mosquitto.port)
+    will = ("availability", b"offline")
+    connection = Connection(config_for(mosquitto.port), "edge-03", will=will)
+
+    connection.close(cleanly=cleanly)
+
+    # What another client publishes afterwards comes after the will.
+    other = Connection(config_for(mosquitto.port), "other")
+    other.publish("last", b"", qos=1)
+    subscriber.wait_for("last", b"")
+    other.close(cleanly=True)
+    assert subscriber.on("availability") == ([] if cleanly else [b"offline"])
+
+
+def test_connection_that_breaks_raises(mosquitto: Mosquitto) -> None:
+    """Serving a connection that is gone says that it was lost."""
+    connection = Connection(config_for(mosquitto.port), "edge-03")
+    mosquitto.kill()
+
+    def serve_until_it_ends() -> None:
+        while True:
+            connection.serve(1.0)
+
+    with pytest.raises(BrokerError) as caught:
+        serve_until_it_ends()
+
+    assert str(caught.value) == f"connection to the broker at 127.0.0.1:{mosquitto.port} was lost"

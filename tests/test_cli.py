@@ -1,0 +1,226 @@
+"""The command line as a user meets it: output, messages, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.detect.models import faulty_sound, make_model, normal_sound
+
+RATE = 16_000
+
+
+def edgeasd(
+    *arguments: str | Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "edgeasd", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a recording that goes wrong and well again."""
+    folder = tmp_path_factory.mktemp("cli")
+    make_model(folder / "tiny.onnx")
+    sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
+    soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+    return folder
+
+
+def configure(folder: Path, text: str = "", machine: str = "") -> Path:
+    """Write a configuration that plays the recording, changed by what is given."""
+    path = folder / "edgeasd.toml"
+    path.write_text(
+        f'state_dir = "state"\n{text}\n[[machine]]\nname = "m1"\nmodel = "tiny.onnx"\n{machine}\n'
+        + ("" if "[machine." in machine else '[machine.file]\npath = "sound.wav"\npaced = false\n')
+    )
+    return path
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], exit_code: int, *parts: str) -> None:
+    """Check that a command ended with one line that holds *parts*, and no traceback."""
+    assert result.returncode == exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("edgeasd: ")
+    for part in parts:
+        assert part in line
+
+
+def test_score_tells_start_and_end_of_an_alarm(folder: Path) -> None:
+    """A line for each score, every 256 ms once there are 10 s, and the events among them."""
+    result = edgeasd("score", "--model", folder / "tiny.onnx", folder / "sound.wav")
+
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert [row["first_sample"] for row in rows] == [4096 * index for index in range(len(rows))]
+    assert [row["event"] for row in rows if row["event"]] == ["start", "end"]
+    (start,) = [row for row in rows if row["event"] == "start"]
+    assert 25 < start["end_s"] < 30
+
+
+def test_score_csv_holds_what_the_json_lines_hold(folder: Path) -> None:
+    """Both forms have the same rows, floats in full."""
+    command = ("score", "--model", folder / "tiny.onnx", folder / "sound.wav")
+    lines = edgeasd(*command).stdout.splitlines()
+
+    rows = list(csv.DictReader(edgeasd(*command, "--format", "csv").stdout.splitlines()))
+
+    assert [float(row["score"]) for row in rows] == [json.loads(line)["score"] for line in lines]
+    assert list(rows[0]) == list(json.loads(lines[0]))
+
+
+def test_score_per_clip_of_ten_seconds_is_the_score_of_its_only_full_window_run(
+    folder: Path,
+) -> None:
+    """The clip score of 10 s equals the one streaming score, bit for bit."""
+    clip = folder / "clip.wav"
+    samples, _ = soundfile.read(folder / "sound.wav", frames=160_000, dtype="int16")
+    soundfile.write(clip, samples, RATE)
+
+    whole = json.loads(
+        edgeasd("score", "--model", folder / "tiny.onnx", "--per", "clip", clip).stdout
+    )
+    streamed = edgeasd("score", "--model", folder / "tiny.onnx", clip).stdout
+
+    assert whole["n_windows"] == 31
+    assert whole["score"] == json.loads(streamed)["score"]
+    assert whole["anomalous"] is False
+
+
+def test_model_prints_what_the_file_says(folder: Path) -> None:
+    """The document is printed as JSON, with the hash and without the bulk of the references."""
+    result = edgeasd("model", folder / "tiny.onnx")
+
+    document = json.loads(result.stdout)
+    assert document["id"] == "tiny"
+    assert len(document["sha256"]) == 64
+    assert "float32" not in document["sections"][0]["references"]
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "parts"),
+    [
+        ("nod = 'x'", "", ["unknown key 'nod'; did you mean 'node'?"]),
+        ("", "[machine.alarm]\nraise_after = 0", ["alarm.raise_after=0 must be at least 1"]),
+        ("[mqtt]\nport = 'x'", "", ["mqtt.port='x' must be a whole number"]),
+        ("[mqtt", "", ["is not valid TOML", "line 2"]),
+        ("", "[machine.alarm]\nclear_threshold = 1e9", ["clear_threshold", "must be at most"]),
+    ],
+)
+def test_run_with_a_wrong_configuration_names_the_key(
+    folder: Path, text: str, machine: str, parts: list[str]
+) -> None:
+    """The message names file and key, and the exit code keeps systemd from restarting."""
+    result = edgeasd("run", "--config", configure(folder, text, machine))
+
+    assert_refused(result, os.EX_CONFIG, *parts)
+
+
+def test_run_without_a_configuration_says_where_one_is(folder: Path) -> None:
+    """A missing file is named together with the example."""
+    result = edgeasd("run", "--config", folder / "none.toml")
+
+    assert_refused(result, os.EX_CONFIG, "none.toml", "deploy/edgeasd.example.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["cannot be read (No such file or directory)", "python -m train export"]),
+        (b"", ["is not an ONNX model"]),
+        (b"something else entirely", ["is not an ONNX model"]),
+    ],
+)
+def test_run_with_a_foreign_model_names_the_file(
+    folder: Path, content: bytes | None, parts: list[str]
+) -> None:
+    """The message names the model file, and the exit code keeps systemd from restarting."""
+    path = folder / "foreign.onnx"
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    config = configure(folder)
+    config.write_text(config.read_text().replace("tiny.onnx", path.name))
+
+    assert_refused(edgeasd("run", "--config", config), os.EX_DATAERR, "foreign.onnx", *parts)
+
+
+def test_run_with_an_unknown_section_lists_those_there_are(folder: Path) -> None:
+    """The message names the section and the choice."""
+    result = edgeasd("run", "--config", configure(folder, machine='section = "07"'))
+
+    assert_refused(result, os.EX_DATAERR, "section='07' must be one of 00")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["sound2.wav", "does not exist"]),
+        (b"", ["sound2.wav", "is empty"]),
+        (b"no sound at all, but text" * 100, ["sound2.wav"]),
+    ],
+)
+def test_score_of_what_is_no_recording_names_the_file(
+    folder: Path, content: bytes | None, parts: list[str]
+) -> None:
+    """A missing, empty or foreign file is named; what could be scored before it is printed."""
+    bad = folder / "sound2.wav"
+    bad.unlink(missing_ok=True)
+    if content is not None:
+        bad.write_bytes(content)
+
+    result = edgeasd("score", "--model", folder / "tiny.onnx", folder / "sound.wav", bad)
+
+    assert_refused(result, os.EX_NOINPUT, *parts)
+    assert len(result.stdout.splitlines()) > 100
+
+
+@pytest.mark.audio_device
+def test_run_with_an_unknown_microphone_says_what_there_is(folder: Path) -> None:
+    """The message names the device that is not there."""
+    config = configure(folder, machine='[machine.microphone]\ndevice = "no such thing"')
+
+    result = edgeasd("run", "--config", config)
+
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert "Traceback" not in result.stderr
+    assert "microphone" in result.stderr.splitlines()[-1]
+
+
+def test_devices_without_portaudio_names_the_package(folder: Path) -> None:
+    """Where PortAudio is missing the message names the Debian package."""
+    blocker = folder / "blocked"
+    blocker.mkdir(exist_ok=True)
+    (blocker / "sounddevice.py").write_text('raise OSError("PortAudio library not found")\n')
+
+    result = edgeasd("devices", environment={"PYTHONPATH": f"{blocker}:{Path.cwd()}"})
+
+    assert_refused(result, os.EX_UNAVAILABLE, "install the package libportaudio2")
+
+
+def test_check_names_what_is_wrong_and_goes_on(folder: Path) -> None:
+    """Every check has a line; the exit code is that of the first failure."""
+    result = edgeasd("check", "--config", configure(folder, "[mqtt]\nport = 1"))
+
+    verdicts = {line.split(": ")[0][:4].strip() for line in result.stdout.splitlines()}
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert verdicts == {"ok", "FAIL"}
+    assert "broker" in result.stdout.splitlines()[-1]
+    assert "check mqtt.port" in result.stdout.splitlines()[-1]

@@ -1,0 +1,349 @@
+"""The whole daemon: a recording in, a real broker out, and the faults between them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import soundfile
+
+from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
+from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.publish.brokers import Mosquitto, Subscriber, wait_until
+
+pytestmark = pytest.mark.network
+
+RATE = 16_000
+NODE = "edgeasd/v1/n1"
+SCHEMAS = Path(__file__).parents[1] / "deploy" / "schemas"
+
+
+class Site:
+    """A folder with a model, a recording, a configuration and the daemon that runs by it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.config = folder / "edgeasd.toml"
+        self.processes: list[subprocess.Popen[str]] = []
+        make_model(folder / "tiny.onnx")
+        sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
+        soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+
+    def configure(self, *machines: str, mqtt: str = "") -> None:
+        """Write the configuration; *machines* are the tables of their sources."""
+        tables = [
+            f'[[machine]]\nname = "m{number}"\nmodel = "tiny.onnx"\n{machine}\n'
+            for number, machine in enumerate(machines, start=1)
+        ]
+        self.config.write_text(
+            f'node = "n1"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {self.port}\n'
+            f"{mqtt}\n" + "\n".join(tables)
+        )
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        """Start the daemon."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeasd", "run", "--config", str(self.config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.processes.append(process)
+        return process
+
+    def score(self, file: str = "sound.wav") -> list[dict[str, Any]]:
+        """Return what ``edgeasd score`` says of *file*."""
+        command = ["score", "--model", self.folder / "tiny.onnx", self.folder / file]
+        result = subprocess.run(
+            [sys.executable, "-m", "edgeasd", *map(str, command)],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+FILE = '[machine.file]\npath = "sound.wav"\npaced = false'
+SIMULATOR = "[machine.simulator]\nfault_duration_s = 0"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A mosquitto that is not started yet."""
+    broker = Mosquitto(tmp_path / "broker")
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
+    """A site of that broker; its daemons end with the test."""
+    site = Site(tmp_path, broker.port)
+    yield site
+    for process in site.processes:
+        process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait until the daemon ends well, and return what it logged."""
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    return log
+
+
+def events(subscriber: Subscriber, machine: str = "m1") -> list[dict[str, Any]]:
+    """Return the events received of *machine*."""
+    return [json.loads(payload) for payload in subscriber.on(f"{NODE}/{machine}/event")]
+
+
+def test_daemon_publishes_one_start_and_one_end_of_a_fault(broker: Mosquitto, site: Site) -> None:
+    """The fault of the recording is one start and one end, in order, with all that they carry."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(FILE)
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+
+    start, end = events(subscriber)
+    assert (start["type"], end["type"]) == ("start", "end")
+    assert 25 * RATE < start["first_sample"] < 30 * RATE
+    assert end["duration_s"] == (end["first_sample"] - start["first_sample"]) / RATE
+    assert (start["seq"], end["seq"]) == (1, 2)
+    assert start["model"]["id"] == "tiny"
+    state = json.loads(subscriber.on(f"{NODE}/m1/state")[-1])
+    assert (state["state"], state["event_id"]) == ("ok", end["id"])
+    subscriber.close()
+
+
+def test_daemon_payloads_match_their_schemas(broker: Mosquitto, site: Site) -> None:
+    """Every payload on every topic validates against the schema of its kind."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(FILE)
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    seen = set()
+    for message in subscriber.messages:
+        kind = message.topic.rpartition("/")[2]
+        if kind != "availability":
+            schema = json.loads((SCHEMAS / f"{kind}.schema.json").read_text())
+            jsonschema.validate(message.json, schema)
+            seen.add(kind)
+    assert seen == {"event", "state", "score", "health"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "form"), [(16_000, "wav"), (16_000, "flac"), (44_100, "wav"), (48_000, "flac")]
+)
+def test_daemon_scores_equal_those_of_a_replay(
+    broker: Mosquitto, site: Site, rate: int, form: str
+) -> None:
+    """``edgeasd score`` gives the scores that the daemon published, bit for bit, at any rate."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    samples, _ = soundfile.read(site.folder / "sound.wav", dtype="int16")
+    file = f"other.{form}"
+    soundfile.write(site.folder / file, samples, rate)
+    site.configure(FILE.replace("sound.wav", file))
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    rows = site.score(file)
+    published = [json.loads(payload) for payload in subscriber.on(f"{NODE}/m1/score")]
+    assert_same_scores(published, rows)
+    assert sum(message["n_scores"] for message in published) == len(rows)
+    told = [(event["type"], event["score"]) for event in events(subscriber)]
+    assert told == [(row["event"], row["score"]) for row in rows if row["event"]]
+
+
+def assert_same_scores(published: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Check that each score message summarises exactly the rows up to its position."""
+    assert published
+    at = {row["first_sample"]: index for index, row in enumerate(rows)}
+    for message in published:
+        last = at[message["first_sample"]]
+        scores = [row["score"] for row in rows[last + 1 - message["n_scores"] : last + 1]]
+        assert message["score"] == scores[-1]
+        assert (message["min"], message["max"]) == (min(scores), max(scores))
+        assert message["mean"] == math.fsum(scores) / len(scores)
+
+
+def test_daemon_delivers_when_the_broker_comes_later(broker: Mosquitto, site: Site) -> None:
+    """A broker that is away at start is no obstacle: its events wait, and arrive in order."""
+    site.configure(FILE)
+    log = finish(site.start())
+    assert "connection refused" in log
+
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(SIMULATOR)
+    process = site.start()
+    wait_until(lambda: len(events(subscriber)) == 2, "both events of the run before")
+
+    assert [event["type"] for event in events(subscriber)] == ["start", "end"]
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+def test_daemon_of_several_machines_tells_them_apart(broker: Mosquitto, site: Site) -> None:
+    """Machines of one daemon have topics of their own; one that is well says nothing."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    sound, _ = soundfile.read(site.folder / "sound.wav", frames=20 * RATE, dtype="int16")
+    soundfile.write(site.folder / "well.wav", sound, RATE)
+    site.configure(FILE, FILE.replace("sound.wav", "well.wav"))
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    assert [event["type"] for event in events(subscriber, "m1")] == ["start", "end"]
+    assert events(subscriber, "m2") == []
+    health = json.loads(subscriber.on(f"{NODE}/health")[-1])
+    assert [machine["name"] for machine in health["machines"]] == ["m1", "m2"]
+
+
+def test_daemon_stops_cleanly_on_sigterm(broker: Mosquitto, site: Site) -> None:
+    """SIGTERM ends the daemon with exit code 0 after it said ``offline``."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(SIMULATOR)
+    process = site.start()
+    subscriber.wait_for(f"{NODE}/availability", b"online")
+
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+
+    assert time.monotonic() - began < 10
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+
+def test_daemon_killed_leaves_its_will(broker: Mosquitto, site: Site) -> None:
+    """After ``kill -9`` the broker says ``offline`` in the daemon's place, retained."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(SIMULATOR)
+    process = site.start()
+    subscriber.wait_for(f"{NODE}/availability", b"online")
+
+    process.kill()
+
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    late = Subscriber(broker.port)
+    assert late.wait_for(f"{NODE}/availability", b"offline").retain
+    late.close()
+    subscriber.close()
+
+
+def test_daemon_with_a_refused_password_says_so_and_goes_on(
+    broker: Mosquitto, site: Site, tmp_path: Path
+) -> None:
+    """A wrong password is one line with its remedy; the right one, once there, is used."""
+    broker = Mosquitto(tmp_path / "locked", passwords={"edge": "right"})
+    broker.start()
+    site.port = broker.port
+    (site.folder / "password").write_text("wrong\n")
+    site.configure(SIMULATOR, mqtt='username = "edge"\npassword_file = "password"')
+    process = site.start()
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if "refuses" in line)
+
+    assert "check mqtt.username and mqtt.password_file" in line
+    (site.folder / "password").write_text("right\n")
+    connected = next(line for line in process.stderr if "connected to" in line)
+    assert str(broker.port) in connected
+    process.terminate()
+    finish(process)
+    broker.stop()
+
+
+def test_daemon_tells_the_service_manager_of_its_progress(
+    broker: Mosquitto, site: Site, tmp_path: Path
+) -> None:
+    """It says ready, feeds the watchdog while sound comes, and says when it stops."""
+    broker.start()
+    site.configure(SIMULATOR)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        process = site.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
+
+        assert manager.recv(1024).startswith(b"READY=1\n")
+        assert [manager.recv(1024) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+
+        process.terminate()
+        said = b"WATCHDOG=1"
+        while said == b"WATCHDOG=1":
+            said = manager.recv(1024)
+        assert said == b"STOPPING=1"
+        finish(process)
+
+
+def test_daemon_of_a_dead_microphone_says_flat_signal_and_no_alarm(
+    broker: Mosquitto, site: Site
+) -> None:
+    """Sound that turns to digital silence is told as such; it raises no alarm."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    silence = np.zeros(20 * RATE, np.float32)
+    soundfile.write(
+        site.folder / "dead.wav", np.concatenate((normal_sound(15 * RATE, 5), silence)), RATE
+    )
+    site.configure(FILE.replace("sound.wav", "dead.wav"))
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    assert events(subscriber) == []
+    assert json.loads(subscriber.on(f"{NODE}/m1/state")[-1])["state"] == "flat_signal"
+
+
+@pytest.mark.audio_device
+def test_daemon_stops_cleanly_though_its_microphone_hangs(
+    broker: Mosquitto, site: Site, tmp_path: Path
+) -> None:
+    """A stuck device is told as ``no_audio``, and SIGTERM still ends the daemon in order."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}')
+    alsa = tmp_path / "alsa"
+    alsa.mkdir()
+    with VirtualMicrophone(alsa) as microphone:
+        process = site.start(**microphone.environment)
+        microphone.feed((32_768 * normal_sound(3 * RATE)).astype(np.int16))
+        wait_until(
+            lambda: any(b"reconnect it" in state for state in subscriber.on(f"{NODE}/m1/state")),
+            "the state says that the microphone gives no sound",
+        )
+        process.terminate()
+        finish(process)
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    state = json.loads(subscriber.on(f"{NODE}/m1/state")[-1])
+    assert state["state"] == "no_audio"
+    assert state["reason"] == "microphone 'vmic' is open but gives no sound; reconnect it"

@@ -1,0 +1,62 @@
+"""The state of a machine, and when the watchdog may be fed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgeasd.health import Facts, alive, judge
+
+WELL = Facts(
+    fault="", hung=False, sound_age_s=0.1, loop_age_s=0.1, signal="ok", alarm=False, scored=True
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (WELL, "ok"),
+        (replace(WELL, scored=False), "learning"),
+        (replace(WELL, signal="clipping"), "clipping"),
+        (replace(WELL, alarm=True), "alarm"),
+        (replace(WELL, alarm=True, signal="clipping"), "alarm"),
+        (replace(WELL, alarm=True, signal="flat_signal"), "flat_signal"),
+        (replace(WELL, sound_age_s=2.1, alarm=True), "no_audio"),
+        (replace(WELL, fault="unplugged", signal="flat_signal"), "no_audio"),
+        (replace(WELL, loop_age_s=5.1, sound_age_s=5.1), "stale"),
+    ],
+)
+def test_judge_tells_what_hides_the_machine_before_what_the_machine_does(
+    facts: Facts, state: str
+) -> None:
+    """The first cause that applies is the state, and only ``ok`` needs no reason."""
+    actual, reason = judge(facts)
+
+    assert actual == state
+    assert (reason == "") == (state == "ok")
+
+
+def test_judge_passes_on_what_the_source_says() -> None:
+    """The reason of a source's fault is the source's own."""
+    assert judge(replace(WELL, fault="USB Audio was unplugged")) == (
+        "no_audio",
+        "USB Audio was unplugged",
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "network", "expected"),
+    [
+        (WELL, True, True),
+        (WELL, False, False),
+        (replace(WELL, loop_age_s=11.0), True, False),
+        (replace(WELL, sound_age_s=11.0), True, False),
+        (replace(WELL, sound_age_s=11.0, fault="unplugged"), True, True),
+        (replace(WELL, sound_age_s=11.0, fault="gives no sound", hung=True), True, False),
+        (replace(WELL, sound_age_s=9.0, hung=True), True, True),
+    ],
+)
+def test_alive_needs_progress_or_a_known_fault(facts: Facts, network: bool, expected: bool) -> None:
+    """A hang that nobody explains withholds the watchdog; a known fault does not."""
+    assert alive([WELL, facts], network=network) is expected

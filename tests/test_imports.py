@@ -1,0 +1,118 @@
+"""Tests of what the daemon imports: it runs without torch, PortAudio, embedded broker, trainer."""
+
+from __future__ import annotations
+
+import ast
+import ctypes.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+PACKAGE = CHECKOUT / "edgeasd"
+MODULES = sorted(
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+)
+
+# Run in a process of its own: refuses the modules named first and hides PortAudio, then imports the
+# module named last.
+IMPORT_WITHOUT = """
+import ctypes.util, importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+find_library = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None if name == "portaudio" else find_library(name)
+sys.meta_path.insert(0, Absent())
+importlib.import_module(sys.argv[2])
+"""
+
+
+def import_without(blocked: str, module: str) -> subprocess.CompletedProcess[str]:
+    """Import *module* in a new process without the modules *blocked* and without PortAudio."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_WITHOUT, blocked, module],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules that the file at *path* imports anywhere, also within functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def test_modules_are_found() -> None:
+    """The list of modules that the tests below go through is not empty."""
+    assert {"edgeasd", "edgeasd.config", "edgeasd.detect", "edgeasd.detect.model"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "edgeasd.__main__"])
+def test_module_imports_without_torch_amqtt_and_portaudio(module: str) -> None:
+    """Every module imports where torch, amqtt, the trainer and the PortAudio library are absent."""
+    result = import_without("torch,torchvision,amqtt,train,onnx", module)
+
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_blocked_module_is_absent(name: str) -> None:
+    """The process of these tests really lacks what it is told to lack."""
+    result = import_without(name, name)
+
+    assert f"ModuleNotFoundError: No module named '{name}'" in result.stderr
+
+
+@pytest.mark.skipif(
+    ctypes.util.find_library("portaudio") is None, reason="PortAudio is absent from this computer"
+)
+def test_portaudio_is_absent() -> None:
+    """The process of these tests really lacks PortAudio, so that sounddevice cannot be imported."""
+    result = import_without("_sounddevice_data", "sounddevice")
+
+    assert "OSError: PortAudio library not found" in result.stderr
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_module_never_imports_the_trainer(path: Path) -> None:
+    """No module of the daemon imports the trainer, torch or the tests, not even lazily."""
+    roots = {name.partition(".")[0] for name in imported_modules(path)}
+
+    assert roots.isdisjoint({"train", "torch", "torchvision", "onnx", "sklearn", "tests"})
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("sounddevice", "capture/portaudio.py"),
+        ("paho", "publish/mqtt.py"),
+        ("onnxruntime", "detect/model.py"),
+        ("sqlite3", "publish/outbox.py"),
+    ],
+)
+def test_library_is_imported_in_one_place(library: str, allowed: str) -> None:
+    """Each library of the edges is known to one module."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if library in {name.partition(".")[0] for name in imported_modules(path)}
+    }
+
+    assert users == {allowed}
