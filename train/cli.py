@@ -13,7 +13,7 @@ from edgeasd.errors import EdgeasdError
 from train.evaluate import evaluate
 from train.export import export
 from train.fit import fit
-from train.recipe import load_recipe
+from train.recipe import METHODS, load_recipe
 from train.tables import print_evaluation
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -59,9 +59,7 @@ def _evaluate(run: Path, data: Path | None) -> None:
 @_cli.command("export")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
-@click.option(
-    "--scoring", type=click.Choice(["log_odds", "nearest"]), help="Instead of the recipe's method."
-)
+@click.option("--scoring", type=click.Choice(METHODS), help="Instead of the recipe's method.")
 @click.option("--id", "model_id", default="", help="Name of the model.")
 @click.option("--version", default="", help="Version of the model; by default today's date.")
 @click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")

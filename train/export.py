@@ -66,10 +66,10 @@ def export(
     run_folder: Path,
     path: Path,
     *,
-    data_folder: Path | None,
-    scoring: str | None,
-    model_id: str,
-    version: str,
+    data_folder: Path | None = None,
+    scoring: str | None = None,
+    model_id: str = "",
+    version: str = "",
 ) -> Export:
     """Write the model of a run to *path*.
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from rich.progress import track
 
 from edgeasd.capture.wavfile import read_clip
-from edgeasd.detect.features import FeatureSpec, FrameTransform
+from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.median import MedianFilter
+from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import Float32Array
 from train.console import console
@@ -73,8 +74,7 @@ def windows_of_clips(
 def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> ClipWindows:
     """Return the windows of one clip, of its first channel; see `windows_of_clips`."""
     samples = read_clip(clip.path, sample_rate=features.sample_rate)
-    missing = features.n_samples(window.n_frames) - len(samples)
-    frames = FrameTransform(features)(np.pad(samples, (0, max(0, missing))))
+    frames = clip_frames(samples, features, window)
     starts = np.arange(window.n_windows(len(frames))) * window.hop_frames
     if window.median_frames > 1:
         median = MedianFilter(window.median_frames)

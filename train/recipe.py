@@ -24,6 +24,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+METHODS = ("log_odds", "nearest")
+
 _POSITIVE = rule(lambda value: value > 0, "more than 0")
 
 
@@ -73,7 +75,7 @@ class OptimiserRecipe:
 class ScoringRecipe:
     """How the network's output becomes a score, and a score an alarm."""
 
-    method: str = field(metadata=one_of("log_odds", "nearest"))
+    method: str = field(metadata=one_of(*METHODS))
     """``log_odds``: Eq. 3.  ``nearest``: distance of the embedding to those of normal sound."""
     clip_windows: int = field(default=31, metadata=between(1, 10_000))
     """Windows that a score rests on in the daemon; 31 are 10 s."""
@@ -135,16 +137,21 @@ class Recipe:
     def override(
         self, *, epochs: int | None = None, seed: int | None = None, scoring: str | None = None
     ) -> Recipe:
-        """Return the recipe with what the command line says instead."""
-        changed = self
-        if epochs is not None:
-            optimiser = dataclasses.replace(changed.optimiser, epochs=epochs)
-            changed = dataclasses.replace(changed, optimiser=optimiser)
-        if seed is not None:
-            changed = dataclasses.replace(changed, seed=seed)
-        if scoring is not None:
-            method = dataclasses.replace(changed.scoring, method=scoring)
-            changed = dataclasses.replace(changed, scoring=method)
+        """Return the recipe with what the command line says instead.
+
+        Raises:
+            ConfigError: If the recipe does not go with it.
+        """
+        changed = dataclasses.replace(
+            self,
+            seed=self.seed if seed is None else seed,
+            optimiser=dataclasses.replace(self.optimiser, epochs=epochs or self.optimiser.epochs),
+            scoring=dataclasses.replace(self.scoring, method=scoring or self.scoring.method),
+        )
+        try:
+            _check(changed)
+        except DocumentError as exc:
+            raise ConfigError(f"recipe {self.name}: {exc}") from exc
         return changed
 
     def to_toml(self) -> str:
@@ -176,9 +183,11 @@ def load_recipe(path: Path) -> Recipe:
 def _check(recipe: Recipe) -> None:
     loss = recipe.loss
     if loss.classification == 0 and recipe.scoring.method == "log_odds":
-        raise DocumentError("loss.classification=0 must be more than 0 for log_odds")
+        raise DocumentError(
+            "loss.classification=0.0 must be more than 0 for scoring.method='log_odds'"
+        )
     if loss.classification == 0 and loss.contrastive == 0:
-        raise DocumentError("loss.classification and loss.contrastive must not both be 0")
+        raise DocumentError("loss.classification=0.0 or loss.contrastive=0.0 must be more than 0")
     # The model file's own check of the geometry, before the hours of training and not after.
     ModelDocument(
         id=recipe.name,

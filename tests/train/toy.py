@@ -1,0 +1,71 @@
+"""A data set and a recipe so small that a run takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import soundfile
+
+from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
+from edgeasd.detect.windows import WindowSpec
+from train.recipe import (
+    LossRecipe,
+    NetworkRecipe,
+    OptimiserRecipe,
+    Recipe,
+    ScoringRecipe,
+)
+
+CLIP_S = 2.9  # 89 frames, 4 windows
+SECTIONS = ("00", "01")
+COUNTS = {
+    ("train", "source", "train", "normal"): 10,
+    ("train", "target", "train", "normal"): 2,
+    ("source_test", "source", "test", "normal"): 3,
+    ("source_test", "source", "test", "anomaly"): 3,
+    ("target_test", "target", "test", "normal"): 2,
+    ("target_test", "target", "test", "anomaly"): 2,
+}
+
+RECIPE = Recipe(
+    name="toy",
+    scoring=ScoringRecipe(method="nearest", clip_windows=4, n_centroids=4),
+    seed=7,
+    window=WindowSpec(median_frames=3),
+    network=NetworkRecipe(width=0.1),
+    optimiser=OptimiserRecipe(epochs=1, batch_size=8),
+)
+CNN_RECIPE = replace(RECIPE, name="toy-cnn", loss=LossRecipe(reconstruction=0.0, contrastive=0.0))
+
+
+def write_clips(folder: Path) -> Path:
+    """Write clips of two simulated machines in the layout of DCASE 2021; return the folder."""
+    seed = 0
+    for (place, domain, split, label), n_clips in COUNTS.items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for section in SECTIONS:
+            for number in range(n_clips):
+                name = f"section_{section}_{domain}_{split}_{label}_{number:04d}_toy.wav"
+                write_clip(folder / place / name, seed, int(section), faulty=label == "anomaly")
+                seed += 1
+    return folder
+
+
+def write_clip(path: Path, seed: int, section: int = 0, *, faulty: bool = False) -> None:
+    """Write one clip."""
+    samples = RotatingMachine(seed, section).process(round(CLIP_S * SAMPLE_RATE), faulty=faulty)
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+
+
+def run_trainer(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m train`` in the checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", "train", *map(str, args)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
