@@ -39,7 +39,7 @@ _WANDER_TIME_S = 5.0  # a fan's inertia and the grid's frequency do not change f
 _SPEED_WANDER = 0.001  # standard deviation, relative
 _LOAD_WANDER_DB = 0.3
 
-# Amplitudes re full scale.  The whole is near -27 dB with peaks below -6 dB, as from a microphone
+# Amplitudes re full scale.  The whole is near -27 dB with peaks below -3 dB, as from a microphone
 # at half a metre with sensible gain.
 _SHAFT_LEVEL = 0.006
 _BLADE_LEVEL = 0.018
@@ -48,7 +48,7 @@ _FLOW_LEVEL = 0.022
 _CASING_LEVEL = 0.012
 _ROOM_LEVEL = 0.003
 _MICROPHONE_NOISE_LEVEL = 0.0003
-_FAULT_LEVEL = 0.018  # 7 dB below the healthy machine: the whole gets 0.6 to 0.9 dB louder
+_FAULT_LEVEL = 0.03  # 2.5 dB below the healthy machine: the whole gets 1.5 to 2.2 dB louder
 
 _SLIP = 0.015  # random part of each interval between impulses: 1 to 2 %, Randall and Antoni (2011)
 

@@ -77,26 +77,26 @@ def test_machine_no_samples_gives_an_empty_array() -> None:
 @pytest.mark.parametrize("section", ALL_SECTIONS)
 @pytest.mark.parametrize("faulty", [False, True])
 def test_machine_any_section_stays_inside_full_scale(section: int, *, faulty: bool) -> None:
-    """Peaks stay 6 dB below full scale, and every value is one of 16-bit sound."""
+    """Peaks stay 3 dB below full scale, and every value is one of 16-bit sound."""
     for seed in range(4):
         samples = render_clip(seed, 10.0, section, faulty=faulty)
 
-        assert np.max(np.abs(samples)) < 0.5
+        assert np.max(np.abs(samples)) < 0.7
         assert np.array_equal(samples * 32_768.0, np.rint(samples * 32_768.0))
 
 
 @pytest.mark.parametrize("section", ALL_SECTIONS)
 def test_machine_faulty_is_little_louder_but_plain_in_the_resonances(section: int) -> None:
-    """The fault adds less than 1 dB to the whole and more than 9 dB at its resonances."""
+    """The fault adds less than 2.5 dB to the whole and more than 13 dB at its resonances."""
     for seed in range(3):
         healthy = render_clip(seed, 10.0, section)
         worn = render_clip(seed, 10.0, section, faulty=True)
 
-        assert 0.3 < level_db(worn) - level_db(healthy) < 1.0
+        assert 1.0 < level_db(worn) - level_db(healthy) < 2.5
         for resonance_hz in SECTIONS[section].structure_hz:
             low_hz, high_hz = 0.95 * resonance_hz, 1.05 * resonance_hz
             rise_db = band_level_db(worn, low_hz, high_hz) - band_level_db(healthy, low_hz, high_hz)
-            assert rise_db > 9.0
+            assert rise_db > 13.0
 
 
 @pytest.mark.parametrize("section", ALL_SECTIONS)
