@@ -46,6 +46,7 @@ def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
     daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
 
     assert daemon == pytest.approx(evaluation.scores, abs=TOLERANCE)
+    assert np.ptp(daemon) > 100.0 * TOLERANCE  # else the comparison would say nothing
 
 
 def test_export_by_the_other_method_scores_as_its_evaluation(
