@@ -45,7 +45,7 @@ def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
 
     daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
 
-    # Relative above 1: a high score is a ratio of distances that hardly differ in this tiny network.
+    # Relative above 1: a high score is a ratio of distances that are tiny in this network.
     assert daemon == pytest.approx(evaluation.scores, rel=TOLERANCE, abs=TOLERANCE)
     assert np.ptp(daemon) > 100.0 * TOLERANCE  # else the comparison would say nothing
 
