@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from edgeasd.errors import EdgeasdError
+from edgeasd.errors import ConfigError, EdgeasdError
 from train.evaluate import evaluate
 from train.export import export
 from train.fit import fit
@@ -86,4 +86,8 @@ def main() -> None:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as exc:  # the latter of a build without CUDA
+        reason = str(exc).splitlines()[0]
+        raise ConfigError(f"--device={name} must be one that PyTorch can use ({reason})") from exc

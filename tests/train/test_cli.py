@@ -56,6 +56,23 @@ def test_command_error_is_one_line_and_an_exit_code(
     assert capsys.readouterr().err == f"error: {recipe}: scoring is missing\n"
 
 
+def test_fit_command_on_a_device_that_is_not_there_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that this computer lacks is an error of one line."""
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(RECIPE.to_toml(), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["train", "fit", str(recipe), "--device", "cuda:99"])
+
+    with pytest.raises(SystemExit) as done:
+        train.cli.main()
+
+    assert done.value.code == os.EX_CONFIG
+    error = capsys.readouterr().err
+    assert error.startswith("error: --device=cuda:99 must be one that PyTorch can use (")
+    assert error.count("\n") == 1
+
+
 def test_trainer_without_torch_says_how_to_install_it() -> None:
     """On a computer of the daemon the trainer names the command that completes it."""
     program = (

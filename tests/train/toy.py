@@ -19,7 +19,7 @@ from train.recipe import (
     ScoringRecipe,
 )
 
-CLIP_S = 2.9  # 89 frames, 4 windows
+CLIP_S = 2.9  # 89 frames, 13 windows every 2
 SECTIONS = ("00", "01")
 COUNTS = {
     ("train", "source", "train", "normal"): 10,
@@ -32,9 +32,9 @@ COUNTS = {
 
 RECIPE = Recipe(
     name="toy",
-    scoring=ScoringRecipe(method="nearest", clip_windows=4, n_centroids=4),
+    scoring=ScoringRecipe(method="nearest", clip_windows=13, n_centroids=4),
     seed=7,
-    window=WindowSpec(median_frames=3),
+    window=WindowSpec(hop_frames=2, median_frames=3),
     network=NetworkRecipe(width=0.1),
     optimiser=OptimiserRecipe(epochs=1, batch_size=8),
 )
