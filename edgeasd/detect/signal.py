@@ -29,6 +29,8 @@ class SignalMeter:
         sample_rate: Of the blocks, hertz.
 
     Attributes:
+        level_dbfs: RMS of the last second, dB re full scale; minus infinity if nothing was heard.
+        state: What is wrong with the signal, if anything.
         last_flat_sample: Position just after the latest span without any signal, 0 if none was.
             A score that rests on such a span says nothing about the machine.
     """
@@ -40,21 +42,9 @@ class SignalMeter:
         self._clipped: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._n_flat = 0
         self.last_flat_sample = 0
-
-    @property
-    def level_dbfs(self) -> float:
-        """RMS of the last second, dB re full scale; minus infinity if nothing was heard."""
-        power = float(np.mean(self._powers)) if self._powers else 0.0
-        return 10.0 * math.log10(power) if power > 0.0 else -math.inf
-
-    @property
-    def state(self) -> SignalState:
-        """What is wrong with the signal, if anything."""
-        if self._n_flat >= _FLAT_SPANS:
-            return "flat_signal"
-        if self._clipped and float(np.mean(self._clipped)) >= _CLIP_SHARE:
-            return "clipping"
-        return "ok"
+        # Plain values: other threads look at them while this one counts on.
+        self.level_dbfs = -math.inf
+        self.state: SignalState = "ok"
 
     def process(self, block: AudioBlock) -> None:
         """Take in *block*, which continues the one before it."""
@@ -74,6 +64,8 @@ class SignalMeter:
         self._clipped.clear()
         self._n_flat = 0
         self.last_flat_sample = 0
+        self.level_dbfs = -math.inf
+        self.state = "ok"
 
     def _process_span(self, span: Float32Array) -> None:
         low, high = float(span.min()), float(span.max())
@@ -81,3 +73,10 @@ class SignalMeter:
         self._powers.append(float(np.mean(np.square(span, dtype=np.float64))))
         loud = max(high, -low) >= _CLIP_LEVEL
         self._clipped.append(float(np.mean(np.abs(span) >= _CLIP_LEVEL)) if loud else 0.0)
+        power = float(np.mean(self._powers))
+        self.level_dbfs = 10.0 * math.log10(power) if power > 0.0 else -math.inf
+        if self._n_flat >= _FLAT_SPANS:
+            self.state = "flat_signal"
+        else:
+            is_clipped = float(np.mean(self._clipped)) >= _CLIP_SHARE
+            self.state = "clipping" if is_clipped else "ok"
