@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from edgeasd.capture.source import open_source
 from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import Pipeline
-from edgeasd.errors import EdgeasdError
+from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.health import alive, judge
 from edgeasd.monitor import Monitor, alarm_spec
 from edgeasd.publish.payloads import MachineHealth, MqttHealth, encode, health_payload
@@ -40,7 +39,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._stopping = threading.Event()
+        self._stopping = False
         self._started_at = time.monotonic()
         self._connected = False
         models = _load_models(config.machine)
@@ -77,9 +76,10 @@ class Daemon:
                 raise monitor.error
 
     def stop(self) -> None:
-        """Have `run` return; safe to call from a signal handler."""
-        self._stopping.set()
-        self._node.changed.set()
+        """Have `run` return soon."""
+        # A plain value: a signal handler that took the lock of an event could wait for the very
+        # thread that it interrupts.
+        self._stopping = True
 
     def stop_on_signals(self) -> None:
         """Have SIGTERM and SIGINT call `stop`; for the main thread."""
@@ -89,7 +89,12 @@ class Daemon:
     def _add(self, machine: MachineConfig, model: Model) -> None:
         section = model.section_index(machine.section)
         document = model.document
-        alarm = alarm_spec(machine.alarm, document.sections[section], document.features.sample_rate)
+        try:
+            alarm = alarm_spec(
+                machine.alarm, document.sections[section], document.features.sample_rate
+            )
+        except ConfigError as exc:
+            raise ConfigError(f"machine {machine.name!r}: {exc}") from exc
         voice = MachineVoice(self._node, machine.name, model, alarm.threshold)
         pipeline = Pipeline(model, section, alarm)
         source = open_source(machine.source)
@@ -109,7 +114,7 @@ class Daemon:
         watchdog_s = watchdog_interval_s()
         watchdog_at = health_at = 0.0
         summary_at = time.monotonic() + _SUMMARY_INTERVAL_S
-        while not self._stopping.is_set():
+        while not self._stopping:
             self._node.changed.wait(_TICK_S)
             self._node.changed.clear()
             now = time.monotonic()
@@ -190,8 +195,9 @@ class Daemon:
         deadline = time.monotonic() + _DELIVERY_TIMEOUT_S
         node = self._node
         while (len(node.outbox) or not node.publisher.connected) and time.monotonic() < deadline:
-            if self._stopping.wait(_TICK_S / 5):
+            if self._stopping:
                 return
+            time.sleep(_TICK_S / 5)
 
     def _stop_monitors(self) -> None:
         for monitor in self._monitors:
