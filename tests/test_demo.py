@@ -1,0 +1,53 @@
+"""What a newcomer sees first: ``edgeasd demo`` and its model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgeasd.capture.rotating_machine import render_clip
+from edgeasd.demo import MODEL
+from edgeasd.detect.model import load_model
+from edgeasd.detect.pipeline import clip_outputs
+from edgeasd.detect.scoring import clip_score
+
+
+@pytest.mark.network
+def test_demo_prints_one_start_and_one_end() -> None:
+    """The subscriber of the embedded broker gets one start of the fault and one end, no more."""
+    result = subprocess.run(
+        [sys.executable, "-m", "edgeasd", "demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+    assert result.returncode == 0, result.stderr
+    topics, payloads = zip(
+        *(line.split(" ", 1) for line in result.stdout.splitlines()), strict=True
+    )
+    assert set(topics) == {"edgeasd/v1/demo/fan/event"}
+    assert [json.loads(payload)["type"] for payload in payloads] == ["start", "end"]
+    assert result.stderr.splitlines()[-1].startswith("One start, ")
+
+
+def test_demo_model_is_small() -> None:
+    """The model that every installation carries is under 3 MB."""
+    assert MODEL.stat().st_size < 3_000_000
+
+
+def test_demo_model_tells_worn_from_healthy() -> None:
+    """Recordings that it was not trained on are on their side of the threshold."""
+    model = load_model(MODEL)
+    threshold = model.document.sections[0].threshold
+
+    for seed in range(3):
+        scores = [
+            clip_score(model.scoring(0), clip_outputs(model, render_clip(seed, 10.0, faulty=worn)))
+            for worn in (False, True)
+        ]
+        assert scores[0] < threshold < scores[1]
