@@ -38,16 +38,16 @@ demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo]'
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev]'
 	touch $@
 
 .venv-train/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-train
-	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable '.[demo,dev,train]'
+	.venv-train/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev,train]'
 	touch $@
 
 packages:

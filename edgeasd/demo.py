@@ -19,9 +19,9 @@ from edgeasd.publish.topics import Topics
 
 MODEL = Path(__file__).parent / "models" / "demo.onnx"
 
-_FAULT_AFTER_S = 20.0
-_FAULT_DURATION_S = 15.0
-_GIVE_UP_AFTER_S = 75.0
+_FAULT_AFTER_S = 15.0
+_FAULT_DURATION_S = 12.0
+_GIVE_UP_AFTER_S = 60.0
 _BAR_WIDTH = 40
 _TURN_S = 0.5
 
