@@ -21,7 +21,7 @@ import torch
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec, FrameTransform, LogMel
 from edgeasd.detect.metadata import ModelDocument, ScoringDocument, SectionDocument
-from edgeasd.detect.model import Model
+from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import AudioBlock, Float32Array
@@ -92,14 +92,16 @@ def measure_window(network: SectionNet, content: bytes, sound: Float32Array) -> 
         for window in slice_windows(FrameTransform(FEATURES)(sound), WINDOW)
     ]
 
+    pipeline = Pipeline(model, 0, AlarmSpec(1e9, 1e9))
+
     def daemon() -> None:
-        pipeline = Pipeline(model, 0, AlarmSpec(1e9, 1e9))
+        pipeline.reset()
         for start in range(0, len(sound) - BLOCK + 1, BLOCK):
             pipeline.process(AudioBlock(sound[start : start + BLOCK], start))
 
     def bare() -> None:
         for window in windows:
-            model.run(window)
+            model._session.run([EMBEDDING, LOGITS], {INPUT: window[None, None]})
 
     def usual() -> None:
         for index in range(len(windows)):
