@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from edgeasd.capture.microphone import Microphone
-from edgeasd.capture.simulator import Simulator
 from edgeasd.capture.wavfile import WavFile
 from edgeasd.config import FileConfig, SimulatorConfig
 
@@ -55,6 +54,9 @@ def open_source(config: SourceConfig) -> AudioSource:
         AudioDeviceError: If the microphone or the audio library is not there.
     """
     if isinstance(config, SimulatorConfig):
+        # Its filters come with 49 MB of scipy.signal, which a daemon on a microphone never needs.
+        from edgeasd.capture.simulator import Simulator  # noqa: PLC0415
+
         return Simulator(config)
     if isinstance(config, FileConfig):
         return WavFile(config.path, config.channel, paced=config.paced)

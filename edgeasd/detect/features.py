@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 import scipy.sparse
-from scipy.signal import get_window
 
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array, LogMelFrames
 
@@ -108,7 +106,8 @@ class FrameTransform:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
-        self._taper = get_window("hann", spec.n_fft, fftbins=True)
+        # Periodic, as in librosa.
+        self._taper = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
         # About 2 % of the bank is not zero.  A sparse product also keeps BLAS out, whose result
         # for a row may depend on its neighbours and which starts threads of its own.
         self._bank = scipy.sparse.csr_array(mel_filter_bank(spec))
@@ -134,7 +133,7 @@ class FrameTransform:
         # about the vectorised code of some FFT or compiler.
         for index, row in enumerate(power):
             start = index * spec.hop_length
-            spectrum = scipy.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
+            spectrum = np.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
             row[:] = self._bank @ (spectrum.real**2 + spectrum.imag**2)
         return (10.0 * np.log10(np.maximum(power, spec.floor))).astype(np.float32)
 
