@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torc
     history = _resume(run, info, model, optimiser)
     if history is None:
         history = []
+        run.write_info(info, recipe)  # first: a checkpoint without it could not be continued
         _save(run, model, optimiser, history)
     else:
-        info = run.read_info()
-    run.write_info(info, recipe)
+        run.write_info(replace(run.read_info(), data=info.data), recipe)
     logger.info(
         "%s: %d windows of %d clips, %d clips held out for the threshold, %d of %d epochs done",
         run_folder, info.n_windows, info.n_clips, len(info.held_out), len(history),
@@ -93,7 +94,9 @@ def _train_epoch(
     model.train()
     started = time.perf_counter()
     with _progress() as progress:
-        task = progress.add_task(f"epoch {epoch + 1}/{recipe.optimiser.epochs}", total=n_steps)
+        task = progress.add_task(
+            f"epoch {epoch + 1}/{recipe.optimiser.epochs}", total=n_steps, text=""
+        )
         for step, index in enumerate(bank.batches(batch_size), start=1):
             windows, sections = bank.fetch(index)  # (B, 1, T, M), (B,)
             windows = windows.contiguous(memory_format=torch.channels_last)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import train.fit
 from edgeasd.errors import ConfigError, EdgeasdError
@@ -120,6 +123,24 @@ def test_fit_says_which_clips_are_held_out(
         f"{tmp_path}: 260 windows of 20 clips, 4 clips held out for the threshold, "
         "0 of 1 epochs done"
     ) in caplog.messages
+
+
+def test_fit_on_a_terminal_shows_loss_and_speed(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a terminal, a bar tells each loss term and the windows per second."""
+    screen = io.StringIO()
+    monkeypatch.setattr(train.fit, "console", Console(file=screen, force_terminal=True, width=200))
+
+    fit(RECIPE, toy_data, tmp_path, CPU)
+
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue())
+    assert "epoch 1/1" in shown
+    assert re.search(
+        r"loss [\d.]+, reconstruction [\d.]+, classification [\d.]+, contrastive [\d.]+, "
+        r"\d+ windows/s",
+        shown,
+    )
 
 
 def test_fit_other_recipe_in_the_same_folder_is_refused(toy_run: Path, toy_data: Path) -> None:
