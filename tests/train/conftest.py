@@ -9,6 +9,12 @@ from tests.train.toy import RECIPE, write_clips
 from train.fit import fit
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Keep to one thread: on a busy computer, threads that wait for each other take far longer."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of two machines; not to be changed."""
