@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 import scipy.sparse
 
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array, LogMelFrames
@@ -133,7 +134,7 @@ class FrameTransform:
         # about the vectorised code of some FFT or compiler.
         for index, row in enumerate(power):
             start = index * spec.hop_length
-            spectrum = np.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
+            spectrum = scipy.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
             row[:] = self._bank @ (spectrum.real**2 + spectrum.imag**2)
         return (10.0 * np.log10(np.maximum(power, spec.floor))).astype(np.float32)
 

@@ -33,6 +33,7 @@ class MedianFilter:
             raise ValueError(f"n_frames={n_frames} must be one less than a power of two")
         self.n_frames = n_frames
         self._half_length = (n_frames + 1) // 2
+        self._scratch = _Scratch()
 
     def process(self, window: Float32Array) -> Float32Array:
         """Return the filtered *window*.
@@ -54,24 +55,52 @@ class MedianFilter:
             raise ValueError(f"len(window)={len(window)} must be more than {reach}")
         # Reflected without the edge frame itself, and one frame more than the filter needs at the
         # end: it is in the last block of sorted frames, but taken out again below.
-        padded = np.pad(window, ((reach, reach), (0, 0)), mode="reflect")
-        padded = np.concatenate((padded, padded[-1:]))
-        first = _sorted_blocks(padded, self._half_length)
+        head, tail = window[reach:0:-1], window[-2 : -2 - reach : -1]
+        padded = np.concatenate((head, window, tail, tail[-1:]))
+        self._scratch.fit(padded)
+        first = _sorted_blocks(padded, self._half_length, self._scratch)
         second = [rank[self._half_length :] for rank in first]
         n_out = len(window)
-        first = [rank[:n_out] for rank in first]
         # Of first + second, 2 h frames, the frame after the filter's last is one too many.
         surplus = padded[self.n_frames : self.n_frames + n_out]
-        lower, upper = _middle_pair(first, second)
+        lower, upper = _middle_pair([rank[:n_out] for rank in first], second)
+        for rank in first:
+            self._scratch.give(rank)
         return np.where(surplus > lower, lower, upper)
 
 
-def _sorted_blocks(frames: Float32Array, length: int) -> list[Float32Array]:
+class _Scratch:
+    """Arrays to work in, used again and again: fresh ones cost page faults at every window."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()
+        self._free: list[Float32Array] = []
+
+    def fit(self, example: Float32Array) -> None:
+        """Hand out arrays like *example* from now on."""
+        if example.shape != self._shape:
+            self._shape = example.shape
+            self._free = []
+
+    def take(self, n_rows: int) -> Float32Array:
+        """Return an array of *n_rows* rows, of any content."""
+        whole = self._free.pop() if self._free else np.empty(self._shape, np.float32)
+        return whole[:n_rows]
+
+    def give(self, array: Float32Array) -> None:
+        """Take *array* back."""
+        whole = array.base
+        if whole is not None and whole.shape == self._shape:
+            self._free.append(whole)
+
+
+def _sorted_blocks(frames: Float32Array, length: int, scratch: _Scratch) -> list[Float32Array]:
     """Sort every run of *length* consecutive frames.
 
     Args:
         frames: Shape ``(n_frames, n_mels)``.
         length: A power of two.
+        scratch: Where to take the results from.
 
     Returns:
         *length* arrays of shape ``(n_frames - length + 1, n_mels)``, the smallest values first.
@@ -80,19 +109,31 @@ def _sorted_blocks(frames: Float32Array, length: int) -> list[Float32Array]:
     while len(ranks) < length:
         half = len(ranks)
         n_blocks = len(ranks[0]) - half
-        ranks = _merge([rank[:n_blocks] for rank in ranks], [rank[half:] for rank in ranks])
+        low, high = [rank[:n_blocks] for rank in ranks], [rank[half:] for rank in ranks]
+        merged = _merge(low, high, scratch)
+        for rank in ranks:
+            scratch.give(rank)
+        ranks = merged
     return ranks
 
 
-def _merge(low: list[Float32Array], high: list[Float32Array]) -> list[Float32Array]:
+def _merge(
+    low: list[Float32Array], high: list[Float32Array], scratch: _Scratch
+) -> list[Float32Array]:
     """Merge two sorted lists of equal length, a power of two, by Batcher's odd-even merge."""
+    n_rows = len(low[0])
     if len(low) == 1:
-        return [np.minimum(low[0], high[0]), np.maximum(low[0], high[0])]
-    even = _merge(low[::2], high[::2])
-    odd = _merge(low[1::2], high[1::2])
+        return [
+            np.minimum(low[0], high[0], out=scratch.take(n_rows)),
+            np.maximum(low[0], high[0], out=scratch.take(n_rows)),
+        ]
+    even = _merge(low[::2], high[::2], scratch)
+    odd = _merge(low[1::2], high[1::2], scratch)
     merged = [even[0]]
     for left, right in zip(odd[:-1], even[1:], strict=True):
-        merged += [np.minimum(left, right), np.maximum(left, right)]
+        smaller = np.minimum(left, right, out=scratch.take(n_rows))
+        merged += [smaller, np.maximum(left, right, out=right)]
+        scratch.give(left)
     return [*merged, odd[-1]]
 
 
@@ -106,7 +147,8 @@ def _middle_pair(
     """
     pairs = list(zip(low, reversed(high), strict=True))
     lower, upper = np.minimum(*pairs[0]), np.maximum(*pairs[0])
+    either = np.empty_like(lower)
     for pair in pairs[1:]:
-        np.maximum(lower, np.minimum(*pair), out=lower)
-        np.minimum(upper, np.maximum(*pair), out=upper)
+        np.maximum(lower, np.minimum(*pair, out=either), out=lower)
+        np.minimum(upper, np.maximum(*pair, out=either), out=upper)
     return lower, upper

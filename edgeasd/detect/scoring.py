@@ -66,7 +66,7 @@ def log_odds(logits: Float32Array, section: int) -> Float64Array:
     if n_sections < 2:  # noqa: PLR2004 - a choice needs two
         raise ValueError(f"n_sections={n_sections} must be at least 2")
     exact = logits.astype(np.float64)
-    others = np.delete(exact, section, axis=-1)
+    others = exact[..., np.arange(n_sections) != section]
     peak = others.max(axis=-1, keepdims=True)
     log_sum = np.log(np.exp(others - peak).sum(axis=-1)) + peak[..., 0]
     difference: Float64Array = log_sum - exact[..., section]

@@ -37,7 +37,8 @@ class SignalMeter:
 
     def __init__(self, sample_rate: int) -> None:
         self._span = max(1, sample_rate // _SPANS_PER_S)
-        self._tail: Float32Array = np.empty(0, np.float32)
+        self._pending: list[Float32Array] = []
+        self._n_pending = 0
         self._powers: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._clipped: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._n_flat = 0
@@ -48,18 +49,24 @@ class SignalMeter:
 
     def process(self, block: AudioBlock) -> None:
         """Take in *block*, which continues the one before it."""
-        samples = np.concatenate((self._tail, block.samples))
-        n_spans = len(samples) // self._span
-        start = block.first_sample - len(self._tail)
+        self._pending.append(block.samples)
+        self._n_pending += len(block.samples)
+        n_spans = self._n_pending // self._span
+        if n_spans == 0:
+            return
+        samples = np.concatenate(self._pending)
+        end = block.first_sample + len(block.samples)
         for index in range(n_spans):
             self._process_span(samples[index * self._span : (index + 1) * self._span])
             if self._n_flat:
-                self.last_flat_sample = start + (index + 1) * self._span
-        self._tail = samples[n_spans * self._span :].copy()
+                self.last_flat_sample = end - len(samples) + (index + 1) * self._span
+        self._pending = [samples[n_spans * self._span :].copy()]
+        self._n_pending = len(self._pending[0])
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._tail = self._tail[:0]
+        self._pending = []
+        self._n_pending = 0
         self._powers.clear()
         self._clipped.clear()
         self._n_flat = 0

@@ -55,9 +55,11 @@ class WindowSlicer:
     """Streaming twin of `slice_windows`: keeps the frames that the next window still needs."""
 
     def __init__(self, features: FeatureSpec, spec: WindowSpec) -> None:
-        self._features = features
         self._spec = spec
-        self._tail: Float32Array | None = None
+        self._hop_length = features.hop_length
+        self._n_samples = features.n_samples(spec.n_frames)
+        self._pending: list[Float32Array] = []
+        self._n_pending = 0
         self._first_sample = 0
 
     def process(self, frames: LogMelFrames) -> list[Window]:
@@ -66,27 +68,32 @@ class WindowSlicer:
         Raises:
             ValueError: If *frames* do not continue those before them.
         """
-        if self._tail is None:
-            self._tail, self._first_sample = frames.values[:0], frames.first_sample
-        hop_length = self._features.hop_length
-        expected = self._first_sample + len(self._tail) * hop_length
+        if not self._pending:
+            self._first_sample = frames.first_sample
+        expected = self._first_sample + self._n_pending * self._hop_length
         if frames.first_sample != expected:
             raise ValueError(f"first_sample={frames.first_sample} must be {expected}")
-        values = np.concatenate((self._tail, frames.values))
-        n_samples = self._features.n_samples(self._spec.n_frames)
+        self._pending.append(frames.values)
+        self._n_pending += len(frames.values)
+        n_windows = self._spec.n_windows(self._n_pending)
+        if n_windows == 0:
+            return []
+        values = np.concatenate(self._pending)
+        hop = self._spec.hop_frames
         windows = [
             Window(
                 values[start : start + self._spec.n_frames],
-                self._first_sample + start * hop_length,
-                n_samples,
+                self._first_sample + start * self._hop_length,
+                self._n_samples,
             )
-            for start in range(0, len(values) - self._spec.n_frames + 1, self._spec.hop_frames)
+            for start in range(0, n_windows * hop, hop)
         ]
-        used = len(windows) * self._spec.hop_frames
-        self._tail = values[used:].copy()
-        self._first_sample += used * hop_length
+        self._pending = [values[n_windows * hop :]]
+        self._n_pending = len(self._pending[0])
+        self._first_sample += n_windows * hop * self._hop_length
         return windows
 
     def reset(self) -> None:
         """Forget the stream; the next frames start a new one."""
-        self._tail = None
+        self._pending = []
+        self._n_pending = 0
