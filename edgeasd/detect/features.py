@@ -110,8 +110,9 @@ class FrameTransform:
         # Periodic, as in librosa.
         self._taper = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
         # About 2 % of the bank is not zero.  A sparse product also keeps BLAS out, whose result
-        # for a row may depend on its neighbours and which starts threads of its own.
-        self._bank = scipy.sparse.csr_array(mel_filter_bank(spec))
+        # for a row may depend on its neighbours and which starts threads of its own.  Each weight
+        # stands twice: for the squares of the real and of the imaginary part.
+        self._bank = scipy.sparse.csr_array(np.repeat(mel_filter_bank(spec), 2, axis=1))
 
     def __call__(self, samples: Float32Array) -> Float32Array:
         """Return the log-mel frames of *samples*, without padding.
@@ -135,8 +136,11 @@ class FrameTransform:
         for index, row in enumerate(power):
             start = index * spec.hop_length
             spectrum = scipy.fft.rfft(samples[start : start + spec.n_fft] * self._taper)
-            row[:] = self._bank @ (spectrum.real**2 + spectrum.imag**2)
-        return (10.0 * np.log10(np.maximum(power, spec.floor))).astype(np.float32)
+            parts = spectrum.view(np.float64)
+            row[:] = self._bank @ np.square(parts, out=parts)
+        np.maximum(power, spec.floor, out=power)
+        np.log10(power, out=power)
+        return (10.0 * power).astype(np.float32)
 
 
 def log_mel(samples: Float32Array, spec: FeatureSpec) -> Float32Array:

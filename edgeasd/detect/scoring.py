@@ -159,13 +159,8 @@ def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:
     """
     if not outputs:
         raise ValueError("len(outputs)=0 must be at least 1")
-    return _score_of_values(scoring, [scoring.window_value(output) for output in outputs])
-
-
-def _score_of_values(scoring: Scoring, values: Sequence[Float64Array]) -> float:
-    # Stacked afresh in order of time: a running sum would drift, and a ring would be summed in an
-    # order that depends on when the stream began.
-    return scoring.clip_value(np.stack(values).mean(axis=0))
+    # A sum over rows in order of time, as in the streaming twin.
+    return scoring.clip_value(np.stack([scoring.window_value(o) for o in outputs]).mean(axis=0))
 
 
 class ClipScorer:
@@ -178,20 +173,27 @@ class ClipScorer:
 
     def __init__(self, scoring: Scoring, n_windows: int) -> None:
         self._scoring = scoring
-        self._values: deque[Float64Array] = deque(maxlen=n_windows)
+        self._n_windows = n_windows
+        self._values = np.empty((0, 0))
         self._starts: deque[int] = deque(maxlen=n_windows)
 
     def process(self, window: Window, output: NetworkOutput) -> Score | None:
         """Return the score that *window* completes; `None` while there are too few windows."""
-        self._values.append(self._scoring.window_value(output))
+        value = self._scoring.window_value(output)
+        if len(self._values) == 0:
+            self._values = np.zeros((self._n_windows, len(value)))
+        # Moved up and summed afresh in order of time: a running sum would drift, and a ring would
+        # be summed in an order that depends on when the stream began.
+        self._values[:-1] = self._values[1:]
+        self._values[-1] = value
         self._starts.append(window.first_sample)
-        if len(self._values) < (self._values.maxlen or 0):
+        if len(self._starts) < self._n_windows:
             return None
         first_sample = self._starts[0]
         n_samples = window.first_sample + window.n_samples - first_sample
-        return Score(_score_of_values(self._scoring, self._values), first_sample, n_samples)
+        score = self._scoring.clip_value(self._values.mean(axis=0))
+        return Score(score, first_sample, n_samples)
 
     def reset(self) -> None:
         """Forget the windows seen."""
-        self._values.clear()
         self._starts.clear()

@@ -80,10 +80,10 @@ class SignalMeter:
         self._powers.append(float(np.mean(np.square(span, dtype=np.float64))))
         loud = max(high, -low) >= _CLIP_LEVEL
         self._clipped.append(float(np.mean(np.abs(span) >= _CLIP_LEVEL)) if loud else 0.0)
-        power = float(np.mean(self._powers))
+        power = sum(self._powers) / len(self._powers)
         self.level_dbfs = 10.0 * math.log10(power) if power > 0.0 else -math.inf
         if self._n_flat >= _FLAT_SPANS:
             self.state = "flat_signal"
         else:
-            is_clipped = float(np.mean(self._clipped)) >= _CLIP_SHARE
+            is_clipped = sum(self._clipped) / len(self._clipped) >= _CLIP_SHARE
             self.state = "clipping" if is_clipped else "ok"
