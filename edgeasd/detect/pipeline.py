@@ -72,7 +72,12 @@ class Pipeline:
         self._slicer = WindowSlicer(document.features, document.window)
         self._median = MedianFilter(document.window.median_frames)
         self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
+        self._window_samples = document.features.n_samples(document.window.n_frames)
+        self._hop_samples = document.window.hop_frames * document.features.hop_length
         self._next_sample: int | None = None
+        self._pending: list[Float32Array] = []
+        self._n_pending = 0
+        self._n_due = self._window_samples
         self.signal = SignalMeter(self.sample_rate)
         self.alarm = Alarm(alarm)
         self.gaps = 0
@@ -93,6 +98,26 @@ class Pipeline:
             self._restart()
         self._next_sample = block.first_sample + len(block.samples)
         self.signal.process(block)
+        self._pending.append(block.samples)
+        self._n_pending += len(block.samples)
+        # Frames are made when they complete a window: together they cost half as much.
+        return self._detect() if self._n_pending >= self._n_due else []
+
+    def reset(self) -> None:
+        """Return to the state of a new pipeline; the counters stay."""
+        self._restart()
+        self._next_sample = None
+        self.alarm.reset()
+
+    def _detect(self) -> list[Detection]:
+        """Return what the pending samples complete, and keep the rest of them."""
+        samples = np.concatenate(self._pending)
+        n_used = self._n_due + (len(samples) - self._n_due) // self._hop_samples * self._hop_samples
+        first_sample = (self._next_sample or 0) - len(samples)
+        self._pending = [samples[n_used:].copy()]
+        self._n_pending = len(self._pending[0])
+        self._n_due = self._hop_samples
+        block = AudioBlock(samples[:n_used], first_sample)
         detections = []
         for window in self._slicer.process(self._log_mel.process(block)):
             self.windows += 1
@@ -102,12 +127,6 @@ class Pipeline:
                 detections.append(Detection(score, self._decide(score)))
         return detections
 
-    def reset(self) -> None:
-        """Return to the state of a new pipeline; the counters stay."""
-        self._restart()
-        self._next_sample = None
-        self.alarm.reset()
-
     def _decide(self, score: Score) -> AlarmEvent | None:
         # A dead microphone sounds unlike the machine too.  It is told as such, not as an alarm.
         if score.first_sample < self.signal.last_flat_sample:
@@ -115,6 +134,9 @@ class Pipeline:
         return self.alarm.process(score)
 
     def _restart(self) -> None:
+        self._pending = []
+        self._n_pending = 0
+        self._n_due = self._window_samples
         self.signal.reset()
         self._log_mel.reset()
         self._slicer.reset()
