@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.errors import EdgeasdError
-from train.datasets import Clip, read_dcase2021, section_names
+from train.datasets import Clip, read_clips, section_names
 from train.features import ClipWindows, windows_of_clips
 from train.recipe import Recipe
 
@@ -50,7 +50,7 @@ def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
     Raises:
         EdgeasdError: If there are none, or the recipe cannot be trained on them.
     """
-    clips = [clip for clip in read_dcase2021(folder) if clip.split == "train"]
+    clips = [clip for clip in read_clips(folder).clips if clip.split == "train"]
     if not clips:
         raise EdgeasdError(f"{folder}: holds no training clips; they belong in train/")
     sections = section_names(clips)

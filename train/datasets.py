@@ -1,74 +1,66 @@
-"""Folders of recordings to clips: one function for each layout, one form for all."""
+"""Recordings to clips: the layout is found, and what is no clip is told."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgeasd.errors import EdgeasdError
+from train.clips import Clip, Dataset, LeftOut
+from train.layouts import is_machine_folder, read_folder
+from train.manifest import MANIFEST_NAME, read_manifest
+
+__all__ = ["Clip", "Dataset", "LeftOut", "machine_folders", "read_clips", "section_names"]
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".wav", ".flac")
-_DCASE_NAME = re.compile(
-    r"section_(?P<section>\d\d)_(?P<domain>source|target)_(?P<split>train|test)"
-    r"_(?P<label>normal|anomaly)_\d{4}(?:_(?P<attributes>.*))?"
-)
-_DCASE2021_FOLDERS = ("train", "source_test", "target_test")
+_DEPTH = 3
+"""Folders below a root, as in ``root/dcase2022/dev_data/fan`` or ``root/mimii/6_dB_fan/fan``."""
+_N_LOGGED = 10
+"""Of things left out for the same reason; a set of evaluation data has 200 of them or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One recording, and what its place and name say of it.
-
-    Attributes:
-        path: WAV or FLAC file, any rate, any number of channels.
-        machine_type: As in DCASE Task 2, for example ``fan``.
-        section: For example ``00``.
-        domain: ``source`` or ``target``.
-        split: ``train`` or ``test``.
-        label: ``normal`` or ``anomaly``.
-        attributes: The rest of the name; may be empty.
-    """
-
-    path: Path
-    machine_type: str
-    section: str
-    domain: str
-    split: str
-    label: str
-    attributes: str = ""
-
-
-class LayoutError(ValueError):
-    """A file whose name or place does not say what it is; the message is the reason."""
-
-
-def read_dcase2021(folder: Path) -> list[Clip]:
-    """Return the clips of one machine type in the layout of DCASE 2021 Task 2.
+def read_clips(path: Path) -> Dataset:
+    """Return the recordings of one machine type.
 
     Args:
-        folder: The machine type's folder, which gives it its name; it holds ``train``,
-            ``source_test`` and ``target_test``, the latter two only for evaluation.
+        path: Its folder, in a layout of DCASE Task 2 or MIMII, or with a ``manifest.csv``, which
+            alone then counts; or a manifest of any name that ends in ``.csv``.
 
     Returns:
-        The clips in the order of their paths.  Other files are logged with the reason.
+        The clips and all that was left out, which is logged too; of many for the same reason,
+        the first ten and the number of the others.
 
     Raises:
-        EdgeasdError: If there is no clip at all.
+        EdgeasdError: If there is no clip at all, or *path* or the manifest cannot be read.
     """
-    paths = [path for name in _DCASE2021_FOLDERS for path in sorted((folder / name).glob("*"))]
-    clips = _parse_all(paths, _parse_dcase2021)
-    if not clips:
-        raise EdgeasdError(
-            f"{folder}: holds no clips; expected is the folder of one machine type with "
-            "train/section_00_source_train_normal_0000_<attributes>.wav, and for evaluation "
-            f"source_test/ and target_test/{_machine_folders(folder)}"
-        )
-    return clips
+    try:
+        dataset = _read(path)
+    except OSError as exc:
+        raise EdgeasdError(f"{path}: cannot be read ({exc.strerror})") from exc
+    _log(path, dataset.left_out)
+    if not dataset.clips:
+        raise EdgeasdError(f"{path}: holds no clips; {_expected(path)}")
+    return dataset
+
+
+def machine_folders(root: Path) -> list[Path]:
+    """Return the folders of machine types at or up to three levels below *root*, sorted.
+
+    A folder that is one machine type's gives itself.  Two may have the same name, as in MIMII,
+    where each noise level has its ``fan``.
+
+    Raises:
+        EdgeasdError: If there is none, or a folder cannot be read.
+    """
+    try:
+        folders = _find(root, _DEPTH)
+    except OSError as exc:
+        raise EdgeasdError(f"{exc.filename}: cannot be read ({exc.strerror})") from exc
+    if not folders:
+        raise EdgeasdError(f"{root}: holds no folder of a machine type; {_expected(root)}")
+    return folders
 
 
 def section_names(clips: Iterable[Clip]) -> list[str]:
@@ -76,35 +68,40 @@ def section_names(clips: Iterable[Clip]) -> list[str]:
     return sorted({clip.section for clip in clips})
 
 
-def _parse_all(paths: Sequence[Path], parse: Callable[[Path], Clip]) -> list[Clip]:
-    clips = []
-    for path in paths:
-        try:
-            clips.append(parse(path))
-        except LayoutError as exc:  # noqa: PERF203 - a few thousand names at most
-            logger.warning("%s: left out: %s", path, exc)
-    return clips
+def _read(path: Path) -> Dataset:
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return read_manifest(path)
+    if (path / MANIFEST_NAME).is_file():
+        return read_manifest(path / MANIFEST_NAME)
+    return read_folder(path)
 
 
-def _parse_dcase2021(path: Path) -> Clip:
-    if path.suffix.lower() not in _SUFFIXES:
-        raise LayoutError("the name must end in .wav or .flac")
-    match = _DCASE_NAME.fullmatch(path.stem)
-    if match is None:
-        raise LayoutError(
-            "the name must be section_<NN>_<source|target>_<train|test>_<normal|anomaly>_<NNNN>, "
-            "then optional _<attributes>"
-        )
-    fields = match.groupdict(default="")
-    folder = "train" if fields["split"] == "train" else f"{fields['domain']}_test"
-    if path.parent.name != folder:
-        raise LayoutError(f"the name says {folder}/ and the folder is {path.parent.name}/")
-    if folder == "train" and fields["label"] != "normal":
-        raise LayoutError("training clips must be normal")
-    return Clip(path=path, machine_type=path.parent.parent.name, **fields)
+def _find(folder: Path, depth: int) -> list[Path]:
+    if (folder / MANIFEST_NAME).is_file() or is_machine_folder(folder):
+        return [folder]
+    if depth == 0:
+        return []
+    inner = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return [found for path in inner if path.is_dir() for found in _find(path, depth - 1)]
 
 
-def _machine_folders(folder: Path) -> str:
-    """Return a hint at folders below *folder* that look like those of a machine type."""
-    names = [path.parent.name for path in sorted(folder.glob("*/train"))]
-    return f"; one of its folders {', '.join(names)} may be meant" if names else ""
+def _expected(path: Path) -> str:
+    """Return what is expected, and which folders below *path* may be meant."""
+    expected = (
+        "expected is the folder of one machine type with train/, test/, source_test/, "
+        "target_test/, id_<NN>/ or manifest.csv, as train/README.md tells"
+    )
+    below = _find(path, _DEPTH) if path.is_dir() else []
+    names = [str(folder.relative_to(path)) for folder in below if folder != path]
+    return f"{expected}; one of its folders {', '.join(names)} may be meant" if names else expected
+
+
+def _log(path: Path, left_out: Sequence[LeftOut]) -> None:
+    reasons = list(dict.fromkeys(one.reason for one in left_out))
+    for reason in reasons:
+        names = [one.name for one in left_out if one.reason == reason]
+        for name in names[:_N_LOGGED]:
+            logger.warning("%s: left out: %s", name, reason)
+        if len(names) > _N_LOGGED:
+            n_others = len(names) - _N_LOGGED
+            logger.warning("%s: left out %d more for the same reason", path, n_others)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeasd.detect.scoring import clip_score
 from edgeasd.errors import EdgeasdError
-from train.datasets import Clip, read_dcase2021
+from train.datasets import Clip, read_clips
 from train.features import windows_of_clips
 from train.metrics import Measures, mean_of, measure, official_score
 from train.results import write_results
@@ -79,7 +79,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
         EdgeasdError: If there is no such run, or there are no test clips.
     """
     fitted = load_run(run_folder, data_folder)
-    clips = [clip for clip in read_dcase2021(fitted.folder) if clip.split == "test"]
+    clips = [clip for clip in read_clips(fitted.folder).clips if clip.split == "test"]
     clips = [clip for clip in clips if clip.section in fitted.data.sections]
     if not clips:
         raise EdgeasdError(

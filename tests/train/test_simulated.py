@@ -8,7 +8,7 @@ import numpy as np
 from edgeasd.capture.rotating_machine import RotatingMachine
 from edgeasd.capture.wavfile import read_clip
 from tests.train.toy import RECIPE
-from train.datasets import read_dcase2021
+from train.datasets import read_clips
 from train.recipe import SimulatorRecipe
 from train.simulated import simulated_data
 
@@ -19,7 +19,7 @@ def test_simulated_data_are_clips_of_different_recordings(tmp_path: Path) -> Non
     """Clips are in the layout of DCASE 2021, 10 s long, and no two are alike."""
     recipe = replace(RECIPE, simulator=COUNTS)
 
-    clips = read_dcase2021(simulated_data(recipe, tmp_path))
+    clips = read_clips(simulated_data(recipe, tmp_path)).clips
 
     counts = [(clip.section, clip.split, clip.label) for clip in clips]
     for section in ("00", "01"):
