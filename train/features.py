@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,12 @@ from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.windows import WindowSpec, slice_windows
+from edgeasd.errors import AudioFileError
 from edgeasd.stream import Float32Array
 from train.console import console
 from train.datasets import Clip
+
+_T = TypeVar("_T")
 
 _CLIPS_PER_PROCESS = 32
 """Below this many a process takes longer to start than to work (0.5 s against 25 ms a clip)."""
@@ -65,15 +69,28 @@ def windows_of_clips(
     A clip shorter than one window is continued with silence, samples of zero, to one window.
 
     Raises:
-        AudioFileError: If a clip cannot be read.
+        AudioFileError: If any cannot be read; all are tried first, and the message names each.
     """
-    work = partial(windows_of_clip, features=features, window=window)
-    return list(track(_map(work, clips), "log-mel", len(clips), console=console, transient=True))
+    work = partial(_windows_or_error, features=features, window=window)
+    made: list[ClipWindows] = []
+    errors: list[AudioFileError] = []
+    for one in track(_map(work, clips), "log-mel", len(clips), console=console, transient=True):
+        if isinstance(one, AudioFileError):
+            errors.append(one)
+        else:
+            made.append(one)
+    if errors:
+        raise _joined(errors)
+    return made
 
 
 def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> ClipWindows:
-    """Return the windows of one clip, of its first channel; see `windows_of_clips`."""
-    samples = read_clip(clip.path, sample_rate=features.sample_rate)
+    """Return the windows of one clip, of its channel; see `windows_of_clips`.
+
+    Raises:
+        AudioFileError: If it cannot be read.
+    """
+    samples = read_clip(clip.path, clip.channel, features.sample_rate)
     frames = clip_frames(samples, features, window)
     starts = np.arange(window.n_windows(len(frames))) * window.hop_frames
     if window.median_frames > 1:
@@ -84,7 +101,23 @@ def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> Cl
     return ClipWindows(clip, frames, starts, window.n_frames, digest)
 
 
-def _map(work: partial[ClipWindows], clips: Sequence[Clip]) -> Iterator[ClipWindows]:
+def _windows_or_error(
+    clip: Clip, features: FeatureSpec, window: WindowSpec
+) -> ClipWindows | AudioFileError:
+    try:
+        return windows_of_clip(clip, features, window)
+    except AudioFileError as exc:
+        return exc
+
+
+def _joined(errors: Sequence[AudioFileError]) -> AudioFileError:
+    if len(errors) == 1:
+        return errors[0]
+    lines = "".join(f"\n  {error}" for error in errors)
+    return AudioFileError(f"{len(errors)} clips cannot be read; mend or remove them:{lines}")
+
+
+def _map(work: Callable[[Clip], _T], clips: Sequence[Clip]) -> Iterator[_T]:
     n_processes = min(os.cpu_count() or 1, len(clips) // _CLIPS_PER_PROCESS)
     if n_processes < 2:
         yield from map(work, clips)
