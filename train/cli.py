@@ -17,6 +17,7 @@ from train.recipe import METHODS, load_recipe
 from train.tables import print_evaluation
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_DATA = click.Path(exists=True, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +29,7 @@ def _cli() -> None:
 
 @_cli.command("fit")
 @click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
-@click.option("--data", type=_FOLDER, help="Folder of one machine type's clips.")
+@click.option("--data", type=_DATA, help="Folder of one machine type's clips, or a manifest.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
@@ -49,7 +50,7 @@ def _fit(
 
 @_cli.command("evaluate")
 @click.argument("run", type=_FOLDER)
-@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+@click.option("--data", type=_DATA, help="Where the clips are now, if not where they were.")
 def _evaluate(run: Path, data: Path | None) -> None:
     """Measure a run on labelled test clips."""
     for evaluation in evaluate(run, data):
@@ -62,7 +63,7 @@ def _evaluate(run: Path, data: Path | None) -> None:
 @click.option("--scoring", type=click.Choice(METHODS), help="Instead of the recipe's method.")
 @click.option("--id", "model_id", default="", help="Name of the model.")
 @click.option("--version", default="", help="Version of the model; by default today's date.")
-@click.option("--data", type=_FOLDER, help="Where the clips are now, if not where they were.")
+@click.option("--data", type=_DATA, help="Where the clips are now, if not where they were.")
 def _export(
     *, run: Path, out: Path, scoring: str | None, model_id: str, version: str, data: Path | None
 ) -> None:
