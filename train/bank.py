@@ -47,11 +47,11 @@ class WindowBank:
         rows = self._starts[index, None] + self._steps  # (B, T)
         return self.rows[rows].unsqueeze(1), self._sections[index]
 
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield the indices of a random order of all windows, *batch_size* at a time.
 
         What does not fill a batch is left out: in another epoch it is another rest.
         """
-        order = torch.randperm(len(self))
+        order = torch.randperm(len(self), generator=generator)
         n_batches = len(self) // batch_size
         yield from order[: n_batches * batch_size].view(n_batches, batch_size)

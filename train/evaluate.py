@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeasd.detect.metadata import BY_DISTANCE
 from edgeasd.detect.scoring import clip_score
 from edgeasd.errors import EdgeasdError
 from train.datasets import Clip, read_clips
 from train.features import windows_of_clips
 from train.metrics import Measures, mean_of, measure, official_score
+from train.recipe import CLASSIFIERS, Recipe
 from train.results import write_results
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
     ClipOutputs,
     held_out_scores,
-    make_references,
+    learn_normal_of,
     make_scorings,
     run_clips,
     runner,
@@ -32,7 +34,7 @@ class Evaluation:
     """What one scoring method makes of the test clips.
 
     Attributes:
-        method: ``log_odds`` or ``nearest``.
+        method: See `train.recipe.ScoringRecipe`.
         measures: Of each section and domain.
         scores: Of each test clip, in the order of their paths.
         decisions: Whether each is above its section's threshold.
@@ -55,7 +57,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outputs:
-    """What the network says of all clips; computed once for both methods."""
+    """What the network says of all clips; computed once for all methods."""
 
     fitted: list[ClipOutputs]
     held_out: list[ClipOutputs]
@@ -73,7 +75,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
         data_folder: Where the data is now, if not where it was.
 
     Returns:
-        First of the recipe's own method, then of the other, for information, if it can be used.
+        First of the recipe's own method, then of others that can be used, for information.
 
     Raises:
         EdgeasdError: If there is no such run, or there are no test clips.
@@ -87,7 +89,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
             "they belong in source_test/ and target_test/"
         )
     outputs = _run(fitted, clips)
-    evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted)]
+    evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted.recipe)]
     _write_metrics(run_folder, fitted, evaluations)
     write_results(
         run_folder / "dcase",
@@ -99,11 +101,12 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
     return evaluations
 
 
-def _methods(fitted: FittedRun) -> list[str]:
-    methods = ["nearest"]
-    if fitted.recipe.loss.classification > 0:
-        methods.append("log_odds")
-    return sorted(methods, key=lambda method: method != fitted.recipe.scoring.method)
+def _methods(recipe: Recipe) -> list[str]:
+    methods = [recipe.scoring.method]
+    if recipe.network.kind in CLASSIFIERS:
+        methods += ["log_odds"] if recipe.classifies else []
+        methods += BY_DISTANCE
+    return list(dict.fromkeys(methods))
 
 
 def _run(fitted: FittedRun, clips: Sequence[Clip]) -> _Outputs:
@@ -118,8 +121,8 @@ def _run(fitted: FittedRun, clips: Sequence[Clip]) -> _Outputs:
 
 def _evaluate_method(method: str, fitted: FittedRun, outputs: _Outputs) -> Evaluation:
     sections, recipe = fitted.data.sections, fitted.recipe
-    references = make_references(outputs.fitted, sections, recipe)
-    scorings = make_scorings(method, sections, references, recipe)
+    normal = learn_normal_of(method, outputs.fitted, sections, recipe)
+    scorings = make_scorings(method, sections, normal, recipe)
     held_out = held_out_scores(outputs.held_out, scorings, recipe)
     thresholds = choose_thresholds(held_out, recipe.scoring.tail_probability)
     by_section = dict(zip(sections, thresholds, strict=True))

@@ -12,8 +12,8 @@ import torch
 
 from edgeasd.detect.metadata import (
     METADATA_KEY,
+    Matrix,
     ModelDocument,
-    References,
     ScoringDocument,
     SectionDocument,
 )
@@ -21,14 +21,15 @@ from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model, load_model
 from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
-from train.model import SectionNet
+from train.model import Network, SectionNet
+from train.normal import NormalSound
 from train.recipe import Recipe
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
     ClipOutputs,
     RunWindows,
     held_out_scores,
-    make_references,
+    learn_normal_of,
     make_scorings,
     run_clips,
     runner,
@@ -91,14 +92,16 @@ def export(
     fitted = replace(fitted, recipe=fitted.recipe.override(scoring=scoring))
     recipe, sections, held_out = fitted.recipe, fitted.data.sections, fitted.data.held_out
     run = runner(fitted.network)
-    references = make_references(run_clips(run, fitted.data.fitted, "references"), sections, recipe)
+    method = recipe.scoring.method
+    reference_outputs = run_clips(run, fitted.data.fitted, "references")
+    normal = learn_normal_of(method, reference_outputs, sections, recipe)
     proto = to_onnx(fitted.network, fitted.recipe)
-    document = _draft_document(fitted, references, model_id, version)
+    document = _draft_document(fitted, normal, model_id, version)
     model = Model(with_document(proto, document), str(path))
     scorings = {name: model.scoring(index) for index, name in enumerate(sections)}
     outputs = run_clips(_run_model(model), held_out, "thresholds")
     difference = _check_parity(
-        make_scorings(recipe.scoring.method, sections, references, recipe),
+        make_scorings(method, sections, normal, recipe),
         scorings,
         run_clips(run, held_out, "parity"),
         outputs,
@@ -111,7 +114,7 @@ def export(
     return Export(path, path.stat().st_size, written.sha256, difference, len(fitted.data.held_out))
 
 
-def to_onnx(network: SectionNet, recipe: Recipe) -> onnx.ModelProto:
+def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
     """Return *network* as a graph with the names that the daemon knows, without a document."""
     # Two windows: of one, the exporter would take the batch size for a constant.
     example = torch.zeros(2, 1, recipe.window.n_frames, recipe.features.n_mels)
@@ -119,7 +122,7 @@ def to_onnx(network: SectionNet, recipe: Recipe) -> onnx.ModelProto:
         network,
         (example,),
         input_names=[INPUT],
-        output_names=[EMBEDDING, LOGITS],
+        output_names=[EMBEDDING, LOGITS] if isinstance(network, SectionNet) else [EMBEDDING],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         opset_version=_OPSET,
         dynamo=True,
@@ -137,12 +140,13 @@ def to_onnx(network: SectionNet, recipe: Recipe) -> onnx.ModelProto:
 
 
 def _draft_document(
-    fitted: FittedRun, references: Sequence[Float32Array], model_id: str, version: str
+    fitted: FittedRun, normal: NormalSound | None, model_id: str, version: str
 ) -> ModelDocument:
     """Return the document of the model file, its thresholds yet to be set."""
     recipe, info = fitted.recipe, fitted.info
     created = datetime.now(timezone.utc)
     method = recipe.scoring
+    references = [None] * len(info.sections) if normal is None else normal.references
     return ModelDocument(
         id=model_id or f"{info.machine_type}-{recipe.name}",
         version=version or f"{created:%Y.%m.%d}",
@@ -150,13 +154,12 @@ def _draft_document(
         machine_type=info.machine_type,
         features=recipe.features,
         window=recipe.window,
-        scoring=ScoringDocument(method.method, method.n_neighbours, method.clip_windows),
+        scoring=ScoringDocument(method.method, recipe.nearest.n_neighbours, method.clip_windows),
         sections=tuple(
-            SectionDocument(
-                name, 0.0, 0.0, References.of(each) if method.method == "nearest" else None
-            )
+            SectionDocument(name, 0.0, 0.0, _matrix(each))
             for name, each in zip(info.sections, references, strict=True)
         ),
+        whitening=None if normal is None else _matrix(normal.whitening),
         training={
             "recipe": info.recipe,
             "recipe_digest": info.recipe_digest,
@@ -172,6 +175,10 @@ def _draft_document(
             "versions": dict(info.versions),
         },
     )
+
+
+def _matrix(values: Float32Array | None) -> Matrix | None:
+    return None if values is None else Matrix.of(values)
 
 
 def _with_thresholds(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.augmentation import Mix
 from train.model import JointOutput
 from train.recipe import LossRecipe
 
@@ -22,14 +23,21 @@ def reconstruction_loss(reconstructed: Tensor, window: Tensor) -> Tensor:
     return F.mse_loss(reconstructed, window)
 
 
-def classification_loss(logits: Tensor, section: Tensor) -> Tensor:
-    """Return the cross-entropy of Eq. 2.
+def classification_loss(logits: Tensor, section: Tensor, mix: Mix | None = None) -> Tensor:
+    """Return the cross-entropy of Eq. 2, to both sections of windows that were mixed.
 
     Args:
         logits: Shape ``(B, n_sections)``.
         section: Index of the section of each window, shape ``(B,)``.
+        mix: How windows were mixed; `None` if they were not.
+
+    References:
+        Zhang et al. (2018), mixup, of which this is the form with two losses.
     """
-    return F.cross_entropy(logits, section)
+    loss = F.cross_entropy(logits, section)
+    if mix is None:
+        return loss
+    return mix.weight * loss + (1.0 - mix.weight) * F.cross_entropy(logits, section[mix.partner])
 
 
 def contrastive_loss(u: Tensor, p: Tensor, rho: float) -> Tensor:
@@ -71,13 +79,15 @@ def two_way_contrastive_loss(u: Tensor, p: Tensor, rho: float) -> Tensor:
 _CONTRASTIVE = {"printed": contrastive_loss, "two_way": two_way_contrastive_loss}
 
 
-def loss_terms(output: JointOutput, section: Tensor, recipe: LossRecipe) -> dict[str, Tensor]:
+def loss_terms(
+    output: JointOutput, section: Tensor, recipe: LossRecipe, mix: Mix | None = None
+) -> dict[str, Tensor]:
     """Return the terms of Eq. 5 that the recipe gives a weight, by their names there."""
     terms = {}
     if recipe.reconstruction > 0 and output.reconstructed is not None:
         terms["reconstruction"] = reconstruction_loss(output.reconstructed, output.window)
-    if recipe.classification > 0:
-        terms["classification"] = classification_loss(output.logits, section)
+    if recipe.classification > 0 and output.logits is not None:
+        terms["classification"] = classification_loss(output.logits, section, mix)
     if recipe.contrastive > 0 and output.projections is not None:
         terms["contrastive"] = _CONTRASTIVE[recipe.contrastive_form](
             *output.projections, recipe.rho

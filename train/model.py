@@ -1,4 +1,8 @@
-"""The two networks that are trained together, and the part of them that is kept."""
+"""The networks that are trained together, and the one of them that is kept.
+
+What is kept takes windows in dB, shape ``(B, 1, T, M)``, and returns an embedding and, if it
+classifies, logits: the ends of the graph that the daemon runs.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ _POOLING = {"average": average_pool, "average_max": average_max_pool}
 
 
 class SectionNet(nn.Module):
-    """MobileNetV2 that tells sections apart: the network that is exported.
+    """A convolutional network that tells sections apart.
 
     torchvision's, with one input channel, the pooling of the paper and one linear layer as
     classifier.
@@ -73,38 +77,65 @@ class SectionNet(nn.Module):
     Args:
         n_mels: Mel bins of the input.
         n_sections: Classes.
-        width: Multiplier of the channels; the embedding has 1280 dimensions up to width 1.
+        kind: ``mobilenet_v2`` or ``efficientnet_b0``.
+        width: Multiplier of MobileNetV2's channels; the embedding has 1280 dimensions up to
+            width 1, and of EfficientNet-B0 as well.
         pooling: ``average`` or ``average_max``.
     """
 
-    def __init__(self, n_mels: int, n_sections: int, width: float, pooling: str) -> None:
+    def __init__(self, n_mels: int, n_sections: int, kind: str, width: float, pooling: str) -> None:
         super().__init__()
-        mobilenet = torchvision.models.mobilenet_v2(weights=None, width_mult=width)
-        first = mobilenet.features[0][0]
-        mono = nn.Conv2d(1, first.out_channels, 3, stride=2, padding=1, bias=False)
-        nn.init.kaiming_normal_(mono.weight, mode="fan_out")  # as torchvision's own layers
-        mobilenet.features[0][0] = mono
         self.standardise = Standardise(n_mels)
-        self.features = mobilenet.features
+        self.features = _backbone(kind, width)
         self.pool = _POOLING[pooling]
-        self.n_dims: int = mobilenet.last_channel
+        self.n_dims: int = self.features[-1].out_channels
         self.classifier = nn.Linear(self.n_dims, n_sections)
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embedding and logits.
-
-        Args:
-            log_mel: Windows in dB, shape ``(B, 1, T, M)``: time before frequency.
-
-        Returns:
-            Shapes ``(B, n_dims)`` and ``(B, n_sections)``.
-        """
+        """Return embedding ``(B, n_dims)`` and logits ``(B, n_sections)``."""
         return self.embed(self.standardise(log_mel))
 
     def embed(self, window: Tensor) -> tuple[Tensor, Tensor]:
         """Return embedding and logits of standardised windows; shapes as in `forward`."""
         embedding = self.pool(self.features(window))  # (B, n_dims)
         return embedding, self.classifier(embedding)
+
+
+def _backbone(kind: str, width: float) -> nn.Sequential:
+    """Return torchvision's convolutional layers for one input channel, untrained."""
+    if kind == "mobilenet_v2":
+        layers = torchvision.models.mobilenet_v2(weights=None, width_mult=width).features
+    else:
+        layers = torchvision.models.efficientnet_b0(weights=None).features
+    first = layers[0][0]
+    mono = nn.Conv2d(1, first.out_channels, 3, stride=2, padding=1, bias=False)
+    nn.init.kaiming_normal_(mono.weight, mode="fan_out")  # as torchvision's own layers
+    layers[0][0] = mono
+    assert isinstance(layers, nn.Sequential)
+    return layers
+
+
+class Statistics(nn.Module):
+    """The mean of each mel bin over time, and its standard deviation if wanted: no weights.
+
+    Args:
+        n_mels: Mel bins of the input.
+        pooling: ``average`` or ``average_std``.
+    """
+
+    def __init__(self, n_mels: int, pooling: str) -> None:
+        super().__init__()
+        self.standardise = Standardise(n_mels)
+        self._has_std = pooling == "average_std"
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, None]:
+        """Return the embedding ``(B, M)`` or ``(B, 2 M)``, and no logits."""
+        window = self.standardise(log_mel).squeeze(1)  # (B, T, M)
+        mean = window.mean(dim=1)
+        if not self._has_std:
+            return mean, None
+        deviation = window - mean.unsqueeze(1)
+        return torch.cat((mean, deviation.square().mean(dim=1).sqrt()), dim=1), None
 
 
 class Autoencoder(nn.Module):
@@ -128,6 +159,30 @@ class Autoencoder(nn.Module):
         """Return the bottleneck ``(B, 8)`` and the reconstruction ``(B, n_inputs)``."""
         bottleneck = self.encoder(window)
         return bottleneck, self.decoder(bottleneck)
+
+
+class ReconstructionNet(nn.Module):
+    """The autoencoder alone: how badly it restores a window is the embedding, and the score.
+
+    Args:
+        n_frames: Frames of a window.
+        n_mels: Mel bins of the input.
+    """
+
+    def __init__(self, n_frames: int, n_mels: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(n_mels)
+        self.autoencoder = Autoencoder(n_frames * n_mels)
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, None]:
+        """Return the mean square error of each window, shape ``(B, 1)``, and no logits."""
+        window = self.standardise(log_mel).flatten(start_dim=1)  # (B, T * M)
+        _, reconstructed = self.autoencoder(window)
+        return (reconstructed - window).square().mean(dim=1, keepdim=True), None
+
+
+Network = SectionNet | ReconstructionNet | Statistics
+"""What is kept."""
 
 
 def _dense(n_in: int, n_out: int) -> nn.Module:
@@ -164,41 +219,47 @@ class JointOutput:
     """What the networks say of a batch of windows.
 
     Attributes:
-        logits: Shape ``(B, n_sections)``.
         window: The standardised windows, flat, shape ``(B, T * M)``.
-        reconstructed: Same shape; `None` without an autoencoder.
-        projections: u and p of Eq. 4; `None` without an autoencoder.
+        logits: Shape ``(B, n_sections)``; `None` without a classifier.
+        reconstructed: Shape ``(B, T * M)``; `None` without an autoencoder.
+        projections: u and p of Eq. 4; `None` without both networks.
     """
 
-    logits: Tensor
     window: Tensor
+    logits: Tensor | None = None
     reconstructed: Tensor | None = None
     projections: tuple[Tensor, Tensor] | None = None
 
 
 class JointModel(nn.Module):
-    """All that is trained together; only `cnn` is used afterwards.
+    """All that is trained together; only `network` is used afterwards.
 
     Args:
-        cnn: The network to keep.
-        n_inputs: Values of a window, for the autoencoder; 0 trains `cnn` alone.
+        network: The one to keep.
+        n_inputs: Values of a window, for an autoencoder beside a `SectionNet`; 0 trains that alone.
         normalise: See `Projection`.
     """
 
-    def __init__(self, cnn: SectionNet, n_inputs: int, *, normalise: bool) -> None:
+    def __init__(
+        self, network: SectionNet | ReconstructionNet, n_inputs: int, *, normalise: bool
+    ) -> None:
         super().__init__()
-        self.cnn = cnn
-        self.autoencoder = Autoencoder(n_inputs) if n_inputs else None
-        self.projection = Projection(cnn.n_dims, normalise=normalise) if n_inputs else None
+        self.network = network
+        if isinstance(network, SectionNet) and n_inputs:
+            self.autoencoder = Autoencoder(n_inputs)
+            self.projection = Projection(network.n_dims, normalise=normalise)
 
     def forward(self, log_mel: Tensor) -> JointOutput:
         """Return the outputs for windows in dB, shape ``(B, 1, T, M)``."""
-        window = self.cnn.standardise(log_mel)
-        embedding, logits = self.cnn.embed(window)
+        window = self.network.standardise(log_mel)
         flat = window.flatten(start_dim=1)  # (B, T * M)
-        if self.autoencoder is None or self.projection is None:
-            return JointOutput(logits.float(), flat)
+        if isinstance(self.network, ReconstructionNet):
+            _, reconstructed = self.network.autoencoder(flat)
+            return JointOutput(flat, reconstructed=reconstructed.float())
+        embedding, logits = self.network.embed(window)
+        if not hasattr(self, "autoencoder"):
+            return JointOutput(flat, logits.float())
         bottleneck, reconstructed = self.autoencoder(flat)
         u, p = self.projection(embedding, bottleneck)
         # The losses are float32 also where autocast makes these bfloat16.
-        return JointOutput(logits.float(), flat, reconstructed.float(), (u.float(), p.float()))
+        return JointOutput(flat, logits.float(), reconstructed.float(), (u.float(), p.float()))

@@ -24,19 +24,32 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-METHODS = ("log_odds", "nearest")
+METHODS = ("log_odds", "nearest", "mahalanobis", "reconstruction")
+CLASSIFIERS = ("mobilenet_v2", "efficientnet_b0")
+_POOLINGS = {
+    "mobilenet_v2": ("average", "average_max"),
+    "efficientnet_b0": ("average", "average_max"),
+    "autoencoder": ("",),
+    "statistics": ("average", "average_std"),
+}
 
 _POSITIVE = rule(lambda value: value > 0, "more than 0")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecipe:
-    """The network that is kept: MobileNetV2."""
+    """The network that is kept: what the daemon runs."""
 
+    kind: str = field(default="mobilenet_v2", metadata=one_of(*_POOLINGS))
+    """MobileNetV2, EfficientNet-B0, an autoencoder, or statistics of the window: no network."""
     width: float = field(default=1.0, metadata=between(0.1, 2.0))
-    """Multiplier of the number of channels."""
-    pooling: str = field(default="average_max", metadata=one_of("average", "average_max"))
-    """Over time: mean, or mean plus maximum (GAMP)."""
+    """Of MobileNetV2: multiplier of the number of channels."""
+    pooling: str = field(
+        default="average_max", metadata=one_of("", "average", "average_max", "average_std")
+    )
+    """Over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by side."""
+    standardise: bool = True
+    """Whether each mel bin is shifted and scaled by its mean and spread in training first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,18 @@ class LossRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class AugmentationRecipe:
+    """Changes to the training windows, drawn anew for each batch."""
+
+    mixup: float = field(default=0.0, metadata=at_least(0))
+    """Parameter alpha of Mixup's beta distribution; 0 mixes nothing."""
+    time_mask: int = field(default=0, metadata=at_least(0))
+    """Most frames that are masked, in one piece."""
+    frame_shift: int = field(default=0, metadata=at_least(0))
+    """Most frames by which a window is rolled along time, either way."""
+
+
+@dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     """Adam with a learning rate that halves in steps."""
 
@@ -76,17 +101,36 @@ class ScoringRecipe:
     """How the network's output becomes a score, and a score an alarm."""
 
     method: str = field(metadata=one_of(*METHODS))
-    """``log_odds``: Eq. 3.  ``nearest``: distance of the embedding to those of normal sound."""
+    """``log_odds``: Eq. 3.  ``nearest``, ``mahalanobis``: distance of the embedding to those of
+    normal sound.  ``reconstruction``: the autoencoder's error."""
     clip_windows: int = field(default=31, metadata=between(1, 10_000))
     """Windows that a score rests on in the daemon; 31 are 10 s."""
-    n_neighbours: int = field(default=1, metadata=at_least(1))
-    """For ``nearest``: references that make the local density."""
-    n_centroids: int = field(default=16, metadata=at_least(1))
-    """For ``nearest``: references of the source domain in a section."""
     holdout: float = field(default=0.1, metadata=between(0.01, 0.5))
     """Part of each section's source training clips that only sets the threshold."""
     tail_probability: float = field(default=0.001, metadata=between(1e-9, 0.5))
     """Probability that a score of normal sound is above the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearestRecipe:
+    """Cosine distance to the nearest reference, over the local density."""
+
+    n_neighbours: int = field(default=1, metadata=at_least(1))
+    """References that make the local density."""
+    n_centroids: int = field(default=16, metadata=at_least(1))
+    """References of the source domain in a section."""
+
+
+@dataclass(frozen=True, slots=True)
+class MahalanobisRecipe:
+    """Distance to the nearest reference, measured by what varies in normal sound."""
+
+    references: str = field(default="means", metadata=one_of("means", "clips"))
+    """Of a section: the mean of each domain, or every training clip."""
+    covariance: str = field(default="full", metadata=one_of("full", "diagonal"))
+    """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
+    domain_scatter: bool = True
+    """Whether the scatter between and within the domains is added: what tells the rooms apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +166,39 @@ class Recipe:
     """The table ``[network]``."""
     loss: LossRecipe = field(default_factory=LossRecipe)
     """The table ``[loss]``."""
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    """The table ``[augmentation]``."""
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     """The table ``[optimiser]``."""
+    nearest: NearestRecipe = field(default_factory=NearestRecipe)
+    """The table ``[nearest]``."""
+    mahalanobis: MahalanobisRecipe = field(default_factory=MahalanobisRecipe)
+    """The table ``[mahalanobis]``."""
     simulator: SimulatorRecipe | None = None
     """The table ``[simulator]``: where given, the recipe makes its own data."""
 
     @property
+    def trains(self) -> bool:
+        """Whether there are weights to train."""
+        return self.network.kind != "statistics"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the network learns to tell sections apart."""
+        return self.network.kind in CLASSIFIERS and self.loss.classification > 0
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of all but the number of epochs, which more epochs may follow."""
-        table = dataclasses.asdict(self)
-        del table["optimiser"]["epochs"]
+        """SHA-256 of all that training depends on, but for the number of epochs.
+
+        More epochs may follow, and one network may be scored in several ways.  A key at its default
+        counts as absent, so that a key that comes later leaves the digests of old runs alone.
+        """
+        table = _settings(self)
+        table.get("optimiser", {}).pop("epochs", None)
+        for name in ("nearest", "mahalanobis"):
+            table.pop(name, None)
+        table["scoring"] = {"holdout": self.scoring.holdout}
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
     def override(
@@ -181,13 +248,29 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def _check(recipe: Recipe) -> None:
-    loss = recipe.loss
-    if loss.classification == 0 and recipe.scoring.method == "log_odds":
+    _check_network(recipe.network)
+    method, kind, loss = recipe.scoring.method, recipe.network.kind, recipe.loss
+    if (method == "reconstruction") != (kind == "autoencoder"):
         raise DocumentError(
-            "loss.classification=0.0 must be more than 0 for scoring.method='log_odds'"
+            f"scoring.method={method!r} must be 'reconstruction' for network.kind='autoencoder', "
+            "and for no other"
         )
-    if loss.classification == 0 and loss.contrastive == 0:
+    if method == "log_odds" and not recipe.classifies:
+        raise DocumentError(
+            f"network.kind={kind!r} and loss.classification={loss.classification} must be a "
+            "network that classifies and more than 0 for scoring.method='log_odds'"
+        )
+    if kind in CLASSIFIERS and loss.classification == 0 and loss.contrastive == 0:
         raise DocumentError("loss.classification=0.0 or loss.contrastive=0.0 must be more than 0")
+    if kind == "autoencoder" and (loss.classification, loss.contrastive) != (0, 0):
+        raise DocumentError(
+            "loss.classification and loss.contrastive must be 0 for network.kind='autoencoder'"
+        )
+    if kind == "autoencoder" and loss.reconstruction == 0:
+        raise DocumentError(
+            "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
+        )
+    _check_augmentation(recipe)
     # The model file's own check of the geometry, before the hours of training and not after.
     ModelDocument(
         id=recipe.name,
@@ -199,6 +282,41 @@ def _check(recipe: Recipe) -> None:
         scoring=ScoringDocument("log_odds"),
         sections=(SectionDocument("00", 0.0, 0.0), SectionDocument("01", 0.0, 0.0)),
     ).check()
+
+
+def _check_network(network: NetworkRecipe) -> None:
+    poolings = _POOLINGS[network.kind]
+    if network.pooling not in poolings:
+        raise DocumentError(
+            f"network.pooling={network.pooling!r} must be {' or '.join(map(repr, poolings))} for "
+            f"network.kind={network.kind!r}"
+        )
+    if network.width != 1.0 and network.kind != "mobilenet_v2":
+        raise DocumentError(
+            f"network.width={network.width} must be 1.0 for network.kind={network.kind!r}"
+        )
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    for name in ("time_mask", "frame_shift"):
+        value = getattr(recipe.augmentation, name)
+        if value >= recipe.window.n_frames:
+            raise DocumentError(
+                f"augmentation.{name}={value} must be less than "
+                f"window.n_frames={recipe.window.n_frames}"
+            )
+
+
+def _settings(table: Any) -> dict[str, Any]:
+    """Return the keys of a dataclass that are not at their default, tables as tables."""
+    settings = {}
+    for key in dataclasses.fields(table):
+        value = getattr(table, key.name)
+        if dataclasses.is_dataclass(value):
+            settings[key.name] = _settings(value)
+        elif value != key.default:
+            settings[key.name] = value
+    return settings
 
 
 def _is_plain(value: Any) -> bool:

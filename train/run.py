@@ -19,7 +19,7 @@ import torch
 import edgeasd
 from edgeasd.errors import EdgeasdError, StorageError
 from train.data import TrainingData, load_training_data
-from train.model import SectionNet
+from train.model import Network, ReconstructionNet, SectionNet, Statistics
 from train.recipe import Recipe, load_recipe
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "onnxruntime")
@@ -148,7 +148,7 @@ class FittedRun:
     info: RunInfo
     data: TrainingData
     folder: Path
-    network: SectionNet
+    network: Network
     epochs: int
 
 
@@ -171,7 +171,7 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
             f"{data_folder}: the training clips must be those that {folder} was trained on"
         )
     network = make_network(recipe, len(data.sections))
-    prefix = "cnn."
+    prefix = "network."
     network.load_state_dict(
         {
             name.removeprefix(prefix): value
@@ -179,13 +179,17 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
             if name.startswith(prefix)
         }
     )
-    return FittedRun(recipe, info, data, data_folder, network.eval(), state["epoch"])
+    return FittedRun(recipe, info, data, data_folder, network.eval(), len(state["history"]))
 
 
-def make_network(recipe: Recipe, n_sections: int) -> SectionNet:
+def make_network(recipe: Recipe, n_sections: int) -> Network:
     """Return the recipe's network, untrained."""
-    network = recipe.network
-    return SectionNet(recipe.features.n_mels, n_sections, network.width, network.pooling)
+    network, n_mels = recipe.network, recipe.features.n_mels
+    if network.kind == "autoencoder":
+        return ReconstructionNet(recipe.window.n_frames, n_mels)
+    if network.kind == "statistics":
+        return Statistics(n_mels, network.pooling)
+    return SectionNet(n_mels, n_sections, network.kind, network.width, network.pooling)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from rich.progress import track
-from sklearn.cluster import KMeans
 
 from edgeasd.detect.scoring import (
     LogOddsScoring,
+    MahalanobisScoring,
     NearestScoring,
     NetworkOutput,
+    ReconstructionScoring,
     Scoring,
     clip_score,
 )
-from edgeasd.stream import Float32Array
+from edgeasd.stream import Float32Array, Float64Array
 from train.console import console
 from train.datasets import Clip
 from train.features import ClipWindows
-from train.model import SectionNet
+from train.model import Network
+from train.normal import NormalSound, learn_normal
 from train.recipe import Recipe
 
 _BATCH = 64
@@ -38,7 +41,7 @@ class ClipOutputs:
     outputs: list[NetworkOutput]
 
 
-def runner(network: SectionNet) -> RunWindows:
+def runner(network: Network) -> RunWindows:
     """Return *network*, in evaluation mode and float32, as a function of windows."""
     # A quarter of the time on the CPU that PyTorch's own layout takes.
     network = network.to(memory_format=torch.channels_last)
@@ -48,7 +51,8 @@ def runner(network: SectionNet) -> RunWindows:
         with torch.inference_mode():
             for batch in torch.split(torch.from_numpy(windows).unsqueeze(1), _BATCH):
                 embeddings, logits = network(batch.to(memory_format=torch.channels_last))
-                outputs += map(NetworkOutput, embeddings.numpy(), logits.numpy())
+                rows = itertools.repeat(None) if logits is None else logits.numpy()
+                outputs += map(NetworkOutput, embeddings.numpy(), rows)
         return outputs
 
     return run
@@ -60,39 +64,40 @@ def run_clips(run: RunWindows, clips: Sequence[ClipWindows], title: str) -> list
     return [ClipOutputs(one.clip, run(one.windows())) for one in shown]
 
 
-def make_references(
-    fitted: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
-) -> list[Float32Array]:
-    """Return what normal sounds like: embeddings for each section.
+def mean_embeddings(clips: Sequence[ClipOutputs]) -> Float64Array:
+    """Return the mean embedding of each of *clips*, shape ``(n_clips, n_dims)``."""
+    return np.stack(
+        [np.mean([o.embedding for o in one.outputs], axis=0, dtype=np.float64) for one in clips]
+    )
 
-    Of the target domain every clip's mean embedding, as there are few and each counts; of the
-    source domain k-means centroids, so that many clips do not outweigh them.  Embeddings get
-    length 1 first: the distance that they serve is that of directions.
 
-    Args:
-        fitted: The training clips but those held out.
-        sections: Names.
-        recipe: Says how many centroids.
-
-    Returns:
-        For each section, shape ``(n_references, n_dims)``.
-    """
-    return [
-        _section_references([one for one in fitted if one.clip.section == name], recipe)
-        for name in sections
-    ]
+def learn_normal_of(
+    method: str, fitted: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
+) -> NormalSound | None:
+    """Return what *method* needs to know of normal sound, from the outputs of training clips."""
+    clips = [one.clip for one in fitted]
+    return learn_normal(method, clips, mean_embeddings(fitted), sections, recipe)
 
 
 def make_scorings(
-    method: str, sections: Sequence[str], references: Sequence[Float32Array], recipe: Recipe
+    method: str, sections: Sequence[str], normal: NormalSound | None, recipe: Recipe
 ) -> dict[str, Scoring]:
-    """Return the scoring by *method*, ``log_odds`` or ``nearest``, by names of the sections."""
-    scorings: Sequence[Scoring]
+    """Return the scoring by *method* for each section, by its name."""
+    return {
+        name: _make_scoring(method, index, normal, recipe) for index, name in enumerate(sections)
+    }
+
+
+def _make_scoring(method: str, index: int, normal: NormalSound | None, recipe: Recipe) -> Scoring:
     if method == "log_odds":
-        scorings = [LogOddsScoring(index) for index in range(len(sections))]
-    else:
-        scorings = [NearestScoring(each, recipe.scoring.n_neighbours) for each in references]
-    return dict(zip(sections, scorings, strict=True))
+        return LogOddsScoring(index)
+    if method == "reconstruction":
+        return ReconstructionScoring()
+    assert normal is not None
+    if method == "nearest":
+        return NearestScoring(normal.references[index], recipe.nearest.n_neighbours)
+    assert normal.whitening is not None
+    return MahalanobisScoring(normal.references[index], normal.whitening)
 
 
 def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[float]:
@@ -121,16 +126,3 @@ def held_out_scores(
         ]
         for section, scoring in scorings.items()
     ]
-
-
-def _section_references(clips: Sequence[ClipOutputs], recipe: Recipe) -> Float32Array:
-    directions: dict[str, list[Float32Array]] = {"source": [], "target": []}
-    for one in clips:
-        mean = np.mean([output.embedding for output in one.outputs], axis=0)
-        directions[one.clip.domain].append(mean / np.linalg.norm(mean))
-    references = directions["target"]
-    if source := directions["source"]:
-        n_clusters = min(recipe.scoring.n_centroids, len(source))
-        clusters = KMeans(n_clusters, n_init=10, random_state=recipe.seed).fit(np.stack(source))
-        references = [*references, *clusters.cluster_centers_]
-    return np.stack(references).astype(np.float32)

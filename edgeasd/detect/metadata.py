@@ -20,14 +20,16 @@ from edgeasd.stream import Float32Array
 
 METADATA_KEY = "edgeasd"
 SCHEMA = "edgeasd.model/1"
+BY_DISTANCE = ("nearest", "mahalanobis")
+"""Scoring methods that need references."""
 
 
 @dataclass(frozen=True, slots=True)
-class References:
-    """Embeddings of normal sound.
+class Matrix:
+    """Numbers in rows, such as embeddings of normal sound.
 
     Attributes:
-        shape: ``[n_references, n_dims]``.
+        shape: ``[n_rows, n_columns]``.
         float32: The values in row order, little-endian float32, base64.
     """
 
@@ -37,27 +39,25 @@ class References:
     float32: str
 
     @classmethod
-    def of(cls, embeddings: Float32Array) -> References:
-        """Return the references that hold *embeddings*, shape ``(n_references, n_dims)``."""
-        values = np.ascontiguousarray(embeddings, "<f4")
-        return cls(embeddings.shape, base64.b64encode(values.tobytes()).decode("ascii"))
+    def of(cls, values: Float32Array) -> Matrix:
+        """Return the matrix that holds *values*, shape ``(n_rows, n_columns)``."""
+        rows = np.ascontiguousarray(values, "<f4")
+        return cls(values.shape, base64.b64encode(rows.tobytes()).decode("ascii"))
 
-    def embeddings(self) -> Float32Array:
-        """Return the embeddings, shape ``(n_references, n_dims)``.
+    def values(self) -> Float32Array:
+        """Return the values, shape ``(n_rows, n_columns)``.
 
         Raises:
             DocumentError: If the text is not base64 of as many numbers as the shape says.
         """
         try:
-            values = np.frombuffer(base64.b64decode(self.float32, validate=True), "<f4")
-            embeddings: Float32Array = values.reshape(self.shape).astype(np.float32)
+            flat = np.frombuffer(base64.b64decode(self.float32, validate=True), "<f4")
+            values: Float32Array = flat.reshape(self.shape).astype(np.float32)
         except (binascii.Error, ValueError) as exc:
-            raise DocumentError(
-                f"references.float32 must be base64 of {self.shape} float32 values"
-            ) from exc
-        if not np.isfinite(embeddings).all():
-            raise DocumentError("references.float32 must hold finite numbers only")
-        return embeddings
+            raise DocumentError(f"float32 must be base64 of {self.shape} float32 values") from exc
+        if not np.isfinite(values).all():
+            raise DocumentError("float32 must hold finite numbers only")
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,13 @@ class ScoringDocument:
     """How the network's output becomes a score.
 
     Attributes:
-        method: ``log_odds`` (Eq. 3 of the paper) or ``nearest`` (distance to the references).
+        method: ``log_odds`` (Eq. 3 of the paper), ``nearest`` or ``mahalanobis`` (distance to the
+            references), or ``reconstruction`` (the graph's embedding is the score).
         n_neighbours: For ``nearest``: references that make the local density.
         clip_windows: Windows that a score rests on.
     """
 
-    method: str = field(metadata=one_of("log_odds", "nearest"))
+    method: str = field(metadata=one_of("log_odds", "nearest", "mahalanobis", "reconstruction"))
     n_neighbours: int = field(default=1, metadata=at_least(1))
     clip_windows: int = field(default=31, metadata=between(1, 10_000))
 
@@ -83,13 +84,13 @@ class SectionDocument:
         name: As in the names of the training clips, for example ``00``.
         threshold: Score at which the alarm is raised unless the site says otherwise.
         clear_threshold: Score below which the alarm may end.
-        references: What normal sounds like; needed by ``nearest``.
+        references: Embeddings of normal sound; needed by ``nearest`` and ``mahalanobis``.
     """
 
     name: str
     threshold: float
     clear_threshold: float
-    references: References | None = None
+    references: Matrix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ class ModelDocument:
         window: Geometry of the windows.
         scoring: How the network's output becomes a score.
         sections: In the order of the logits.
+        whitening: What embeddings are multiplied by before their distance is taken, shape
+            ``[n_values, n_dims]``; needed by ``mahalanobis``.
         training: Provenance: recipe, data, seed, versions, metrics; free in form.
         schema: Version of this form.
     """
@@ -119,6 +122,7 @@ class ModelDocument:
     sections: tuple[SectionDocument, ...] = field(
         metadata=rule(lambda value: len(value) > 0, "at least one section")
     )
+    whitening: Matrix | None = None
     training: dict[str, Any] = field(default_factory=dict)
     schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
 
@@ -163,7 +167,7 @@ class ModelDocument:
             raise DocumentError("sections must have names of their own")
         if self.scoring.method == "log_odds" and len(names) == 1:
             raise DocumentError(
-                "scoring.method='log_odds' must be 'nearest' for a model of one section, "
+                "scoring.method='log_odds' must be a distance for a model of one section, "
                 "as a softmax over one class is always 1"
             )
         for index, section in enumerate(self.sections):
@@ -172,8 +176,10 @@ class ModelDocument:
                     f"sections[{index}].clear_threshold={section.clear_threshold} must be at most "
                     f"threshold={section.threshold}"
                 )
-            if self.scoring.method == "nearest" and section.references is None:
+            if self.scoring.method in BY_DISTANCE and section.references is None:
                 raise DocumentError(f"sections[{index}].references is missing")
+        if self.scoring.method == "mahalanobis" and self.whitening is None:
+            raise DocumentError("whitening is missing")
 
 
 def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:

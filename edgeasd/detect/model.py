@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
-from edgeasd.detect.metadata import METADATA_KEY, ModelDocument
-from edgeasd.detect.scoring import LogOddsScoring, NearestScoring, NetworkOutput, Scoring
+from edgeasd.detect.metadata import METADATA_KEY, Matrix, ModelDocument
+from edgeasd.detect.scoring import (
+    LogOddsScoring,
+    MahalanobisScoring,
+    NearestScoring,
+    NetworkOutput,
+    ReconstructionScoring,
+    Scoring,
+)
 from edgeasd.document import DocumentError
 from edgeasd.errors import ModelError
 from edgeasd.stream import Float32Array
@@ -96,12 +103,16 @@ class Model:
         method = self.document.scoring
         if method.method == "log_odds":
             return LogOddsScoring(index)
-        references = self.document.sections[index].references
-        if references is None:
-            raise DocumentError(f"sections[{index}].references is missing")
+        if method.method == "reconstruction":
+            return ReconstructionScoring()
+        references = _values(
+            self.document.sections[index].references, f"sections[{index}].references"
+        )
         try:
-            return NearestScoring(references.embeddings(), method.n_neighbours)
-        except (DocumentError, ValueError) as exc:
+            if method.method == "nearest":
+                return NearestScoring(references, method.n_neighbours)
+            return MahalanobisScoring(references, _values(self.document.whitening, "whitening"))
+        except ValueError as exc:
             raise DocumentError(f"sections[{index}].{exc}") from exc
 
     def _check_graph(self) -> list[str]:
@@ -152,12 +163,18 @@ class Model:
     def _check_lengths(self, output: NetworkOutput) -> None:
         n_dims = len(output.embedding)
         sections = self.document.sections
-        for index, section in enumerate(sections):
-            if section.references is not None and section.references.shape[1] != n_dims:
+        matrices = {f"sections[{i}].references": one.references for i, one in enumerate(sections)}
+        for name, matrix in {**matrices, "whitening": self.document.whitening}.items():
+            if matrix is not None and matrix.shape[1] != n_dims:
                 raise DocumentError(
-                    f"sections[{index}].references.shape={list(section.references.shape)} must "
-                    f"have {n_dims} columns, as many as the graph's embedding"
+                    f"{name}.shape={list(matrix.shape)} must have {n_dims} columns, as many as "
+                    "the graph's embedding"
                 )
+        if self.document.scoring.method == "reconstruction" and n_dims != 1:
+            raise DocumentError(
+                f"graph output {EMBEDDING} has {n_dims} values and must have 1, the error, for "
+                "scoring.method='reconstruction'"
+            )
         if output.logits is not None and len(output.logits) != len(sections):
             raise DocumentError(
                 f"sections has {len(sections)} entries and must have one for each of "
@@ -178,6 +195,15 @@ def load_model(path: Path) -> Model:
             f"{path}: cannot be read ({exc.strerror}); 'python -m train export' makes a model file"
         ) from exc
     return Model(content, str(path))
+
+
+def _values(matrix: Matrix | None, name: str) -> Float32Array:
+    if matrix is None:
+        raise DocumentError(f"{name} is missing")
+    try:
+        return matrix.values()
+    except DocumentError as exc:
+        raise DocumentError(f"{name}.{exc}") from exc
 
 
 def _open_session(content: bytes, origin: str) -> onnxruntime.InferenceSession:

@@ -1,7 +1,7 @@
 """Network output to score.
 
 A scoring method is two functions: what it takes from one window, and how the mean of that over the
-windows of a clip becomes a score.  Both methods, offline and streamed, share this form.
+windows of a clip becomes a score.  All methods, offline and streamed, share this form.
 """
 
 from __future__ import annotations
@@ -149,6 +149,48 @@ class NearestScoring:
         total = np.where(is_distinct, nearest, 0.0).sum(axis=1)
         density: Float64Array = total / np.maximum(is_distinct.sum(axis=1), 1)
         return np.where(density > 0.0, density, 1.0)
+
+
+class MahalanobisScoring:
+    """Distance to the nearest reference, in units of how normal sound varies.
+
+    ``score = min over y of ||W (x - y)||``, with x the clip's mean embedding: the Mahalanobis
+    distance if ``W' W`` is the inverse of a covariance.
+
+    Args:
+        references: Embeddings of normal sound of the section, shape ``(n_references, n_dims)``.
+        whitening: The W above, shape ``(n_values, n_dims)``.
+
+    Raises:
+        ValueError: If there is no reference.
+    """
+
+    def __init__(self, references: Float32Array, whitening: Float32Array) -> None:
+        if len(references) == 0:
+            raise ValueError("len(references)=0 must be at least 1")
+        self._whitening = whitening.astype(np.float64)
+        self._references = references.astype(np.float64) @ self._whitening.T
+
+    def window_value(self, output: NetworkOutput) -> Float64Array:
+        """Return the embedding, shape ``(n_dims,)``."""
+        return output.embedding.astype(np.float64)
+
+    def clip_value(self, mean: Float64Array) -> float:
+        """Return the distance of the *mean* embedding to its nearest reference."""
+        differences = self._references - self._whitening @ mean
+        return float(np.sqrt(np.square(differences).sum(axis=1).min()))
+
+
+class ReconstructionScoring:
+    """The mean of the windows' errors, which an autoencoder's graph gives as embedding."""
+
+    def window_value(self, output: NetworkOutput) -> Float64Array:
+        """Return the error, shape ``(1,)``."""
+        return output.embedding.astype(np.float64)
+
+    def clip_value(self, mean: Float64Array) -> float:
+        """Return the mean error as it is."""
+        return float(mean[0])
 
 
 def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:

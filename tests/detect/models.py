@@ -17,8 +17,8 @@ from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.metadata import (
     METADATA_KEY,
+    Matrix,
     ModelDocument,
-    References,
     ScoringDocument,
     SectionDocument,
 )
@@ -189,7 +189,7 @@ def make_content(
     outputs = [network.run(window) for window in offline_windows(normal, document)]
     # Without common frames: overlapping windows are so alike that the local density explodes.
     embeddings = np.stack([output.embedding for output in outputs[::8]])
-    references = References.of(embeddings) if document.scoring.method == "nearest" else None
+    references = Matrix.of(embeddings) if document.scoring.method == "nearest" else None
     sections = [replace(section, references=references) for section in document.sections]
     known = replace(document, sections=tuple(sections))
     model = Model(with_metadata(graph, known.to_json()), "tiny")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeasd.detect.metadata import ModelDocument, References
+from edgeasd.detect.metadata import Matrix, ModelDocument
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.scoring import clip_score
 from edgeasd.errors import ModelError
@@ -133,15 +133,15 @@ def test_references_round_trip_keeps_every_bit() -> None:
     """References come back from base64 as they went in, even if they were no float32 in C order."""
     embeddings = np.asfortranarray(np.random.default_rng(0).standard_normal((5, 3)))
 
-    references = References.of(embeddings.astype(np.float32))
+    references = Matrix.of(embeddings.astype(np.float32))
 
     assert references.shape == (5, 3)
-    np.testing.assert_array_equal(references.embeddings(), embeddings.astype(np.float32))
+    np.testing.assert_array_equal(references.values(), embeddings.astype(np.float32))
 
 
 def test_references_little_endian_float32_in_row_order() -> None:
     """The bytes behind the base64 are what the schema says, for readers in other languages."""
-    references = References.of(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
+    references = Matrix.of(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
 
     assert base64.b64decode(references.float32) == np.array([1, 2, 3, 4], "<f4").tobytes()
 

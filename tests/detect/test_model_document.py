@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgeasd.detect.metadata import SCHEMA, ModelDocument, References
+from edgeasd.detect.metadata import SCHEMA, Matrix, ModelDocument
 from edgeasd.document import DocumentError
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_document
@@ -40,8 +40,8 @@ NO_SOFTMAX = (
     "scoring.method='log_odds' must be 'nearest' for a model of one section, "
     "as a softmax over one class is always 1"
 )
-NAN_REFERENCES = References.of(np.full((2, 4), np.nan, np.float32)).float32
-ZERO_REFERENCES = asdict(References.of(np.array([[1, 0, 0, 0], [0, 0, 0, 0]], np.float32)))
+NAN_REFERENCES = Matrix.of(np.full((2, 4), np.nan, np.float32)).float32
+ZERO_REFERENCES = asdict(Matrix.of(np.array([[1, 0, 0, 0], [0, 0, 0, 0]], np.float32)))
 
 # The base, the change, the message, and whether JSON Schema can express the rule.
 WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [

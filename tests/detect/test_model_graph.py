@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeasd.detect.metadata import METADATA_KEY, References
+from edgeasd.detect.metadata import METADATA_KEY, Matrix
 from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS
 from tests.detect.models import (
     with_metadata,
@@ -51,7 +51,7 @@ def test_model_logits_of_other_sections_are_refused() -> None:
 
 def test_model_references_of_another_embedding_are_refused() -> None:
     """References must be as long as what the network gives."""
-    references = References.of(np.ones((2, 5), np.float32))
+    references = Matrix.of(np.ones((2, 5), np.float32))
 
     message = refusal(changed(NEAREST, setter("sections", 0, "references", to=asdict(references))))
 

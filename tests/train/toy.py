@@ -14,6 +14,7 @@ from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
 from edgeasd.detect.windows import WindowSpec
 from train.recipe import (
     LossRecipe,
+    NearestRecipe,
     NetworkRecipe,
     OptimiserRecipe,
     Recipe,
@@ -33,10 +34,11 @@ COUNTS = {
 
 RECIPE = Recipe(
     name="toy",
-    scoring=ScoringRecipe(method="nearest", clip_windows=13, n_centroids=4),
+    scoring=ScoringRecipe(method="nearest", clip_windows=13),
     seed=7,
     window=WindowSpec(hop_frames=2, median_frames=3),
     network=NetworkRecipe(width=0.1),
+    nearest=NearestRecipe(n_centroids=4),
     optimiser=OptimiserRecipe(epochs=1, batch_size=8),
 )
 CNN_RECIPE = replace(RECIPE, name="toy-cnn", loss=LossRecipe(reconstruction=0.0, contrastive=0.0))
