@@ -14,10 +14,16 @@ from train.evaluate import evaluate
 from train.export import export
 from train.fit import fit
 from train.recipe import METHODS, load_recipe
-from train.tables import print_evaluation
+from train.show import print_evaluation, print_results
+from train.table import make_table, plan_runs
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _DATA = click.Path(exists=True, path_type=Path)
+
+_TABLE_RECIPES = (
+    "ae-baseline", "ae", "mbv2-baseline", "mbv2", "mbv2-cl", "mbv2-mf", "mbv2-cl-mf", "challenge",
+    "logmel-nn", "logmel-mahalanobis",
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,6 +63,41 @@ def _evaluate(run: Path, data: Path | None) -> None:
         print_evaluation(evaluation)
 
 
+@_cli.command("table")
+@click.argument("data")
+@click.option(
+    "--recipes",
+    default=",".join(_TABLE_RECIPES),
+    show_default=True,
+    help="Names or files, with commas.",
+)
+@click.option("--seeds", default="2021,2022,2023", show_default=True, help="With commas.")
+@click.option(
+    "--out",
+    default="runs/table",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of runs and results.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipes'.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+def _table(
+    *, data: str, recipes: str, seeds: str, out: Path, epochs: int | None, device: str
+) -> None:
+    """Train and evaluate what is not done yet of every recipe, machine type and seed.
+
+    DATA is the folder of one machine type or of several; '{seed}' in it is replaced by the seed.
+    """
+    loaded = [
+        load_recipe(_recipe_path(name)).override(epochs=epochs) for name in recipes.split(",")
+    ]
+    plans = plan_runs(data, loaded, _numbers(seeds), out)
+    results, faults = make_table(plans, out, _device(device))
+    print_results(results)
+    if faults:
+        raise EdgeasdError("not made: " + "; ".join(faults))
+
+
 @_cli.command("export")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
@@ -82,6 +123,19 @@ def main() -> None:
     except EdgeasdError as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
+
+
+def _recipe_path(name: str) -> Path:
+    """Return the path of a recipe that is shipped, or of a file of the user's."""
+    shipped = Path(__file__).parent / "recipes" / f"{name}.toml"
+    return shipped if shipped.exists() else Path(name)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds={text} must be whole numbers with commas") from None
 
 
 def _device(name: str) -> torch.device:

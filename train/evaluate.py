@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgeasd.detect.metadata import BY_DISTANCE
 from edgeasd.detect.scoring import clip_score
@@ -15,7 +18,9 @@ from edgeasd.errors import EdgeasdError
 from train.datasets import Clip, read_clips
 from train.features import windows_of_clips
 from train.metrics import Measures, mean_of, measure, official_score
+from train.plots import ScoredClip
 from train.recipe import CLASSIFIERS, Recipe
+from train.report import ReportInput, write_report
 from train.results import write_results
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
@@ -23,10 +28,14 @@ from train.scoring import (
     held_out_scores,
     learn_normal_of,
     make_scorings,
+    mean_embeddings,
     run_clips,
     runner,
 )
 from train.threshold import choose_thresholds
+
+METRICS = "metrics.json"
+"""What `evaluate` writes last to a run's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,14 @@ class Evaluation:
         measures: Of each section and domain.
         scores: Of each test clip, in the order of their paths.
         decisions: Whether each is above its section's threshold.
+        thresholds: Of each section.
     """
 
     method: str
     measures: list[Measures]
     scores: list[float]
     decisions: list[bool]
+    thresholds: dict[str, float]
 
     def to_table(self) -> dict[str, Any]:
         """Return the measures and their means, as they stand in metrics.json."""
@@ -68,7 +79,8 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
     """Score the test clips with the weights of the last epoch, and write what comes of it.
 
     Nothing is chosen by test clips: references and thresholds come from training clips.  Writes
-    metrics.json and, of the recipe's method, the result files of DCASE to the run's folder.
+    metrics.json and, of the recipe's method, report.html and the result files of DCASE to the run's
+    folder.
 
     Args:
         run_folder: Of the run.
@@ -90,7 +102,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
         )
     outputs = _run(fitted, clips)
     evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted.recipe)]
-    _write_metrics(run_folder, fitted, evaluations)
+    _write_report(run_folder, fitted, evaluations[0], outputs)
     write_results(
         run_folder / "dcase",
         clips,
@@ -98,6 +110,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
         evaluations[0].decisions,
         evaluations[0].measures,
     )
+    _write_metrics(run_folder, fitted, evaluations)  # last: it says that the rest is there
     return evaluations
 
 
@@ -125,22 +138,64 @@ def _evaluate_method(method: str, fitted: FittedRun, outputs: _Outputs) -> Evalu
     scorings = make_scorings(method, sections, normal, recipe)
     held_out = held_out_scores(outputs.held_out, scorings, recipe)
     thresholds = choose_thresholds(held_out, recipe.scoring.tail_probability)
-    by_section = dict(zip(sections, thresholds, strict=True))
+    by_section = {name: one.threshold for name, one in zip(sections, thresholds, strict=True)}
     scores = [clip_score(scorings[one.clip.section], one.outputs) for one in outputs.tests]
     decisions = [
-        score >= by_section[one.clip.section].threshold
+        score >= by_section[one.clip.section]
         for one, score in zip(outputs.tests, scores, strict=True)
     ]
     measures = measure([one.clip for one in outputs.tests], scores, decisions)
-    return Evaluation(method, measures, scores, decisions)
+    return Evaluation(method, measures, scores, decisions, by_section)
 
 
 def _write_metrics(run_folder: Path, fitted: FittedRun, evaluations: Sequence[Evaluation]) -> None:
     table = {
-        "recipe": fitted.recipe.name,
-        "epochs": fitted.epochs,
+        "recipe": asdict(fitted.recipe),
+        "epochs": len(fitted.history),
+        "machine_type": fitted.info.machine_type,
         "data": str(fitted.folder.resolve()),
-        "tail_probability": fitted.recipe.scoring.tail_probability,
         "methods": {one.method: one.to_table() for one in evaluations},
     }
-    write_atomically(run_folder / "metrics.json", (json.dumps(table, indent=1) + "\n").encode())
+    content = json.dumps(table, indent=1) + "\n"
+    write_atomically(run_folder / METRICS, content.encode())
+
+
+def _write_report(
+    run_folder: Path, fitted: FittedRun, evaluation: Evaluation, outputs: _Outputs
+) -> None:
+    recipe, info = fitted.recipe, fitted.info
+    facts = {
+        "scoring": evaluation.method,
+        "official score": f"{official_score(evaluation.measures):.4f}",
+        "epochs": str(len(fitted.history)),
+        "training": f"{info.n_clips} clips, {info.n_windows} windows",
+        "held out for the threshold": f"{len(info.held_out)} clips",
+        "data": info.data,
+        "SHA-256 of the data": info.data_digest,
+        "SHA-256 of the recipe": info.recipe_digest,
+        "commit": info.commit or "unknown",
+        "begun": info.created,
+        "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    }
+    write_report(
+        run_folder,
+        ReportInput(
+            title=f"{recipe.name}, {info.machine_type}, seed {recipe.seed}",
+            facts=facts,
+            recipe=recipe.to_toml(),
+            history=fitted.history,
+            measures=evaluation.measures,
+            thresholds=evaluation.thresholds,
+            train=_scored(outputs.fitted, [math.nan] * len(outputs.fitted)),
+            tests=_scored(outputs.tests, evaluation.scores),
+            features=recipe.features,
+        ),
+    )
+
+
+def _scored(clips: Sequence[ClipOutputs], scores: Sequence[float]) -> list[ScoredClip]:
+    embeddings = mean_embeddings(clips).astype(np.float32)
+    return [
+        ScoredClip(one.clip, score, embedding)
+        for one, score, embedding in zip(clips, scores, embeddings, strict=True)
+    ]

@@ -165,7 +165,7 @@ def _draft_document(
             "recipe_digest": info.recipe_digest,
             "data_digest": info.data_digest,
             "seed": info.seed,
-            "epochs": fitted.epochs,
+            "epochs": len(fitted.history),
             "n_clips": info.n_clips,
             "n_windows": info.n_windows,
             "n_held_out": len(info.held_out),

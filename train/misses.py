@@ -152,7 +152,7 @@ def _normal_spectrum(
 
 
 def _read_frames(clip: Clip, spec: FeatureSpec) -> Float32Array:
-    return log_mel(read_clip(clip.path, sample_rate=spec.sample_rate), spec)
+    return log_mel(read_clip(clip.path, clip.channel, spec.sample_rate), spec)
 
 
 def _difference(miss: Miss, spec: FeatureSpec) -> Float32Array:

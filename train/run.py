@@ -141,7 +141,7 @@ class FittedRun:
         data: The training clips.
         folder: Of the clips.
         network: In evaluation mode, on the CPU.
-        epochs: Epochs trained.
+        history: The log, a line for each epoch.
     """
 
     recipe: Recipe
@@ -149,7 +149,7 @@ class FittedRun:
     data: TrainingData
     folder: Path
     network: Network
-    epochs: int
+    history: list[dict[str, float]]
 
 
 def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
@@ -179,7 +179,7 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
             if name.startswith(prefix)
         }
     )
-    return FittedRun(recipe, info, data, data_folder, network.eval(), len(state["history"]))
+    return FittedRun(recipe, info, data, data_folder, network.eval(), state["history"])
 
 
 def make_network(recipe: Recipe, n_sections: int) -> Network:
