@@ -12,6 +12,7 @@ import torch
 
 from edgeasd.detect.metadata import (
     METADATA_KEY,
+    DistanceDocument,
     Matrix,
     ModelDocument,
     ScoringDocument,
@@ -156,10 +157,13 @@ def _draft_document(
         window=recipe.window,
         scoring=ScoringDocument(method.method, recipe.nearest.n_neighbours, method.clip_windows),
         sections=tuple(
-            SectionDocument(name, 0.0, 0.0, _matrix(each))
+            SectionDocument(name, 0.0, 0.0, None if each is None else Matrix.of(each))
             for name, each in zip(info.sections, references, strict=True)
         ),
-        whitening=None if normal is None else _matrix(normal.whitening),
+        distances=tuple(
+            DistanceDocument(weight, Matrix.of(whitening))
+            for weight, whitening in ([] if normal is None else normal.distances)
+        ),
         training={
             "recipe": info.recipe,
             "recipe_digest": info.recipe_digest,
@@ -175,10 +179,6 @@ def _draft_document(
             "versions": dict(info.versions),
         },
     )
-
-
-def _matrix(values: Float32Array | None) -> Matrix | None:
-    return None if values is None else Matrix.of(values)
 
 
 def _with_thresholds(

@@ -131,6 +131,18 @@ class MahalanobisRecipe:
     """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
     domain_scatter: bool = True
     """Whether the scatter between and within the domains is added: what tells the rooms apart."""
+    scatter_windows: int = field(default=0, metadata=at_least(0))
+    """Of a domain with few clips in a section the scatter of its clips' pieces is added: this many
+    windows each.  0 adds none."""
+    taper: float = field(default=0.0, metadata=at_least(0))
+    """Weight of the same scatter, and of that between domains, within neighbouring mel bins only:
+    noise like that in the few clips, but of another spectrum.  0 adds none."""
+    anomaly_prior: bool = False
+    """Whether directions count by what an anomaly may look like: smooth over mel bins, and where
+    the sections differ."""
+    source_weight: float = field(default=0.0, metadata=at_least(0))
+    """Weight of the distance by the covariance within the source domain alone, against 1 of the
+    distance by all of the above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +283,12 @@ def _check(recipe: Recipe) -> None:
             "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
         )
     _check_augmentation(recipe)
+    by_bins = recipe.mahalanobis.taper or recipe.mahalanobis.anomaly_prior
+    if by_bins and (kind, recipe.network.pooling) != ("statistics", "average"):
+        raise DocumentError(
+            "mahalanobis.taper and mahalanobis.anomaly_prior need an embedding of mel bins: "
+            "network.kind='statistics' and network.pooling='average'"
+        )
     # The model file's own check of the geometry, before the hours of training and not after.
     ModelDocument(
         id=recipe.name,

@@ -24,7 +24,7 @@ from train.console import console
 from train.datasets import Clip
 from train.features import ClipWindows
 from train.model import Network
-from train.normal import NormalSound, learn_normal
+from train.normal import ClipEmbeddings, NormalSound, learn_normal
 from train.recipe import Recipe
 
 _BATCH = 64
@@ -66,17 +66,19 @@ def run_clips(run: RunWindows, clips: Sequence[ClipWindows], title: str) -> list
 
 def mean_embeddings(clips: Sequence[ClipOutputs]) -> Float64Array:
     """Return the mean embedding of each of *clips*, shape ``(n_clips, n_dims)``."""
-    return np.stack(
-        [np.mean([o.embedding for o in one.outputs], axis=0, dtype=np.float64) for one in clips]
-    )
+    return np.stack([_embeddings(one).mean(axis=0) for one in clips])
 
 
 def learn_normal_of(
     method: str, fitted: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
 ) -> NormalSound | None:
     """Return what *method* needs to know of normal sound, from the outputs of training clips."""
-    clips = [one.clip for one in fitted]
-    return learn_normal(method, clips, mean_embeddings(fitted), sections, recipe)
+    clips = [ClipEmbeddings(one.clip, _embeddings(one)) for one in fitted]
+    return learn_normal(method, clips, sections, recipe)
+
+
+def _embeddings(one: ClipOutputs) -> Float64Array:
+    return np.stack([output.embedding for output in one.outputs]).astype(np.float64)
 
 
 def make_scorings(
@@ -96,8 +98,7 @@ def _make_scoring(method: str, index: int, normal: NormalSound | None, recipe: R
     assert normal is not None
     if method == "nearest":
         return NearestScoring(normal.references[index], recipe.nearest.n_neighbours)
-    assert normal.whitening is not None
-    return MahalanobisScoring(normal.references[index], normal.whitening)
+    return MahalanobisScoring(normal.references[index], normal.distances)
 
 
 def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[float]:

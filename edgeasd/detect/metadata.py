@@ -61,6 +61,19 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class DistanceDocument:
+    """One way to measure how far an embedding is from the references.
+
+    Attributes:
+        weight: In the geometric mean of the distances.
+        whitening: What embeddings are multiplied by first, shape ``[n_values, n_dims]``.
+    """
+
+    weight: float = field(metadata=rule(lambda value: value > 0, "more than 0"))
+    whitening: Matrix
+
+
+@dataclass(frozen=True, slots=True)
 class ScoringDocument:
     """How the network's output becomes a score.
 
@@ -106,8 +119,7 @@ class ModelDocument:
         window: Geometry of the windows.
         scoring: How the network's output becomes a score.
         sections: In the order of the logits.
-        whitening: What embeddings are multiplied by before their distance is taken, shape
-            ``[n_values, n_dims]``; needed by ``mahalanobis``.
+        distances: How ``mahalanobis`` measures; it needs at least one.
         training: Provenance: recipe, data, seed, versions, metrics; free in form.
         schema: Version of this form.
     """
@@ -122,7 +134,7 @@ class ModelDocument:
     sections: tuple[SectionDocument, ...] = field(
         metadata=rule(lambda value: len(value) > 0, "at least one section")
     )
-    whitening: Matrix | None = None
+    distances: tuple[DistanceDocument, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
 
@@ -178,8 +190,8 @@ class ModelDocument:
                 )
             if self.scoring.method in BY_DISTANCE and section.references is None:
                 raise DocumentError(f"sections[{index}].references is missing")
-        if self.scoring.method == "mahalanobis" and self.whitening is None:
-            raise DocumentError("whitening is missing")
+        if self.scoring.method == "mahalanobis" and not self.distances:
+            raise DocumentError("distances must be at least one for scoring.method='mahalanobis'")
 
 
 def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:

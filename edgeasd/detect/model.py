@@ -105,15 +105,23 @@ class Model:
             return LogOddsScoring(index)
         if method.method == "reconstruction":
             return ReconstructionScoring()
-        references = _values(
-            self.document.sections[index].references, f"sections[{index}].references"
-        )
+        name = f"sections[{index}].references"
+        matrix = self.document.sections[index].references
+        if matrix is None:
+            raise DocumentError(f"{name} is missing")
+        references = _values(matrix, name)
         try:
             if method.method == "nearest":
                 return NearestScoring(references, method.n_neighbours)
-            return MahalanobisScoring(references, _values(self.document.whitening, "whitening"))
+            return MahalanobisScoring(references, self._distances())
         except ValueError as exc:
             raise DocumentError(f"sections[{index}].{exc}") from exc
+
+    def _distances(self) -> list[tuple[float, Float32Array]]:
+        return [
+            (one.weight, _values(one.whitening, f"distances[{index}].whitening"))
+            for index, one in enumerate(self.document.distances)
+        ]
 
     def _check_graph(self) -> list[str]:
         """Check the graph's ends against the document and return the names of its outputs."""
@@ -163,8 +171,12 @@ class Model:
     def _check_lengths(self, output: NetworkOutput) -> None:
         n_dims = len(output.embedding)
         sections = self.document.sections
-        matrices = {f"sections[{i}].references": one.references for i, one in enumerate(sections)}
-        for name, matrix in {**matrices, "whitening": self.document.whitening}.items():
+        references = {f"sections[{i}].references": one.references for i, one in enumerate(sections)}
+        whitenings = {
+            f"distances[{i}].whitening": one.whitening
+            for i, one in enumerate(self.document.distances)
+        }
+        for name, matrix in {**references, **whitenings}.items():
             if matrix is not None and matrix.shape[1] != n_dims:
                 raise DocumentError(
                     f"{name}.shape={list(matrix.shape)} must have {n_dims} columns, as many as "
@@ -197,9 +209,7 @@ def load_model(path: Path) -> Model:
     return Model(content, str(path))
 
 
-def _values(matrix: Matrix | None, name: str) -> Float32Array:
-    if matrix is None:
-        raise DocumentError(f"{name} is missing")
+def _values(matrix: Matrix, name: str) -> Float32Array:
     try:
         return matrix.values()
     except DocumentError as exc:

@@ -154,22 +154,29 @@ class NearestScoring:
 class MahalanobisScoring:
     """Distance to the nearest reference, in units of how normal sound varies.
 
-    ``score = min over y of ||W (x - y)||``, with x the clip's mean embedding: the Mahalanobis
-    distance if ``W' W`` is the inverse of a covariance.
+    ``d = min over y of ||W (x - y)||``, with x the clip's mean embedding: the Mahalanobis distance
+    if ``W' W`` is the inverse of a covariance.  Of several such distances the score is the weighted
+    geometric mean.
 
     Args:
         references: Embeddings of normal sound of the section, shape ``(n_references, n_dims)``.
-        whitening: The W above, shape ``(n_values, n_dims)``.
+        distances: Weight and W of each distance, the latter of shape ``(n_values, n_dims)``.
 
     Raises:
-        ValueError: If there is no reference.
+        ValueError: If there is no reference or no distance.
     """
 
-    def __init__(self, references: Float32Array, whitening: Float32Array) -> None:
+    def __init__(
+        self, references: Float32Array, distances: Sequence[tuple[float, Float32Array]]
+    ) -> None:
         if len(references) == 0:
             raise ValueError("len(references)=0 must be at least 1")
-        self._whitening = whitening.astype(np.float64)
-        self._references = references.astype(np.float64) @ self._whitening.T
+        if not distances:
+            raise ValueError("len(distances)=0 must be at least 1")
+        total = sum(weight for weight, _ in distances)
+        whitenings = [(weight / total, matrix.astype(np.float64)) for weight, matrix in distances]
+        exact = references.astype(np.float64)
+        self._distances = [(weight, each, exact @ each.T) for weight, each in whitenings]
 
     def window_value(self, output: NetworkOutput) -> Float64Array:
         """Return the embedding, shape ``(n_dims,)``."""
@@ -177,8 +184,11 @@ class MahalanobisScoring:
 
     def clip_value(self, mean: Float64Array) -> float:
         """Return the distance of the *mean* embedding to its nearest reference."""
-        differences = self._references - self._whitening @ mean
-        return float(np.sqrt(np.square(differences).sum(axis=1).min()))
+        score = 1.0
+        for weight, whitening, references in self._distances:
+            differences = references - whitening @ mean
+            score *= float(np.square(differences).sum(axis=1).min()) ** (weight / 2.0)
+        return score
 
 
 class ReconstructionScoring:
