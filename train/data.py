@@ -85,7 +85,7 @@ def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:
 
 
 def _check_sections(sections: Sequence[str], recipe: Recipe) -> None:
-    if len(sections) == 1 and recipe.loss.classification > 0:
+    if len(sections) == 1 and recipe.classifies:
         raise EdgeasdError(
             f"sections={sections[0]} must be at least two: to tell one section from nothing else "
             "teaches nothing; add recordings of other machines as further sections, "

@@ -37,7 +37,7 @@ GEOMETRY_RISES = (
 )
 MEDIAN_RULE = "window.median_frames={} must be one less than a power of two"
 NO_SOFTMAX = (
-    "scoring.method='log_odds' must be 'nearest' for a model of one section, "
+    "scoring.method='log_odds' must be a distance for a model of one section, "
     "as a softmax over one class is always 1"
 )
 NAN_REFERENCES = Matrix.of(np.full((2, 4), np.nan, np.float32)).float32
@@ -92,7 +92,8 @@ WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [
     (NEAREST, setter("window", "median_frames", to=31),
      "window.median_frames=31 must be less than twice window.n_frames=8", False),
     (NEAREST, setter("scoring", "method", to="softmax"),
-     "scoring.method='softmax' must be one of log_odds, nearest", True),
+     "scoring.method='softmax' must be one of log_odds, nearest, mahalanobis, "
+     "reconstruction", True),
     (NEAREST, setter("scoring", "method", to="log_odds"), NO_SOFTMAX, True),
     (NEAREST, setter("scoring", "n_neighbours", to=0), "scoring.n_neighbours=0 must be at least 1",
      True),

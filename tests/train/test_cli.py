@@ -36,9 +36,10 @@ def test_evaluate_command_prints_a_table_for_each_method(
 
     assert done.value.code == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines.count(["nearest"]) == lines.count(["log_odds"]) == 1
-    assert sum(line[:2] == ["01", "target"] for line in lines) == 2
-    assert sum(line[:2] == ["official", "score"] for line in lines) == 2
+    for method in ("nearest", "log_odds", "mahalanobis"):
+        assert lines.count([method]) == 1
+    assert sum(line[:2] == ["01", "target"] for line in lines) == 3
+    assert sum(line[:2] == ["official", "score"] for line in lines) == 3
 
 
 def test_command_error_is_one_line_and_an_exit_code(

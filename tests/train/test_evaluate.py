@@ -15,13 +15,13 @@ from train.evaluate import Evaluation, evaluate
 
 @pytest.fixture(scope="module")
 def evaluations(toy_run: Path) -> list[Evaluation]:
-    """The toy run by both methods."""
+    """The toy run by every method that a classifier has."""
     return evaluate(toy_run, None)
 
 
 def test_evaluate_gives_the_recipes_method_first(evaluations: list[Evaluation]) -> None:
-    """Both scoring methods are measured, that of the recipe first."""
-    assert [one.method for one in evaluations] == ["nearest", "log_odds"]
+    """Every scoring method of a classifier is measured, that of the recipe first."""
+    assert [one.method for one in evaluations] == ["nearest", "log_odds", "mahalanobis"]
     assert evaluations[0].scores != evaluations[1].scores
 
 
@@ -81,7 +81,7 @@ def test_evaluate_does_not_look_at_test_labels(
         path.rename(path.with_name(path.name.replace("normal", "x").replace("anomaly", "x")
                                    .replace("x", other).replace("_000", "_100")))  # fmt: skip
 
-    (swapped, _) = evaluate(toy_run, data)
+    swapped = evaluate(toy_run, data)[0]
 
     assert sorted(swapped.scores) == sorted(evaluations[0].scores)
     assert sum(swapped.decisions) == sum(evaluations[0].decisions)

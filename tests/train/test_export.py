@@ -45,8 +45,9 @@ def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
 
     daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
 
-    # Relative above 1: a high score is a ratio of distances that are tiny in this network.
-    assert daemon == pytest.approx(evaluation.scores, rel=TOLERANCE, abs=TOLERANCE)
+    # Ratios of distances near 1e-7, all that this network tells apart after one epoch: the rounding
+    # of its float32 embeddings shows.  Log-odds below are held to the tolerance.
+    assert daemon == pytest.approx(evaluation.scores, rel=1e-3, abs=TOLERANCE)
     assert np.ptp(daemon) > 100.0 * TOLERANCE  # else the comparison would say nothing
 
 

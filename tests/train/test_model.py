@@ -48,7 +48,7 @@ def test_average_pool_is_mean_of_all() -> None:
 @pytest.mark.parametrize("pooling", ["average", "average_max"])
 def test_section_net_gives_embedding_and_logits_of_the_paper(pooling: str) -> None:
     """At width 1 the embedding has 1280 dimensions, and each section a logit."""
-    network = SectionNet(128, 4, 1.0, pooling).eval()
+    network = SectionNet(128, 4, "mobilenet_v2", 1.0, pooling).eval()
 
     with torch.inference_mode():
         embedding, logits = network(torch.zeros(2, 1, 64, 128))
@@ -100,7 +100,7 @@ def test_joint_model_projections_have_length_1_if_normalised() -> None:
     lengths = {}
 
     for normalise in (True, False):
-        model = JointModel(SectionNet(128, 2, 0.1, "average_max"), 8192, normalise=normalise)
+        model = JointModel(_small_net(), 8192, normalise=normalise)
         output = model(windows)
         assert output.projections is not None
         lengths[normalise] = torch.stack(output.projections).norm(dim=2)
@@ -112,8 +112,7 @@ def test_joint_model_projections_have_length_1_if_normalised() -> None:
 
 def test_joint_model_shares_the_last_projection_between_views() -> None:
     """The MLP after the two linear layers is one for both views."""
-    model = JointModel(SectionNet(128, 2, 0.1, "average_max"), 8192, normalise=True)
-    assert model.projection is not None
+    model = JointModel(_small_net(), 8192, normalise=True)
     shared = list(model.projection.shared.parameters())
 
     output = model(torch.randn(4, 1, 64, 128))
@@ -125,10 +124,14 @@ def test_joint_model_shares_the_last_projection_between_views() -> None:
 
 def test_joint_model_without_autoencoder_classifies_only() -> None:
     """A recipe of the classifier alone builds and trains nothing else."""
-    model = JointModel(SectionNet(128, 2, 0.1, "average"), 0, normalise=True)
+    model = JointModel(_small_net(), 0, normalise=True)
 
     output = model(torch.zeros(2, 1, 64, 128))
 
     assert output.reconstructed is None
     assert output.projections is None
-    assert all(name.startswith("cnn.") for name in model.state_dict())
+    assert all(name.startswith("network.") for name in model.state_dict())
+
+
+def _small_net() -> SectionNet:
+    return SectionNet(128, 2, "mobilenet_v2", 0.1, "average_max")
