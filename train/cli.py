@@ -22,7 +22,7 @@ _DATA = click.Path(exists=True, path_type=Path)
 
 _TABLE_RECIPES = (
     "ae-baseline", "ae", "mbv2-baseline", "mbv2", "mbv2-cl", "mbv2-mf", "mbv2-cl-mf", "challenge",
-    "logmel-nn", "logmel-mahalanobis",
+    "logmel-nn", "logmel-mahalanobis", "edge",
 )  # fmt: skip
 
 

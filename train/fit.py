@@ -59,8 +59,7 @@ def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torc
         bank = WindowBank(data, team.device)
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, len(data.sections))
-        if recipe.network.standardise:
-            network.standardise.learn(bank.rows.cpu())
+        network.standardise.learn(bank.rows.cpu(), scale=recipe.network.standardise)
         if isinstance(network, Statistics):
             _keep_statistics(run, info, recipe, network)
             return

@@ -34,11 +34,12 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
 
-    def learn(self, rows: Tensor) -> None:
-        """Take the statistics of *rows*, shape ``(n_rows, n_mels)``, dB."""
+    def learn(self, rows: Tensor, *, scale: bool) -> None:
+        """Take the statistics of *rows*, shape ``(n_rows, n_mels)``, dB; the mean if not *scale*."""
         std, mean = torch.std_mean(rows.double(), dim=0)
         self.mean.copy_(mean)
-        self.std.copy_(std.clamp(min=_LEAST_STD_DB))
+        if scale:
+            self.std.copy_(std.clamp(min=_LEAST_STD_DB))
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Return *log_mel*, shape ``(..., n_mels)``, standardised."""

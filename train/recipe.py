@@ -49,7 +49,7 @@ class NetworkRecipe:
     )
     """Over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by side."""
     standardise: bool = True
-    """Whether each mel bin is shifted and scaled by its mean and spread in training first."""
+    """Whether each mel bin is first scaled by its spread in training, and not only shifted by its mean."""
 
 
 @dataclass(frozen=True, slots=True)
