@@ -17,7 +17,7 @@ class WindowBank:
     A batch is one gather on the device: nothing is loaded, copied or cut while training.
 
     Args:
-        data: Its fitted clips.
+        data: Its fitted clips, and the background as a section after the last.
         device: Where the windows are kept.
 
     Attributes:
@@ -25,13 +25,17 @@ class WindowBank:
     """
 
     def __init__(self, data: TrainingData, device: torch.device) -> None:
-        clips = data.fitted
+        clips = [*data.fitted, *data.background]
         first_row = np.cumsum([0, *(len(one.rows) for one in clips)])
         starts = np.concatenate(
             [one.starts + first for one, first in zip(clips, first_row, strict=False)]
         )
         sections = np.repeat(
-            [data.section_index(one.clip) for one in clips], [len(one.starts) for one in clips]
+            [
+                *(data.section_index(one.clip) for one in data.fitted),
+                *[len(data.sections)] * len(data.background),
+            ],
+            [len(one.starts) for one in clips],
         )
         self.rows = torch.from_numpy(np.concatenate([one.rows for one in clips])).to(device)
         self._starts = torch.from_numpy(starts).to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -36,6 +37,9 @@ def _cli() -> None:
 @_cli.command("fit")
 @click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
 @click.option("--data", type=_DATA, help="Folder of one machine type's clips, or a manifest.")
+@click.option(
+    "--background", type=_FOLDER, help="Folder of other machines' recordings to tell apart."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
@@ -44,6 +48,7 @@ def _fit(
     *,
     recipe_path: Path,
     data: Path | None,
+    background: Path | None,
     out: Path | None,
     epochs: int | None,
     seed: int | None,
@@ -51,7 +56,7 @@ def _fit(
 ) -> None:
     """Train by a recipe; an interrupted run continues."""
     recipe = load_recipe(recipe_path).override(epochs=epochs, seed=seed)
-    fit(recipe, data, out or Path("runs") / recipe.name, _device(device))
+    fit(recipe, data, out or Path("runs") / recipe.name, _device(device), background)
 
 
 @_cli.command("evaluate")
@@ -102,18 +107,19 @@ def _table(
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
 @click.option("--scoring", type=click.Choice(METHODS), help="Instead of the recipe's method.")
+@click.option("--int8", is_flag=True, help="Convolutions in int8, if as good and quicker.")
 @click.option("--id", "model_id", default="", help="Name of the model.")
 @click.option("--version", default="", help="Version of the model; by default today's date.")
 @click.option("--data", type=_DATA, help="Where the clips are now, if not where they were.")
-def _export(
-    *, run: Path, out: Path, scoring: str | None, model_id: str, version: str, data: Path | None
-) -> None:
+def _export(*, run: Path, out: Path, data: Path | None, **options: Any) -> None:
     """Write the model file of a run for the daemon."""
-    made = export(run, out, data_folder=data, scoring=scoring, model_id=model_id, version=version)
+    made = export(run, out, data_folder=data, **options)
     click.echo(
         f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
         f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"
     )
+    if made.int8 is not None:
+        click.echo(f"int8 against float32: {made.int8}")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-_AUDIO_SUFFIXES = (".wav", ".flac")
+AUDIO_SUFFIXES = (".wav", ".flac")
 DOMAINS = ("source", "target")
 SPLITS = ("train", "test")
 LABELS = ("normal", "anomaly")
@@ -93,7 +93,7 @@ def refuse_other_than_audio(path: Path) -> None:
     Raises:
         LayoutError: If it does not.
     """
-    if path.suffix.lower() not in _AUDIO_SUFFIXES:
+    if path.suffix.lower() not in AUDIO_SUFFIXES:
         raise LayoutError("the name must end in .wav or .flac")
 
 

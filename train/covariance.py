@@ -6,7 +6,6 @@ embeddings of its windows, shape ``(n_windows, n_dims)``.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,8 +13,6 @@ from sklearn.covariance import ledoit_wolf
 
 from edgeasd.stream import Float64Array
 from train.recipe import MahalanobisRecipe
-
-logger = logging.getLogger(__name__)
 
 Groups = Sequence[Mapping[str, Sequence[Float64Array]]]
 
@@ -78,23 +75,11 @@ def anomaly_prior(groups: Groups) -> Float64Array:
     means = np.stack([_means(next(iter(domains.values()))).mean(axis=0) for domains in groups])
     n_mels = means.shape[1]
     # The square root of the spread: between all bins alike and those alone that tell sections.
-    variance = means.std(axis=0) if len(means) > 1 else np.ones(n_mels)
+    variance = means.std(axis=0) + _LEAST_VARIANCE if len(means) > 1 else np.ones(n_mels)
     scale = np.sqrt(variance / variance.mean())
     near = np.mean([_kernel(n_mels, n_bins) for n_bins in _ANOMALY_BINS], axis=0)
     prior: Float64Array = np.outer(scale, scale) * near
     return prior + _LEAST_VARIANCE * np.eye(n_mels)
-
-
-def tell_few_clips(groups: Groups, sections: Sequence[str], recipe: MahalanobisRecipe) -> None:
-    """Log which clips are few, and what stands in for those that are missing."""
-    for section, domains in zip(sections, groups, strict=True):
-        for name, clips in domains.items():
-            if len(clips) < FEW_CLIPS and recipe.scatter_windows:
-                logger.info(
-                    "section %s, %s domain: %d clips are too few to show how its sound varies; "
-                    "pieces of %d windows of each stand in for further clips",
-                    section, name, len(clips), recipe.scatter_windows,
-                )  # fmt: skip
 
 
 def _domain_shift(groups: Groups) -> Float64Array:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.errors import EdgeasdError
+from train.clips import AUDIO_SUFFIXES
 from train.datasets import Clip, read_clips, section_names
 from train.features import ClipWindows, windows_of_clips
 from train.recipe import Recipe
@@ -30,6 +31,7 @@ class TrainingData:
         sections: Names, in the order of the logits.
         fitted: Clips that the networks and references are made from.
         held_out: Clips of the source domain that only the threshold is made from.
+        background: Other recordings, which the network learns to tell from the machine.
         digest: SHA-256 of names and samples of all of them.
     """
 
@@ -37,6 +39,7 @@ class TrainingData:
     sections: list[str]
     fitted: list[ClipWindows]
     held_out: list[ClipWindows]
+    background: list[ClipWindows]
     digest: str
 
     def section_index(self, clip: Clip) -> int:
@@ -44,24 +47,34 @@ class TrainingData:
         return self.sections.index(clip.section)
 
 
-def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
+def load_training_data(
+    folder: Path, recipe: Recipe, background: Path | None = None
+) -> TrainingData:
     """Return the training clips in *folder* as windows; the same for the same recipe and data.
+
+    Args:
+        folder: Of one machine type, or a manifest.
+        recipe: What they are for.
+        background: Folder of other recordings, at any depth; `None` for none.
 
     Raises:
         EdgeasdError: If there are none, or the recipe cannot be trained on them.
     """
     clips = [clip for clip in read_clips(folder).clips if clip.split == "train"]
     if not clips:
-        raise EdgeasdError(f"{folder}: holds no training clips; they belong in train/")
+        raise EdgeasdError(f"{folder}: holds no training clips, only clips for testing")
     sections = section_names(clips)
-    _check_sections(sections, recipe)
+    others = _background_clips(background, clips[0].machine_type)
+    _check_sections(sections, recipe, has_background=bool(others))
     held_out = choose_held_out(clips, recipe.scoring.holdout, recipe.seed)
-    windows = windows_of_clips(clips, recipe.features, recipe.window)
+    windows = windows_of_clips([*clips, *others], recipe.features, recipe.window)
+    machine, other = windows[: len(clips)], windows[len(clips) :]
     return TrainingData(
         machine_type=clips[0].machine_type,
         sections=sections,
-        fitted=[one for one in windows if one.clip not in held_out],
-        held_out=[one for one in windows if one.clip in held_out],
+        fitted=[one for one in machine if one.clip not in held_out],
+        held_out=[one for one in machine if one.clip in held_out],
+        background=other,
         digest=_digest(windows),
     )
 
@@ -69,7 +82,8 @@ def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
 def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:
     """Return a seeded choice of *part* of the source training clips of each section.
 
-    At least two of a section that has ten; at least one always remains for training.
+    At least two of a section that has ten; at least one always remains for training.  None for a
+    *part* of 0.
     """
     chosen: set[Clip] = set()
     for index, section in enumerate(section_names(clips)):
@@ -77,20 +91,42 @@ def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:
             (clip for clip in clips if clip.section == section and clip.domain == "source"),
             key=lambda clip: clip.path.name,
         )
-        least = 2 if len(candidates) >= _ENOUGH_CLIPS else 0
+        least = 2 if part > 0 and len(candidates) >= _ENOUGH_CLIPS else 0
         n_chosen = min(max(round(part * len(candidates)), least), max(len(candidates) - 1, 0))
         rng = np.random.default_rng([seed, index])
         chosen.update(candidates[i] for i in rng.permutation(len(candidates))[:n_chosen])
     return chosen
 
 
-def _check_sections(sections: Sequence[str], recipe: Recipe) -> None:
-    if len(sections) == 1 and recipe.classifies:
+def _check_sections(sections: Sequence[str], recipe: Recipe, *, has_background: bool) -> None:
+    if has_background and not recipe.classifies:
+        raise EdgeasdError(
+            f"recipe {recipe.name} makes no use of --background: it does not learn to tell the "
+            "machine from anything"
+        )
+    if len(sections) > 1:
+        return
+    if recipe.scoring.method == "log_odds":
+        raise EdgeasdError(
+            f"sections={sections[0]} must be at least two for scoring.method='log_odds', as a "
+            "softmax over one class is always 1; take recipe edge, or set scoring.method to "
+            "'nearest' and give recordings of other machines with --background"
+        )
+    if recipe.classifies and not has_background:
         raise EdgeasdError(
             f"sections={sections[0]} must be at least two: to tell one section from nothing else "
-            "teaches nothing; add recordings of other machines as further sections, "
-            "or make a model without training with 'edgeasd learn'"
+            "teaches nothing; give recordings of other machines with --background, or take recipe "
+            "edge, which needs none"
         )
+
+
+def _background_clips(folder: Path | None, machine_type: str) -> list[Clip]:
+    if folder is None:
+        return []
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise EdgeasdError(f"{folder}: holds no WAV or FLAC file; --background needs recordings")
+    return [Clip(path, machine_type, "background", "source", "train", "normal") for path in paths]
 
 
 def _digest(windows: Sequence[ClipWindows]) -> str:

@@ -19,16 +19,16 @@ from train.datasets import Clip, read_clips
 from train.features import windows_of_clips
 from train.metrics import Measures, mean_of, measure, official_score
 from train.plots import ScoredClip
-from train.recipe import CLASSIFIERS, Recipe
+from train.recipe import CLASSIFIERS
 from train.report import ReportInput, write_report
 from train.results import write_results
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
     ClipOutputs,
-    held_out_scores,
     learn_normal_of,
     make_scorings,
     mean_embeddings,
+    normal_scores,
     run_clips,
     runner,
 )
@@ -98,10 +98,10 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
     if not clips:
         raise EdgeasdError(
             f"{fitted.folder}: holds no test clips of sections {', '.join(fitted.data.sections)}; "
-            "they belong in source_test/ and target_test/"
+            "train/README.md tells where they belong"
         )
     outputs = _run(fitted, clips)
-    evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted.recipe)]
+    evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted)]
     _write_report(run_folder, fitted, evaluations[0], outputs)
     write_results(
         run_folder / "dcase",
@@ -114,10 +114,11 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
     return evaluations
 
 
-def _methods(recipe: Recipe) -> list[str]:
+def _methods(fitted: FittedRun) -> list[str]:
+    recipe = fitted.recipe
     methods = [recipe.scoring.method]
     if recipe.network.kind in CLASSIFIERS:
-        methods += ["log_odds"] if recipe.classifies else []
+        methods += ["log_odds"] if recipe.classifies and len(fitted.data.sections) > 1 else []
         methods += BY_DISTANCE
     return list(dict.fromkeys(methods))
 
@@ -136,8 +137,8 @@ def _evaluate_method(method: str, fitted: FittedRun, outputs: _Outputs) -> Evalu
     sections, recipe = fitted.data.sections, fitted.recipe
     normal = learn_normal_of(method, outputs.fitted, sections, recipe)
     scorings = make_scorings(method, sections, normal, recipe)
-    held_out = held_out_scores(outputs.held_out, scorings, recipe)
-    thresholds = choose_thresholds(held_out, recipe.scoring.tail_probability)
+    normal_sound = normal_scores(method, outputs.fitted, outputs.held_out, scorings, recipe)
+    thresholds = choose_thresholds(normal_sound, recipe.scoring.tail_probability)
     by_section = {name: one.threshold for name, one in zip(sections, thresholds, strict=True)}
     scores = [clip_score(scorings[one.clip.section], one.outputs) for one in outputs.tests]
     decisions = [

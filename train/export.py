@@ -6,43 +6,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
-import torch
 
 from edgeasd.detect.metadata import (
-    METADATA_KEY,
     DistanceDocument,
     Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
-from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model, load_model
-from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score
+from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
-from train.model import Network, SectionNet
+from train.clips import Clip
+from train.datasets import read_clips
+from train.features import windows_of_clips
+from train.gate import Comparison, compare, time_windows
+from train.graph import quantise, to_onnx, with_document
 from train.normal import NormalSound
-from train.recipe import Recipe
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
-    ClipOutputs,
     RunWindows,
-    held_out_scores,
     learn_normal_of,
     make_scorings,
+    normal_scores,
     run_clips,
     runner,
 )
 from train.threshold import Threshold, choose_thresholds
 
 TOLERANCE = 1e-4
-"""Largest difference between a clip's scores before and after export."""
-
-# What ONNX Runtime 1.17 reads, the oldest that the daemon runs on.
-_OPSET = 18
-_IR_VERSION = 9
+"""Largest difference between a clip's scores before and after export, relative above 1."""
+_N_CALIBRATION = 256
+"""Windows that the ranges of int8 come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,10 @@ class Export:
         path: Where it is.
         n_bytes: Its size.
         sha256: Its digest.
-        difference: Largest difference between torch and ONNX Runtime in a held-out clip's score.
+        difference: Largest difference between torch and ONNX Runtime in a clip's score, in float32,
+            relative above 1.
         n_clips: Clips compared.
+        int8: How int8 compares with float32; `None` in float32.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Export:
     sha256: str
     difference: float
     n_clips: int
+    int8: Comparison | None
 
 
 def export(
@@ -72,11 +75,12 @@ def export(
     scoring: str | None = None,
     model_id: str = "",
     version: str = "",
+    int8: bool = False,
 ) -> Export:
     """Write the model of a run to *path*.
 
-    Thresholds come from the scores of the held-out clips by the exported network itself, run as
-    the daemon runs it.  The file replaces one at *path* only once it has been loaded again.
+    References and thresholds come from the exported network itself, run as the daemon runs it.  The
+    file replaces one at *path* only once it has been loaded again.
 
     Args:
         run_folder: Of the run.
@@ -85,69 +89,52 @@ def export(
         scoring: Method in place of the recipe's, which training does not depend on.
         model_id: Name of the model; empty for machine type and recipe.
         version: For people; empty for today's date.
+        int8: Whether to write convolutions in int8, if that is as good and quicker.
 
     Raises:
-        EdgeasdError: If there is no such run, or torch and ONNX Runtime do not agree.
+        EdgeasdError: If there is no such run, torch and ONNX Runtime do not agree, or int8 is not
+            worth it.
     """
     fitted = load_run(run_folder, data_folder)
     fitted = replace(fitted, recipe=fitted.recipe.override(scoring=scoring))
-    recipe, sections, held_out = fitted.recipe, fitted.data.sections, fitted.data.held_out
-    run = runner(fitted.network)
-    method = recipe.scoring.method
-    reference_outputs = run_clips(run, fitted.data.fitted, "references")
-    normal = learn_normal_of(method, reference_outputs, sections, recipe)
     proto = to_onnx(fitted.network, fitted.recipe)
-    document = _draft_document(fitted, normal, model_id, version)
-    model = Model(with_document(proto, document), str(path))
-    scorings = {name: model.scoring(index) for index, name in enumerate(sections)}
-    outputs = run_clips(_run_model(model), held_out, "thresholds")
-    difference = _check_parity(
-        make_scorings(method, sections, normal, recipe),
-        scorings,
-        run_clips(run, held_out, "parity"),
-        outputs,
-    )
-    thresholds = choose_thresholds(
-        held_out_scores(outputs, scorings, recipe), recipe.scoring.tail_probability
-    )
-    document = _with_thresholds(document, thresholds, difference)
+    before = _learn(fitted, runner(fitted.network), "torch")
+    document = _with_learned(_draft_document(fitted, model_id, version), before)
+    exact = _learn(fitted, _run_model(Model(with_document(proto, document), str(path))), "graph")
+    parity = fitted.data.held_out or fitted.data.fitted
+    difference = _check_parity(before, exact, [one.clip for one in parity])
+    document = _with_training(_with_learned(document, exact), export_difference=difference)
+    comparison = None
+    if int8:
+        proto, document, comparison = _quantise(fitted, proto, document, path)
     written = _write(with_document(proto, document), path)
-    return Export(path, path.stat().st_size, written.sha256, difference, len(fitted.data.held_out))
+    return Export(path, path.stat().st_size, written.sha256, difference, len(parity), comparison)
 
 
-def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
-    """Return *network* as a graph with the names that the daemon knows, without a document."""
-    # Two windows: of one, the exporter would take the batch size for a constant.
-    example = torch.zeros(2, 1, recipe.window.n_frames, recipe.features.n_mels)
-    program = torch.onnx.export(
-        network,
-        (example,),
-        input_names=[INPUT],
-        output_names=[EMBEDDING, LOGITS] if isinstance(network, SectionNet) else [EMBEDDING],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=_OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    proto: onnx.ModelProto = program.model_proto
-    proto.ir_version = _IR_VERSION
-    # Of no use to the daemon, and full of paths of the computer that trained.
-    proto.ClearField("doc_string")
-    for entry in (proto.graph, *proto.graph.node, *proto.graph.value_info):
-        entry.ClearField("metadata_props")
-        entry.ClearField("doc_string")
-    return proto
+def _quantise(
+    fitted: FittedRun, proto: onnx.ModelProto, document: ModelDocument, path: Path
+) -> tuple[onnx.ModelProto, ModelDocument, Comparison]:
+    """Return graph and document in int8.
+
+    Raises:
+        EdgeasdError: If int8 is not worth it.
+    """
+    windows = np.concatenate([one.windows() for one in fitted.data.fitted])
+    chosen = np.random.default_rng(fitted.recipe.seed).permutation(len(windows))[:_N_CALIBRATION]
+    exact = Model(with_document(proto, document), str(path))
+    small_proto = quantise(proto, windows[chosen])
+    draft = Model(with_document(small_proto, document), str(path))
+    document = _with_learned(document, _learn(fitted, _run_model(draft), "int8"))
+    models = {"float32": exact, "int8": Model(with_document(small_proto, document), str(path))}
+    comparison = _compare(fitted, models, windows[chosen])
+    comparison.check()
+    return small_proto, _with_training(document, int8=str(comparison)), comparison
 
 
-def _draft_document(
-    fitted: FittedRun, normal: NormalSound | None, model_id: str, version: str
-) -> ModelDocument:
-    """Return the document of the model file, its thresholds yet to be set."""
+def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocument:
+    """Return the document of the model file, what normal sounds like yet to be learned."""
     recipe, info = fitted.recipe, fitted.info
     created = datetime.now(timezone.utc)
-    method = recipe.scoring
-    references = [None] * len(info.sections) if normal is None else normal.references
     return ModelDocument(
         id=model_id or f"{info.machine_type}-{recipe.name}",
         version=version or f"{created:%Y.%m.%d}",
@@ -155,15 +142,10 @@ def _draft_document(
         machine_type=info.machine_type,
         features=recipe.features,
         window=recipe.window,
-        scoring=ScoringDocument(method.method, recipe.nearest.n_neighbours, method.clip_windows),
-        sections=tuple(
-            SectionDocument(name, 0.0, 0.0, None if each is None else Matrix.of(each))
-            for name, each in zip(info.sections, references, strict=True)
+        scoring=ScoringDocument(
+            recipe.scoring.method, recipe.nearest.n_neighbours, recipe.scoring.clip_windows
         ),
-        distances=tuple(
-            DistanceDocument(weight, Matrix.of(whitening))
-            for weight, whitening in ([] if normal is None else normal.distances)
-        ),
+        sections=tuple(SectionDocument(name, 0.0, 0.0) for name in info.sections),
         training={
             "recipe": info.recipe,
             "recipe_digest": info.recipe_digest,
@@ -173,7 +155,7 @@ def _draft_document(
             "n_clips": info.n_clips,
             "n_windows": info.n_windows,
             "n_held_out": len(info.held_out),
-            "tail_probability": method.tail_probability,
+            "tail_probability": recipe.scoring.tail_probability,
             "trained": info.created,
             "commit": info.commit,
             "versions": dict(info.versions),
@@ -181,22 +163,98 @@ def _draft_document(
     )
 
 
-def _with_thresholds(
-    document: ModelDocument, thresholds: Sequence[Threshold], difference: float
-) -> ModelDocument:
-    sections = tuple(
-        replace(section, threshold=one.threshold, clear_threshold=one.clear_threshold)
-        for section, one in zip(document.sections, thresholds, strict=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """What one form of the network makes of normal sound."""
+
+    normal: NormalSound | None
+    thresholds: list[Threshold]
+    scores: dict[Clip, float]
+
+
+def _learn(fitted: FittedRun, run: RunWindows, title: str) -> _Learned:
+    """Learn references and thresholds from the training clips, run by *run*."""
+    recipe, sections = fitted.recipe, fitted.data.sections
+    method = recipe.scoring.method
+    outputs = run_clips(run, fitted.data.fitted, f"references, {title}")
+    held_out = run_clips(run, fitted.data.held_out, f"thresholds, {title}")
+    normal = learn_normal_of(method, outputs, sections, recipe)
+    scorings = make_scorings(method, sections, normal, recipe)
+    scores = normal_scores(method, outputs, held_out, scorings, recipe)
+    return _Learned(
+        normal,
+        choose_thresholds(scores, recipe.scoring.tail_probability),
+        {
+            one.clip: clip_score(scorings[one.clip.section], one.outputs)
+            for one in (*outputs, *held_out)
+        },
     )
-    training = {**document.training, "export_difference": difference}
-    return replace(document, sections=sections, training=training)
 
 
-def with_document(proto: onnx.ModelProto, document: ModelDocument) -> bytes:
-    """Return the bytes of a model file."""
-    onnx.helper.set_model_props(proto, {METADATA_KEY: document.to_json()})
-    content: bytes = proto.SerializeToString()
-    return content
+def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
+    normal = learned.normal or NormalSound([])
+    references = [Matrix.of(each) for each in normal.references] or [None] * len(document.sections)
+    return replace(
+        document,
+        sections=tuple(
+            SectionDocument(section.name, one.threshold, one.clear_threshold, each)
+            for section, one, each in zip(
+                document.sections, learned.thresholds, references, strict=True
+            )
+        ),
+        distances=tuple(
+            DistanceDocument(weight, Matrix.of(whitening)) for weight, whitening in normal.distances
+        ),
+    )
+
+
+def _with_training(document: ModelDocument, **facts: Any) -> ModelDocument:
+    return replace(document, training={**document.training, **facts})
+
+
+def _check_parity(before: _Learned, after: _Learned, clips: Sequence[Clip]) -> float:
+    """Return the largest difference between clips' scores before and after export.
+
+    Raises:
+        EdgeasdError: If it is more than the tolerance.
+    """
+    largest = 0.0
+    for clip in clips:
+        expected, actual = before.scores[clip], after.scores[clip]
+        difference = abs(expected - actual) / max(abs(expected), 1.0)
+        # Written so that a difference that is no number is refused as well.
+        if not difference <= TOLERANCE:
+            raise EdgeasdError(
+                f"score difference={difference:.3g} between torch and ONNX Runtime must be at "
+                f"most {TOLERANCE:g} (clip {clip.path.name}); the model is not written"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _compare(fitted: FittedRun, models: Mapping[str, Model], windows: Float32Array) -> Comparison:
+    """Compare float32 with int8 on the test clips, or on those of training where there are none.
+
+    Each form is scored by the references that its own graph made.
+    """
+    tests = [clip for clip in read_clips(fitted.folder).clips if clip.split == "test"]
+    tests = [clip for clip in tests if clip.section in fitted.data.sections]
+    recipe = fitted.recipe
+    clips = windows_of_clips(tests, recipe.features, recipe.window) or fitted.data.fitted
+    scores = {
+        name: [
+            clip_score(model.scoring(model.section_index(one.clip.section)), one.outputs)
+            for one in run_clips(_run_model(model), clips, f"clips, {name}")
+        ]
+        for name, model in models.items()
+    }
+    seconds = time_windows(models, windows)
+    return compare(
+        [one.clip for one in clips],
+        scores["float32"],
+        scores["int8"],
+        seconds["float32"] / seconds["int8"],
+    )
 
 
 def _run_model(model: Model) -> RunWindows:
@@ -204,34 +262,6 @@ def _run_model(model: Model) -> RunWindows:
         return [model.run(window) for window in windows]
 
     return run
-
-
-def _check_parity(
-    before: Mapping[str, Scoring],
-    after: Mapping[str, Scoring],
-    torch_outputs: Sequence[ClipOutputs],
-    model_outputs: Sequence[ClipOutputs],
-) -> float:
-    """Return the largest difference between clips' scores before and after export.
-
-    Raises:
-        EdgeasdError: If it is more than the tolerance.
-    """
-    largest = 0.0
-    for expected, actual in zip(torch_outputs, model_outputs, strict=True):
-        section = expected.clip.section
-        difference = abs(
-            clip_score(before[section], expected.outputs)
-            - clip_score(after[section], actual.outputs)
-        )
-        # Written so that a difference that is no number is refused as well.
-        if not difference <= TOLERANCE:
-            raise EdgeasdError(
-                f"score difference={difference:.3g} between torch and ONNX Runtime must be at "
-                f"most {TOLERANCE:g} (clip {expected.clip.path.name}); the model is not written"
-            )
-        largest = max(largest, difference)
-    return largest
 
 
 def _write(content: bytes, path: Path) -> Model:

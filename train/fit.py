@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,8 @@ from edgeasd.errors import ConfigError, EdgeasdError
 from train.augmentation import augment
 from train.bank import WindowBank
 from train.console import console
-from train.data import load_training_data
+from train.covariance import FEW_CLIPS
+from train.data import TrainingData, load_training_data
 from train.losses import loss_terms, total_loss
 from train.model import JointModel, ReconstructionNet, SectionNet, Statistics
 from train.recipe import Recipe
@@ -30,10 +32,17 @@ from train.team import Team, join_team
 
 logger = logging.getLogger(__name__)
 
+_FEW_FOR_A_NETWORK = 100
 _SHOW_EVERY = 10  # steps: reading a loss waits for the device
 
 
-def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torch.device) -> None:
+def fit(
+    recipe: Recipe,
+    data_folder: Path | None,
+    run_folder: Path,
+    device: torch.device,
+    background: Path | None = None,
+) -> None:
     """Train by *recipe*; continue if *run_folder* has a beginning.
 
     The random numbers of an epoch depend on seed and epoch alone: on the CPU a run that was stopped
@@ -45,6 +54,7 @@ def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torc
         data_folder: Clips of one machine type; `None` of a recipe that makes its own.
         run_folder: Where the run is kept.
         device: Where to train.
+        background: Folder of other recordings, which the network learns to tell from the machine.
 
     Raises:
         EdgeasdError: If the data cannot be trained on, the folder holds another run, or the loss
@@ -54,11 +64,13 @@ def fit(recipe: Recipe, data_folder: Path | None, run_folder: Path, device: torc
     if data_folder is None:
         data_folder = simulated_data(recipe, run_folder / "data")
     with join_team(device) as team:
-        data = team.share(partial(load_training_data, data_folder, recipe))
-        info = RunInfo.of(recipe, data_folder, data)
+        data = team.share(partial(load_training_data, data_folder, recipe, background))
+        info = RunInfo.of(recipe, data_folder, background, data)
+        if team.is_first:
+            _tell_few_clips(data, recipe)
         bank = WindowBank(data, team.device)
         torch.manual_seed(recipe.seed)
-        network = make_network(recipe, len(data.sections))
+        network = make_network(recipe, data)
         network.standardise.learn(bank.rows.cpu(), scale=recipe.network.standardise)
         if isinstance(network, Statistics):
             _keep_statistics(run, info, recipe, network)
@@ -194,9 +206,28 @@ def _keep_statistics(run: Run, info: RunInfo, recipe: Recipe, network: Statistic
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
     run.write_checkpoint({"model": state, "history": []})
     logger.info(
-        "%s: %d clips, %d held out for the threshold; recipe %s takes statistics, nothing to train",
-        run.folder, info.n_clips, len(info.held_out), recipe.name,
+        "%s: %d clips; recipe %s takes statistics, nothing to train", run.folder, info.n_clips,
+        recipe.name,
     )  # fmt: skip
+
+
+def _tell_few_clips(data: TrainingData, recipe: Recipe) -> None:
+    """Log what few clips mean for the recipe."""
+    if recipe.trains and len(data.fitted) < _FEW_FOR_A_NETWORK:
+        logger.warning(
+            "%d training clips are few for a network, which may learn them by heart; compare with "
+            "recipe edge, which trains none",
+            len(data.fitted),
+        )
+    counts = Counter((one.clip.section, one.clip.domain) for one in data.fitted)
+    few = [f"{section} {domain} {n}" for (section, domain), n in counts.items() if n < FEW_CLIPS]
+    if few and recipe.mahalanobis.scatter_windows:
+        logger.info(
+            "few clips (%s): how their sound varies from clip to clip is taken from pieces of %d "
+            "windows of each",
+            ", ".join(few),
+            recipe.mahalanobis.scatter_windows,
+        )
 
 
 def _seed(*numbers: int) -> int:

@@ -35,7 +35,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(n_mels))
 
     def learn(self, rows: Tensor, *, scale: bool) -> None:
-        """Take the statistics of *rows*, shape ``(n_rows, n_mels)``, dB; the mean if not *scale*."""
+        """Take the mean of *rows*, ``(n_rows, n_mels)``, dB, and with *scale* their spread."""
         std, mean = torch.std_mean(rows.double(), dim=0)
         self.mean.copy_(mean)
         if scale:
@@ -77,27 +77,39 @@ class SectionNet(nn.Module):
 
     Args:
         n_mels: Mel bins of the input.
-        n_sections: Classes.
+        n_sections: Sections of the machine, classes of its own.
         kind: ``mobilenet_v2`` or ``efficientnet_b0``.
         width: Multiplier of MobileNetV2's channels; the embedding has 1280 dimensions up to
             width 1, and of EfficientNet-B0 as well.
         pooling: ``average`` or ``average_max``.
+        n_others: Further classes in training, which nothing is scored by.
     """
 
-    def __init__(self, n_mels: int, n_sections: int, kind: str, width: float, pooling: str) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        n_sections: int,
+        *,
+        kind: str,
+        width: float,
+        pooling: str,
+        n_others: int = 0,
+    ) -> None:
         super().__init__()
         self.standardise = Standardise(n_mels)
         self.features = _backbone(kind, width)
         self.pool = _POOLING[pooling]
         self.n_dims: int = self.features[-1].out_channels
-        self.classifier = nn.Linear(self.n_dims, n_sections)
+        self.classifier = nn.Linear(self.n_dims, n_sections + n_others)
+        self._n_sections = n_sections
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Return embedding ``(B, n_dims)`` and logits ``(B, n_sections)``."""
-        return self.embed(self.standardise(log_mel))
+        embedding, logits = self.embed(self.standardise(log_mel))
+        return embedding, logits[:, : self._n_sections]
 
     def embed(self, window: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embedding and logits of standardised windows; shapes as in `forward`."""
+        """Return embedding and logits of all classes for standardised windows."""
         embedding = self.pool(self.features(window))  # (B, n_dims)
         return embedding, self.classifier(embedding)
 

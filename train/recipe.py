@@ -49,7 +49,7 @@ class NetworkRecipe:
     )
     """Over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by side."""
     standardise: bool = True
-    """Whether each mel bin is first scaled by its spread in training, and not only shifted by its mean."""
+    """Whether each mel bin is scaled by its spread in training, not only shifted by its mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,9 @@ class ScoringRecipe:
     normal sound.  ``reconstruction``: the autoencoder's error."""
     clip_windows: int = field(default=31, metadata=between(1, 10_000))
     """Windows that a score rests on in the daemon; 31 are 10 s."""
-    holdout: float = field(default=0.1, metadata=between(0.01, 0.5))
-    """Part of each section's source training clips that only sets the threshold."""
+    holdout: float = field(default=0.1, metadata=between(0.0, 0.5))
+    """Part of each section's source training clips that only sets the threshold.  0 where nothing
+    is trained: there each clip is scored by what the others teach."""
     tail_probability: float = field(default=0.001, metadata=between(1e-9, 0.5))
     """Probability that a score of normal sound is above the threshold."""
 
@@ -281,6 +282,11 @@ def _check(recipe: Recipe) -> None:
     if kind == "autoencoder" and loss.reconstruction == 0:
         raise DocumentError(
             "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
+        )
+    if recipe.trains != (recipe.scoring.holdout > 0):
+        raise DocumentError(
+            f"scoring.holdout={recipe.scoring.holdout} must be more than 0 for a network that is "
+            "trained, and 0 for network.kind='statistics'"
         )
     _check_augmentation(recipe)
     by_bins = recipe.mahalanobis.taper or recipe.mahalanobis.anomaly_prior

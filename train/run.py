@@ -43,6 +43,7 @@ class RunInfo:
         created: RFC 3339 time at which the run began.
         commit: Of the checkout, with ``-dirty`` if changed; empty outside one.
         versions: Of this software, Python and the libraries that matter.
+        background: Folder of other recordings; empty without any.
     """
 
     recipe: str
@@ -58,15 +59,19 @@ class RunInfo:
     created: str
     commit: str
     versions: Mapping[str, str]
+    background: str = ""
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path, data: TrainingData) -> RunInfo:
+    def of(
+        cls, recipe: Recipe, folder: Path, background: Path | None, data: TrainingData
+    ) -> RunInfo:
         """Return the provenance of a run that begins now."""
         return cls(
             recipe=recipe.name,
             recipe_digest=recipe.digest,
             seed=recipe.seed,
             data=str(folder.resolve()),
+            background=str(background.resolve()) if background else "",
             data_digest=data.digest,
             machine_type=data.machine_type,
             sections=data.sections,
@@ -165,12 +170,13 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
     run = Run(folder)
     info, recipe, state = run.read_info(), load_recipe(run.recipe), run.read_checkpoint()
     data_folder = data_folder or Path(info.data)
-    data = load_training_data(data_folder, recipe)
+    background = Path(info.background) if info.background else None
+    data = load_training_data(data_folder, recipe, background)
     if data.digest != info.data_digest:
         raise EdgeasdError(
             f"{data_folder}: the training clips must be those that {folder} was trained on"
         )
-    network = make_network(recipe, len(data.sections))
+    network = make_network(recipe, data)
     prefix = "network."
     network.load_state_dict(
         {
@@ -182,14 +188,21 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
     return FittedRun(recipe, info, data, data_folder, network.eval(), state["history"])
 
 
-def make_network(recipe: Recipe, n_sections: int) -> Network:
-    """Return the recipe's network, untrained."""
+def make_network(recipe: Recipe, data: TrainingData) -> Network:
+    """Return the recipe's network for *data*, untrained."""
     network, n_mels = recipe.network, recipe.features.n_mels
     if network.kind == "autoencoder":
         return ReconstructionNet(recipe.window.n_frames, n_mels)
     if network.kind == "statistics":
         return Statistics(n_mels, network.pooling)
-    return SectionNet(n_mels, n_sections, network.kind, network.width, network.pooling)
+    return SectionNet(
+        n_mels,
+        len(data.sections),
+        kind=network.kind,
+        width=network.width,
+        pooling=network.pooling,
+        n_others=1 if data.background else 0,
+    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

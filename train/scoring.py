@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from train.normal import ClipEmbeddings, NormalSound, learn_normal
 from train.recipe import Recipe
 
 _BATCH = 64
+_N_FOLDS = 10
 
 RunWindows = Callable[[Float32Array], list[NetworkOutput]]
 """Windows, shape ``(n_windows, T, M)``, to the network's output for each."""
@@ -113,17 +115,49 @@ def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[floa
     return [clip_score(scoring, one.outputs[start : start + n_windows]) for start in starts]
 
 
-def held_out_scores(
-    held_out: Sequence[ClipOutputs], scorings: Mapping[str, Scoring], recipe: Recipe
+def normal_scores(
+    method: str,
+    fitted: Sequence[ClipOutputs],
+    held_out: Sequence[ClipOutputs],
+    scorings: Mapping[str, Scoring],
+    recipe: Recipe,
 ) -> list[list[float]]:
-    """Return the scores of normal sound that was not trained on, for each section."""
+    """Return the scores of normal sound that nothing was learned from, for each section.
+
+    Of the clips held out; where none are, of each clip by what the others teach.
+    """
+    if held_out:
+        scored = [(one, scorings[one.clip.section]) for one in held_out]
+    else:
+        scored = list(_cross_scorings(method, fitted, list(scorings), recipe))
     n_windows = recipe.scoring.clip_windows
     return [
         [
             score
-            for one in held_out
+            for one, scoring in scored
             if one.clip.section == section
             for score in score_parts(one, scoring, n_windows)
         ]
-        for section, scoring in scorings.items()
+        for section in scorings
     ]
+
+
+def _cross_scorings(
+    method: str, clips: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
+) -> Iterator[tuple[ClipOutputs, Scoring]]:
+    """Yield each clip with the scoring learned from the other folds; lone clips are left out."""
+    seen: Counter[tuple[str, str]] = Counter()
+    folds = []
+    for one in clips:
+        group = (one.clip.section, one.clip.domain)
+        folds.append(seen[group] % _N_FOLDS)
+        seen[group] += 1
+    for fold in range(min(_N_FOLDS, max(seen.values()))):
+        rest = [one for one, number in zip(clips, folds, strict=True) if number != fold]
+        if {one.clip.section for one in rest} < set(sections):
+            continue
+        normal = learn_normal_of(method, rest, sections, recipe)
+        scorings = make_scorings(method, sections, normal, recipe)
+        for one, number in zip(clips, folds, strict=True):
+            if number == fold:
+                yield one, scorings[one.clip.section]
