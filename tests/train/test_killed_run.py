@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tests.train.toy import CHECKOUT, ONE_THREAD, RECIPE, run_trainer
+from train.fit import fit
 from train.recipe import AugmentationRecipe, Recipe
 from train.run import Run
 
@@ -26,9 +27,9 @@ def test_fit_killed_in_mid_epoch_continues_to_the_weights_of_an_uninterrupted_ru
     _kill_after_first_epoch(*common, tmp_path / "killed")
     n_done = len(Run(tmp_path / "killed").read_checkpoint()["history"])
     again = run_trainer(*common, tmp_path / "killed")
-    whole = run_trainer(*common, tmp_path / "whole")
+    fit(recipe, toy_data, tmp_path / "whole", torch.device("cpu"))
 
-    assert (again.returncode, whole.returncode) == (0, 0), again.stderr + whole.stderr
+    assert again.returncode == 0, again.stderr
     assert n_done == 1
     assert "1 of 2 epochs done" in again.stderr
     _assert_equal(

@@ -12,9 +12,11 @@ from edgeasd.errors import ConfigError
 from tests.train.toy import RECIPE, run_team
 from train.bank import WindowBank
 from train.data import load_training_data
-from train.fit import _check_size
+from train.fit import _check_size, _join_networks
+from train.losses import loss_terms, total_loss
+from train.model import SectionNet
 from train.recipe import LossRecipe, Recipe
-from train.run import Run
+from train.run import Run, make_network
 from train.team import Team, join_team
 
 CPU = torch.device("cpu")
@@ -48,16 +50,25 @@ def test_fit_by_two_processes_leaves_one_run_near_that_of_one(
 
 @pytest.mark.parametrize(
     "loss",
-    [LossRecipe(reconstruction=0.0, classification=0.0), LossRecipe(contrastive=0.0)],
-    ids=["contrastive_only", "no_contrastive"],
+    [
+        LossRecipe(),
+        LossRecipe(reconstruction=0.0, classification=0.0),
+        LossRecipe(contrastive=0.0),
+        LossRecipe(reconstruction=0.0, contrastive=0.0),
+    ],
 )
-def test_fit_by_two_processes_trains_without_a_term(
-    loss: LossRecipe, toy_data: Path, tmp_path: Path
-) -> None:
-    """What a loss leaves without gradient keeps no process waiting."""
-    fit_by_team(replace(RECIPE, loss=loss), toy_data, tmp_path)
+def test_fit_all_that_can_learn_gets_a_gradient(loss: LossRecipe) -> None:
+    """What a recipe leaves out of the loss is frozen: processes would wait for its gradient."""
+    recipe = replace(RECIPE, loss=loss)
+    network = make_network(recipe, 2)
+    assert isinstance(network, SectionNet)
+    model = _join_networks(recipe, network)
 
-    assert len(log_of(Run(tmp_path / "run"))) == 1
+    terms = loss_terms(model(torch.randn(4, 1, 64, 128)), torch.tensor([0, 1, 0, 1]), loss)
+    total_loss(terms, loss).backward()  # type: ignore[no-untyped-call]
+
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
 
 
 @pytest.mark.parametrize(("batch_size", "n_processes"), [(8, 3), (8, 8)])
