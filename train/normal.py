@@ -65,7 +65,7 @@ def _directions(
     first.
     """
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    references = unit[[row for row in rows if clips[row].domain == "target"]]
+    references: Float64Array = unit[[row for row in rows if clips[row].domain == "target"]]
     source = unit[[row for row in rows if clips[row].domain == "source"]]
     if len(source):
         n_clusters = min(recipe.nearest.n_centroids, len(source))

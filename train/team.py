@@ -86,7 +86,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         """Return the gradient of this process's rows, shape ``(B, ...)``."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
