@@ -20,7 +20,8 @@ N_DIMS = 6
 def random_covariance(rng: np.random.Generator) -> Float64Array:
     """Return a covariance of *N_DIMS* values that vary together."""
     rows = rng.normal(size=(N_DIMS, N_DIMS))
-    return rows @ rows.T + 0.1 * np.eye(N_DIMS)
+    covariance: Float64Array = rows @ rows.T + 0.1 * np.eye(N_DIMS)
+    return covariance
 
 
 def whitening_of(covariance: Float64Array) -> Float32Array:

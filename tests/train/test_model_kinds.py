@@ -114,4 +114,5 @@ def _restore(flat: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
         )
         flat = np.maximum(flat * weights[f"{norm}.weight"] + weights[f"{norm}.bias"], 0.0)
     last = "autoencoder.decoder.4"
-    return flat @ weights[f"{last}.weight"].T + weights[f"{last}.bias"]
+    restored: np.ndarray = flat @ weights[f"{last}.weight"].T + weights[f"{last}.bias"]
+    return restored
