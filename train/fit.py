@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgeasd.errors import ConfigError, EdgeasdError
 from train.augmentation import augment
@@ -25,7 +25,7 @@ from train.covariance import FEW_CLIPS
 from train.data import TrainingData, load_training_data
 from train.losses import loss_terms, total_loss
 from train.model import JointModel, ReconstructionNet, SectionNet, Statistics
-from train.recipe import Recipe
+from train.recipe import LossRecipe, Recipe
 from train.run import Run, RunInfo, make_network, write_atomically
 from train.simulated import simulated_data
 from train.team import Team, join_team
@@ -61,9 +61,9 @@ def fit(
             is not finite any more.
     """
     run = Run(run_folder)
-    if data_folder is None:
-        data_folder = simulated_data(recipe, run_folder / "data")
     with join_team(device) as team:
+        if data_folder is None:
+            data_folder = team.share(partial(simulated_data, recipe, run_folder / "data"))
         data = team.share(partial(load_training_data, data_folder, recipe, background))
         info = RunInfo.of(recipe, data_folder, background, data)
         if team.is_first:
@@ -73,7 +73,8 @@ def fit(
         network = make_network(recipe, data)
         network.standardise.learn(bank.rows.cpu(), scale=recipe.network.standardise)
         if isinstance(network, Statistics):
-            _keep_statistics(run, info, recipe, network)
+            if team.is_first:
+                _keep_statistics(run, info, recipe, network)
             return
         _check_size(bank, recipe, team)
         model = _join_networks(recipe, network).to(team.device)
@@ -196,7 +197,25 @@ def _join_networks(recipe: Recipe, network: SectionNet | ReconstructionNet) -> J
     """Return *network* with what is trained beside it."""
     has_autoencoder = recipe.loss.reconstruction > 0 or recipe.loss.contrastive > 0
     n_inputs = recipe.window.n_frames * recipe.features.n_mels if has_autoencoder else 0
-    return JointModel(network, n_inputs, normalise=recipe.loss.normalise)
+    model = JointModel(network, n_inputs, normalise=recipe.loss.normalise)
+    # Several processes wait for each other's gradients of all that can learn.
+    for part in _parts_left_out(model, recipe.loss):
+        part.requires_grad_(requires_grad=False)
+    return model
+
+
+def _parts_left_out(model: JointModel, loss: LossRecipe) -> list[nn.Module]:
+    """Return what gets no gradient, as the terms that it serves have no weight."""
+    parts: list[nn.Module] = []
+    if isinstance(model.network, ReconstructionNet):
+        return parts
+    if loss.classification == 0:
+        parts.append(model.network.classifier)
+    if hasattr(model, "autoencoder") and loss.reconstruction == 0:
+        parts.append(model.autoencoder.decoder)
+    if hasattr(model, "autoencoder") and loss.contrastive == 0:
+        parts.append(model.projection)
+    return parts
 
 
 def _keep_statistics(run: Run, info: RunInfo, recipe: Recipe, network: Statistics) -> None:

@@ -7,6 +7,7 @@ classifies, logits: the ends of the graph that the daemon runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ class SectionNet(nn.Module):
         self.standardise = Standardise(n_mels)
         self.features = _backbone(kind, width)
         self.pool = _POOLING[pooling]
-        self.n_dims: int = self.features[-1].out_channels
+        self.n_dims = cast("int", self.features[-1].out_channels)
         self.classifier = nn.Linear(self.n_dims, n_sections + n_others)
         self._n_sections = n_sections
 

@@ -6,17 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn.parallel import DistributedDataParallel
 
 from edgeasd.errors import ConfigError
 
 _T = TypeVar("_T")
+
+_LOADING = timedelta(hours=2)
+"""How long the others wait while the first makes the features of all clips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,11 @@ class Team:
         return cast("_T", box[0])
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return *model* such that its gradients are the team's mean."""
+        """Return *model* such that its gradients are the team's mean.
+
+        They are for as long as what is returned is kept; each parameter that can learn must get a
+        gradient in every step.
+        """
         if self.size == 1:
             return model
         device_ids = [self.device] if self.device.type == "cuda" else None
@@ -59,7 +66,7 @@ class Team:
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the *rows* of all processes, one process after the other, with gradients."""
-        return rows if self.size == 1 else torch.cat(all_gather(rows))
+        return rows if self.size == 1 else cast("Tensor", _Gather.apply(rows))
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Return each of *values* averaged over the team."""
@@ -67,6 +74,27 @@ class Team:
         if self.size > 1:
             dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; the gradient of each is the sum of what all processes give it.
+
+    PyTorch has this under names that change from version to version.
+    """
+
+    @staticmethod
+    def forward(_: Any, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, shape ``(size * B, ...)``."""
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient of this process's rows, shape ``(B, ...)``."""
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 @contextmanager
@@ -91,7 +119,8 @@ def join_team(device: torch.device) -> Iterator[Team]:
             )
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=_LOADING)
     try:
         yield Team(dist.get_rank(), size, device)
     finally:

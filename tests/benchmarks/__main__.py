@@ -44,7 +44,8 @@ def make_network() -> tuple[SectionNet, bytes]:
     """Return the network of the paper, untrained, and its model file: time knows no weights."""
     torch.manual_seed(0)
     recipe = load_recipe(RECIPE)
-    network = SectionNet(FEATURES.n_mels, 4, recipe.network.width, recipe.network.pooling).eval()
+    kind, width, pooling = recipe.network.kind, recipe.network.width, recipe.network.pooling
+    network = SectionNet(FEATURES.n_mels, 4, kind, width, pooling).eval()
     document = ModelDocument(
         id="benchmark",
         version="0",

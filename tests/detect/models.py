@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.metadata import (
+    BY_DISTANCE,
     METADATA_KEY,
     Matrix,
     ModelDocument,
@@ -171,9 +172,9 @@ def make_content(
 ) -> bytes:
     """Return a model file that knows *normal* as the normal sound of every section.
 
-    The references of ``nearest`` are embeddings of *normal*; the threshold of each section stands
-    above the highest score of a window of *normal* by the spread of these scores, the clear
-    threshold by half of it.
+    References are embeddings of *normal*, not whitened; the threshold of each section stands above
+    the highest score of a window of *normal* by the spread of these scores, the clear threshold by
+    half of it.
 
     Args:
         document: What the file says; its references and thresholds are replaced.
@@ -189,9 +190,11 @@ def make_content(
     outputs = [network.run(window) for window in offline_windows(normal, document)]
     # Without common frames: overlapping windows are so alike that the local density explodes.
     embeddings = np.stack([output.embedding for output in outputs[::8]])
-    references = Matrix.of(embeddings) if document.scoring.method == "nearest" else None
+    method = document.scoring.method
+    references = Matrix.of(embeddings) if method in BY_DISTANCE else None
     sections = [replace(section, references=references) for section in document.sections]
-    known = replace(document, sections=tuple(sections))
+    whitening = Matrix.of(np.eye(n_dims, dtype=np.float32)) if method == "mahalanobis" else None
+    known = replace(document, sections=tuple(sections), whitening=whitening)
     model = Model(with_metadata(graph, known.to_json()), "tiny")
     fitted = []
     for index, section in enumerate(sections):

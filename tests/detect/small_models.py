@@ -27,11 +27,14 @@ def small_content(n_sections: int = 2, method: str = "log_odds") -> bytes:
     document = make_document(
         n_sections=n_sections, method=method, features=SMALL_FEATURES, window=SMALL_WINDOW
     )
-    return make_content(document, n_dims=4, normal=normal_sound(2000))
+    n_dims = 1 if method == "reconstruction" else 4
+    return make_content(document, n_dims=n_dims, normal=normal_sound(2000))
 
 
 NEAREST = small_content(1, "nearest")
 LOG_ODDS = small_content(2, "log_odds")
+MAHALANOBIS = small_content(1, "mahalanobis")
+RECONSTRUCTION = small_content(1, "reconstruction")
 
 
 def graph_of(content: bytes) -> onnx.ModelProto:

@@ -17,7 +17,9 @@ from tests.conftest import CHECKOUT
 from tests.detect.models import make_document
 from tests.detect.small_models import (
     LOG_ODDS,
+    MAHALANOBIS,
     NEAREST,
+    RECONSTRUCTION,
     Change,
     changed,
     document_of,
@@ -125,6 +127,19 @@ WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [
      "sections[0].references.float32 must hold finite numbers only", False),
     (NEAREST, setter("sections", 0, "references", to=ZERO_REFERENCES),
      "sections[0].references must not hold a zero vector", False),
+    (MAHALANOBIS, remover("sections", 0, "references"), "sections[0].references is missing", True),
+    (MAHALANOBIS, remover("whitening"), "whitening is missing", True),
+    (MAHALANOBIS, setter("whitening", to=None), "whitening is missing", True),
+    (NEAREST, setter("scoring", "method", to="mahalanobis"), "whitening is missing", True),
+    (MAHALANOBIS, setter("whitening", "shape", to=[4]),
+     "whitening.shape=[4] must be two positive numbers", True),
+    (MAHALANOBIS, setter("whitening", to=asdict(Matrix.of(np.eye(5, dtype=np.float32)))),
+     "whitening.shape=[5, 5] must have 4 columns, as many as the graph's embedding", False),
+    (MAHALANOBIS, setter("whitening", "shape", 0, to=999),
+     "whitening.float32 must be base64 of (999, 4) float32 values", False),
+    (NEAREST, setter("scoring", "method", to="reconstruction"),
+     "graph output embedding has 4 values and must have 1, the error, for "
+     "scoring.method='reconstruction'", False),
 ]  # fmt: skip
 
 
@@ -159,6 +174,8 @@ def test_schema_is_valid() -> None:
 GOOD_DOCUMENTS: list[Callable[[], dict[str, Any]]] = [
     lambda: document_of(NEAREST),
     lambda: document_of(LOG_ODDS),
+    lambda: document_of(MAHALANOBIS),
+    lambda: document_of(RECONSTRUCTION),
     lambda: document_of(small_content(3, "nearest")),
     lambda: {**document_of(NEAREST), "training": {"seed": 1, "metrics": {"auc": [0.5, None]}}},
     lambda: {key: value for key, value in document_of(NEAREST).items() if key != "training"},

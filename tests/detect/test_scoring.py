@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from edgeasd.detect.scoring import (
     ClipScorer,
     LogOddsScoring,
+    MahalanobisScoring,
     NearestScoring,
     NetworkOutput,
+    ReconstructionScoring,
     Scoring,
     clip_score,
     log_odds,
@@ -270,10 +272,16 @@ def test_nearest_reference_without_direction_is_refused(bad: float) -> None:
 SCORINGS: list[Scoring] = [
     LogOddsScoring(1),
     NearestScoring(np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32), 2),
+    MahalanobisScoring(
+        np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32),
+        np.random.default_rng(2).normal(size=(6, 6)).astype(np.float32),
+    ),
+    ReconstructionScoring(),
 ]
+IDS = ["log_odds", "nearest", "mahalanobis", "reconstruction"]
 
 
-@pytest.mark.parametrize("scoring", SCORINGS, ids=["log_odds", "nearest"])
+@pytest.mark.parametrize("scoring", SCORINGS, ids=IDS)
 @pytest.mark.parametrize("n_windows", [1, 2, 31])
 def test_clip_scorer_streamed_equals_offline(
     rng: np.random.Generator, scoring: Scoring, n_windows: int
@@ -304,7 +312,7 @@ def test_clip_scorer_score_ends_with_its_last_window() -> None:
     assert score.end_sample == 3 * HOP_SAMPLES + N_SAMPLES
 
 
-@pytest.mark.parametrize("scoring", SCORINGS, ids=["log_odds", "nearest"])
+@pytest.mark.parametrize("scoring", SCORINGS, ids=IDS)
 def test_clip_scorer_reset_equals_new(rng: np.random.Generator, scoring: Scoring) -> None:
     """After a reset no window of before is in any score."""
     outputs = random_outputs(rng, 12)
@@ -320,7 +328,7 @@ def test_clip_scorer_reset_equals_new(rng: np.random.Generator, scoring: Scoring
         )
 
 
-@pytest.mark.parametrize("scoring", SCORINGS, ids=["log_odds", "nearest"])
+@pytest.mark.parametrize("scoring", SCORINGS, ids=IDS)
 def test_clip_score_without_windows_is_refused(scoring: Scoring) -> None:
     """A clip that is too short for a window has no score."""
     with pytest.raises(ValueError, match=r"^len\(outputs\)=0 must be at least 1$"):

@@ -8,7 +8,7 @@ import soundfile
 
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.detect.features import FeatureSpec, log_mel
-from train.datasets import read_dcase2021
+from train.datasets import read_clips
 from train.misses import draw_misses, find_misses
 from train.plots import ScoredClip
 
@@ -81,7 +81,7 @@ def _scored(folder: Path) -> tuple[list[ScoredClip], list[ScoredClip]]:
     """Return training and test clips whose scores are 0, 1, 2 and so on."""
     clips = [
         ScoredClip(clip, float(i), np.zeros(2, np.float32))
-        for i, clip in enumerate(read_dcase2021(folder))
+        for i, clip in enumerate(read_clips(folder).clips)
     ]
     return (
         [one for one in clips if one.clip.split == "train"],

@@ -13,7 +13,7 @@ import pytest
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.errors import StorageError
 from tests.train.toy import write_clip
-from train.datasets import read_dcase2021
+from train.datasets import read_clips
 from train.metrics import Measures, measure
 from train.plots import ScoredClip, of_group
 from train.report import ReportInput, write_report
@@ -73,7 +73,7 @@ def report(toy_data: Path) -> ReportInput:
             float(rng.normal(2.0 * (clip.label == "anomaly"))),
             rng.normal(clip.label == "anomaly", size=8).astype(np.float32),
         )
-        for clip in read_dcase2021(toy_data)
+        for clip in read_clips(toy_data).clips
     ]
     tests = [one for one in clips if one.clip.split == "test"]
     scores = [one.score for one in tests]

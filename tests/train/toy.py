@@ -21,6 +21,9 @@ from train.recipe import (
     ScoringRecipe,
 )
 
+CHECKOUT = Path(__file__).parents[2]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+
 CLIP_S = 2.9  # 89 frames, 13 windows every 2
 SECTIONS = ("00", "01")
 COUNTS = {
@@ -65,10 +68,20 @@ def write_clip(path: Path, seed: int, section: int = 0, *, faulty: bool = False)
 
 def run_trainer(*args: object) -> subprocess.CompletedProcess[str]:
     """Run ``python -m train`` in the checkout."""
+    return run_python("-m", "train", *args)
+
+
+def run_team(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run two processes by ``torchrun`` in the checkout, on a port that is free."""
+    return run_python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *args)
+
+
+def run_python(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in the checkout, with one thread."""
     return subprocess.run(
-        [sys.executable, "-m", "train", *map(str, args)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, *map(str, args)],
+        cwd=CHECKOUT,
+        env=ONE_THREAD,
         capture_output=True,
         text=True,
         check=False,
