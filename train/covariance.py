@@ -124,7 +124,8 @@ def _pieces(groups: Groups, n_windows: int) -> Float64Array:
         pieces = np.stack([each.mean(axis=0) for each in _split(windows, n_windows, n_pieces)])
         residuals.append(pieces - pieces.mean(axis=0))
     rows = np.concatenate(residuals)
-    return rows.T @ rows / max(len(rows), 1)
+    scatter: Float64Array = rows.T @ rows / max(len(rows), 1)
+    return scatter
 
 
 def _split(windows: Float64Array, n_windows: int, n_pieces: int) -> list[Float64Array]:
@@ -135,7 +136,8 @@ def _split(windows: Float64Array, n_windows: int, n_pieces: int) -> list[Float64
 
 def _residuals(clips: Sequence[Float64Array]) -> Float64Array:
     means = _means(clips)
-    return means - means.mean(axis=0)
+    residuals: Float64Array = means - means.mean(axis=0)
+    return residuals
 
 
 def _means(clips: Sequence[Float64Array]) -> Float64Array:
@@ -145,4 +147,5 @@ def _means(clips: Sequence[Float64Array]) -> Float64Array:
 def _kernel(n_bins: int, length: float) -> Float64Array:
     """Return ``exp(-|i - j| / length)``, shape ``(n_bins, n_bins)``."""
     index = np.arange(n_bins)
-    return np.exp(-np.abs(index[:, None] - index) / length)
+    kernel: Float64Array = np.exp(-np.abs(index[:, None] - index) / length)
+    return kernel

@@ -193,7 +193,8 @@ def _learn(fitted: FittedRun, run: RunWindows, title: str) -> _Learned:
 
 def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
     normal = learned.normal or NormalSound([])
-    references = [Matrix.of(each) for each in normal.references] or [None] * len(document.sections)
+    references: list[Matrix | None] = [Matrix.of(each) for each in normal.references]
+    references = references or [None] * len(document.sections)
     return replace(
         document,
         sections=tuple(

@@ -51,7 +51,8 @@ def paper_table(results: Iterable[Result]) -> PaperTable:
 
     DCASE 2021 numbers those of the development data 00 to 02, of the evaluation data 03 to 05.
     """
-    sections, machines = set(), set()
+    sections: set[str] = set()
+    machines: set[str] = set()
     for one in results:
         machines.add(one.machine_type)
         for table in one.metrics["methods"].values():
