@@ -31,6 +31,7 @@ format: .venv/ready-dev  ## what can be mended without thought
 
 bench: packages .venv-train/ready  ## measured figures, as ratios within one run
 	.venv-train/bin/python -m tests.benchmarks
+	.venv-train/bin/python -m tests.benchmarks.training
 
 demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo

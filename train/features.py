@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.detect.features import FeatureSpec
@@ -25,7 +24,7 @@ from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.errors import AudioFileError
 from edgeasd.stream import Float32Array
-from train.console import console
+from train.console import tracked
 from train.datasets import Clip
 
 _T = TypeVar("_T")
@@ -74,7 +73,7 @@ def windows_of_clips(
     work = partial(_windows_or_error, features=features, window=window)
     made: list[ClipWindows] = []
     errors: list[AudioFileError] = []
-    for one in track(_map(work, clips), "log-mel", len(clips), console=console, transient=True):
+    for one in tracked(_map(work, clips), "log-mel", len(clips)):
         if isinstance(one, AudioFileError):
             errors.append(one)
         else:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from edgeasd.detect.scoring import (
     LogOddsScoring,
@@ -21,7 +20,7 @@ from edgeasd.detect.scoring import (
     clip_score,
 )
 from edgeasd.stream import Float32Array, Float64Array
-from train.console import console
+from train.console import tracked
 from train.datasets import Clip
 from train.features import ClipWindows
 from train.model import Network
@@ -62,7 +61,7 @@ def runner(network: Network) -> RunWindows:
 
 def run_clips(run: RunWindows, clips: Sequence[ClipWindows], title: str) -> list[ClipOutputs]:
     """Return the network's outputs for each of *clips*, with a progress bar named *title*."""
-    shown = track(clips, title, console=console, transient=True)
+    shown = tracked(clips, title, len(clips))
     return [ClipOutputs(one.clip, run(one.windows())) for one in shown]
 
 

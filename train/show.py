@@ -15,6 +15,7 @@ from train.metrics import MEASURES, mean_of, official_score
 from train.paper import MACHINE_TYPES, OFFICIAL, paper_table
 from train.table import Result
 
+_WIDTH = 200
 _DOMAINS = ("source", "target")
 
 
@@ -38,9 +39,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for title, mean in (("arithmetic", statistics.fmean), ("harmonic", statistics.harmonic_mean)):
         means = mean_of(measures, mean).values()
         table.add_row(title, "mean", "", *(f"{value:.3f}" for value in means))
-    console = Console()
-    console.print(table)
-    console.print(f"official score {official_score(measures):.4f}")
+    _print(table)
+    print(f"official score {official_score(measures):.4f}")  # noqa: T201 - the command's output
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -54,7 +54,8 @@ def print_results(results: Sequence[Result]) -> None:
     table = Table(title=paper.title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("recipe", "scoring", "epochs"):
         table.add_column(name, no_wrap=True)
-    for name in (*machines, "official score", "AUC source", "AUC target"):
+    columns = machines if len(machines) > 1 or paper.by_auc else []
+    for name in (*columns, "official score", "AUC source", "AUC target"):
         table.add_column(name, justify="right", no_wrap=True)
     for recipe in dict.fromkeys(one.recipe for one in results):
         chosen = [one for one in results if one.recipe == recipe]
@@ -63,15 +64,15 @@ def print_results(results: Sequence[Result]) -> None:
                 "" if number else recipe,
                 method,
                 _range({one.metrics["epochs"] for one in chosen}),
-                *(_spread(_scores(chosen, method, machine, paper.by_auc)) for machine in machines),
+                *(_spread(_scores(chosen, method, machine, paper.by_auc)) for machine in columns),
                 _spread(_official_scores(chosen, method, len(machines))),
                 *(_spread(_domain_aucs(chosen, method, domain)) for domain in _DOMAINS),
             )
             if not number and recipe in paper.figures:
                 figures = paper.figures[recipe]
-                row = (f"{figures[name]:.3f}" for name in (*machines, OFFICIAL))
+                row = (f"{figures[name]:.3f}" for name in (*columns, OFFICIAL))
                 table.add_row("", "paper", "", *row)
-    Console().print(table)
+    _print(table)
 
 
 def _scores(results: Iterable[Result], method: str, machine: str, by_auc: bool) -> list[float]:  # noqa: FBT001
@@ -117,3 +118,9 @@ def _ordered(machines: set[str]) -> list[str]:
     """Return machine types as the paper orders them, then others by name."""
     known = [name for name in MACHINE_TYPES if name in machines]
     return [*known, *sorted(machines - set(known))]
+
+
+def _print(table: Table) -> None:
+    """Print *table* whole also where stdout is no terminal and has no width."""
+    console = Console()
+    Console(width=None if console.is_terminal else _WIDTH).print(table)

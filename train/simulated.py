@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
-from rich.progress import track
 
 from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
 from edgeasd.errors import ConfigError
-from train.console import console
+from train.console import tracked
 from train.recipe import Recipe, SimulatorRecipe
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def render_clips(folder: Path, recipe: SimulatorRecipe, seed: int) -> None:
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     renderings = list(_plan(draft, recipe, seed))
-    for one in track(renderings, "simulate", console=console, transient=True):
+    for one in tracked(renderings, "simulate", len(renderings)):
         one.path.parent.mkdir(parents=True, exist_ok=True)
         machine = RotatingMachine(one.seed, one.section)
         samples = machine.process(_CLIP_S * SAMPLE_RATE, faulty=one.faulty)
