@@ -158,9 +158,10 @@ def model(file: Path) -> None:
 
     loaded = load_model(file)
     document = {"sha256": loaded.sha256, **asdict(loaded.document)}
-    for section in document["sections"]:
-        if section["references"] is not None:
-            del section["references"]["float32"]
+    references = [section["references"] for section in document["sections"]]
+    for matrix in (*references, *(one["whitening"] for one in document["distances"])):
+        if matrix is not None:
+            del matrix["float32"]
     click.echo(json.dumps(document, indent=2))
 
 

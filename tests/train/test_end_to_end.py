@@ -1,8 +1,8 @@
 """From recordings to the alert on a subscriber's desk, every part real.
 
-Trains the paper's system on the fan benchmark at 0 dB, exports it, and runs the daemon on a virtual
-microphone, in real time, against mosquitto: normal recordings, broken blades, normal again.
-Takes about ten minutes; ``pytest -s`` shows the report.
+Learns from the fan benchmark at -14 dB by recipe `edge`, exports the model, and runs the daemon on a
+virtual microphone, in real time, against mosquitto: normal recordings, broken blades, normal again.
+Takes about five minutes; ``pytest -s`` shows the report.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ pytestmark = [
 ]
 
 RATE = 16_000
-EPOCHS = 6
-SECTION = "00"
+SECTION = "02"
+"""In the source domain none to one of its 37 normal test clips is above the first threshold; of
+section 00 it is up to six of 40, and a minute of them may well raise an alarm."""
 N_CLIPS = 6
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -52,21 +53,20 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def benchmark(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fan benchmark at 0 dB."""
+    """The fan benchmark, its noise 14 dB above the machine."""
     folder = tmp_path_factory.mktemp("fan")
-    run(data_folder / "make_fan.py", folder, "--snr", "0")
+    run(data_folder / "make_fan.py", folder, "--snr", "-14")
     return folder / "fan"
 
 
 @pytest.fixture(scope="module")
 def model(benchmark: Path) -> Path:
-    """The paper's system, trained on the benchmark's training clips."""
+    """What recipe `edge` learns from the benchmark's training clips, with its first threshold."""
     folder = benchmark.parent
-    recipe = "train/recipes/mbv2-cl-mf.toml"
-    run("-m", "train", "fit", recipe, "--data", benchmark, "--out", folder / "run",
-        "--epochs", str(EPOCHS))  # fmt: skip
+    recipe = "train/recipes/edge.toml"
+    run("-m", "train", "fit", recipe, "--data", benchmark, "--out", folder / "run")
     path = folder / "fan.onnx"
-    run("-m", "train", "export", folder / "run", "--out", path, "--scoring", "nearest")
+    run("-m", "train", "export", folder / "run", "--out", path)
     return path
 
 
