@@ -1,8 +1,8 @@
 """From recordings to the alert on a subscriber's desk, every part real.
 
-Learns from the fan benchmark at -14 dB by recipe `edge`, exports the model, and runs the daemon on a
-virtual microphone, in real time, against mosquitto: normal recordings, broken blades, normal again.
-Takes about five minutes; ``pytest -s`` shows the report.
+Learns from the fan benchmark at -14 dB by recipe `edge`, exports the model, and runs the daemon on
+a virtual microphone, in real time, against mosquitto: normal recordings, broken blades, normal
+again.  Takes about five minutes; ``pytest -s`` shows the report.
 """
 
 from __future__ import annotations
