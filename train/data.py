@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 
 from edgeasd.errors import EdgeasdError
 from train.clips import AUDIO_SUFFIXES
+from train.covariance import FEW_CLIPS
 from train.datasets import Clip, read_clips, section_names
 from train.features import ClipWindows, windows_of_clips
 from train.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+_FEW_FOR_A_NETWORK = 100
 _ENOUGH_CLIPS = 10
 """A section with this many gives up two, so that the spread of its scores can be estimated."""
 
@@ -77,6 +80,25 @@ def load_training_data(
         background=other,
         digest=_digest(windows),
     )
+
+
+def tell_few_clips(data: TrainingData, recipe: Recipe) -> None:
+    """Log what few clips mean for the recipe."""
+    if recipe.trains and len(data.fitted) < _FEW_FOR_A_NETWORK:
+        logger.warning(
+            "%d training clips are few for a network, which may learn them by heart; compare with "
+            "recipe edge, which trains none",
+            len(data.fitted),
+        )
+    counts = Counter((one.clip.section, one.clip.domain) for one in data.fitted)
+    few = [f"{section} {domain} {n}" for (section, domain), n in counts.items() if n < FEW_CLIPS]
+    if few and recipe.mahalanobis.scatter_windows:
+        logger.info(
+            "few clips (%s): how their sound varies from clip to clip is taken from pieces of %d "
+            "windows of each",
+            ", ".join(few),
+            recipe.mahalanobis.scatter_windows,
+        )
 
 
 def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,8 +20,7 @@ from edgeasd.errors import ConfigError, EdgeasdError
 from train.augmentation import augment
 from train.bank import WindowBank
 from train.console import console
-from train.covariance import FEW_CLIPS
-from train.data import TrainingData, load_training_data
+from train.data import load_training_data, tell_few_clips
 from train.losses import loss_terms, total_loss
 from train.model import JointModel, ReconstructionNet, SectionNet, Statistics
 from train.recipe import LossRecipe, Recipe
@@ -32,7 +30,6 @@ from train.team import Team, join_team
 
 logger = logging.getLogger(__name__)
 
-_FEW_FOR_A_NETWORK = 100
 _SHOW_EVERY = 10  # steps: reading a loss waits for the device
 
 
@@ -67,7 +64,7 @@ def fit(
         data = team.share(partial(load_training_data, data_folder, recipe, background))
         info = RunInfo.of(recipe, data_folder, background, data)
         if team.is_first:
-            _tell_few_clips(data, recipe)
+            tell_few_clips(data, recipe)
         bank = WindowBank(data, team.device)
         torch.manual_seed(recipe.seed)
         network = make_network(recipe, data)
@@ -228,25 +225,6 @@ def _keep_statistics(run: Run, info: RunInfo, recipe: Recipe, network: Statistic
         "%s: %d clips; recipe %s takes statistics, nothing to train", run.folder, info.n_clips,
         recipe.name,
     )  # fmt: skip
-
-
-def _tell_few_clips(data: TrainingData, recipe: Recipe) -> None:
-    """Log what few clips mean for the recipe."""
-    if recipe.trains and len(data.fitted) < _FEW_FOR_A_NETWORK:
-        logger.warning(
-            "%d training clips are few for a network, which may learn them by heart; compare with "
-            "recipe edge, which trains none",
-            len(data.fitted),
-        )
-    counts = Counter((one.clip.section, one.clip.domain) for one in data.fitted)
-    few = [f"{section} {domain} {n}" for (section, domain), n in counts.items() if n < FEW_CLIPS]
-    if few and recipe.mahalanobis.scatter_windows:
-        logger.info(
-            "few clips (%s): how their sound varies from clip to clip is taken from pieces of %d "
-            "windows of each",
-            ", ".join(few),
-            recipe.mahalanobis.scatter_windows,
-        )
 
 
 def _seed(*numbers: int) -> int:
