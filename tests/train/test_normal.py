@@ -12,7 +12,8 @@ from sklearn.covariance import LedoitWolf
 from edgeasd.detect.scoring import MahalanobisScoring
 from edgeasd.stream import Float64Array
 from tests.train.toy import RECIPE
-from train.clips import Clip
+from train.clips import DOMAINS, Clip
+from train.covariance import anomaly_prior, learn_covariance
 from train.normal import ClipEmbeddings, NormalSound, learn_normal
 from train.recipe import MahalanobisRecipe
 
@@ -113,6 +114,50 @@ def test_mahalanobis_does_not_change_with_the_basis(embeddings: Float64Array) ->
     assert [after.clip_value(one @ turn + move) for one in clips] == pytest.approx(
         [before.clip_value(one) for one in clips], rel=1e-4
     )
+
+
+def test_mahalanobis_with_source_weight_has_two_distances(embeddings: Float64Array) -> None:
+    """Beside the distance by all that varies stands that by the source domain, with its weight."""
+    both = learn(CLIPS, embeddings, MahalanobisRecipe(source_weight=0.1)).distances
+    whole = learn(CLIPS, embeddings, MahalanobisRecipe()).distances
+    source = learn(CLIPS, embeddings, MahalanobisRecipe(domain_scatter=False)).distances
+
+    assert [weight for weight, _ in both] == [1.0, 0.1]
+    assert [weight for weight, _ in whole] == [1.0]
+    assert (both[0][1] == whole[0][1]).all()
+    assert (both[1][1] == source[0][1]).all()
+
+
+@pytest.mark.parametrize("sections", [["00", "01"], ["00"]])
+def test_mahalanobis_with_prior_is_the_score_test(
+    sections: list[str], embeddings: Float64Array
+) -> None:
+    """The squared score is ``(x - y)' C^-1 A C^-1 (x - y)``; one section is enough for it."""
+    clips = [clip for clip in CLIPS if clip.section in sections]
+    rows = embeddings[[clip.section in sections for clip in CLIPS]]
+    windows = of_windows(clips, rows)
+    groups = [
+        {
+            domain: [
+                one.windows
+                for one in windows
+                if (one.clip.section, one.clip.domain) == (name, domain)
+            ]
+            for domain in ("source", "target")
+        }
+        for name in sections
+    ]
+    recipe = MahalanobisRecipe(anomaly_prior=True)
+
+    normal = learn(clips, rows, recipe, sections)
+
+    inverse = np.linalg.inv(learn_covariance(groups, recipe))
+    weights = inverse @ anomaly_prior(groups) @ inverse
+    for clip in np.random.default_rng(6).normal(0.0, 3.0, (10, N_DIMS)):
+        differences = [clip - rows_of(embeddings, "00", one).mean(axis=0) for one in DOMAINS]
+        expected = min(np.sqrt(one @ weights @ one) for one in differences)
+        # References and whitening are float32.
+        assert scoring(normal).clip_value(clip) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
