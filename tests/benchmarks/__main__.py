@@ -26,7 +26,7 @@ from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import AudioBlock, Float32Array
 from tests.benchmarks.median_speed import measure_speedup
-from train.export import to_onnx, with_document
+from train.graph import to_onnx, with_document
 from train.model import SectionNet
 from train.recipe import load_recipe
 
@@ -44,8 +44,13 @@ def make_network() -> tuple[SectionNet, bytes]:
     """Return the network of the paper, untrained, and its model file: time knows no weights."""
     torch.manual_seed(0)
     recipe = load_recipe(RECIPE)
-    kind, width, pooling = recipe.network.kind, recipe.network.width, recipe.network.pooling
-    network = SectionNet(FEATURES.n_mels, 4, kind, width, pooling).eval()
+    network = SectionNet(
+        FEATURES.n_mels,
+        4,
+        kind=recipe.network.kind,
+        width=recipe.network.width,
+        pooling=recipe.network.pooling,
+    ).eval()
     document = ModelDocument(
         id="benchmark",
         version="0",

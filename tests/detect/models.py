@@ -18,6 +18,7 @@ from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.metadata import (
     BY_DISTANCE,
     METADATA_KEY,
+    DistanceDocument,
     Matrix,
     ModelDocument,
     ScoringDocument,
@@ -193,8 +194,9 @@ def make_content(
     method = document.scoring.method
     references = Matrix.of(embeddings) if method in BY_DISTANCE else None
     sections = [replace(section, references=references) for section in document.sections]
-    whitening = Matrix.of(np.eye(n_dims, dtype=np.float32)) if method == "mahalanobis" else None
-    known = replace(document, sections=tuple(sections), whitening=whitening)
+    plain = DistanceDocument(1.0, Matrix.of(np.eye(n_dims, dtype=np.float32)))
+    distances = (plain,) if method == "mahalanobis" else ()
+    known = replace(document, sections=tuple(sections), distances=distances)
     model = Model(with_metadata(graph, known.to_json()), "tiny")
     fitted = []
     for index, section in enumerate(sections):

@@ -42,6 +42,8 @@ NO_SOFTMAX = (
     "scoring.method='log_odds' must be a distance for a model of one section, "
     "as a softmax over one class is always 1"
 )
+NO_DISTANCE = "distances must be at least one for scoring.method='mahalanobis'"
+WHITENING_OF_5 = asdict(Matrix.of(np.eye(5, dtype=np.float32)))
 NAN_REFERENCES = Matrix.of(np.full((2, 4), np.nan, np.float32)).float32
 ZERO_REFERENCES = asdict(Matrix.of(np.array([[1, 0, 0, 0], [0, 0, 0, 0]], np.float32)))
 
@@ -128,15 +130,21 @@ WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [
     (NEAREST, setter("sections", 0, "references", to=ZERO_REFERENCES),
      "sections[0].references must not hold a zero vector", False),
     (MAHALANOBIS, remover("sections", 0, "references"), "sections[0].references is missing", True),
-    (MAHALANOBIS, remover("whitening"), "whitening is missing", True),
-    (MAHALANOBIS, setter("whitening", to=None), "whitening is missing", True),
-    (NEAREST, setter("scoring", "method", to="mahalanobis"), "whitening is missing", True),
-    (MAHALANOBIS, setter("whitening", "shape", to=[4]),
-     "whitening.shape=[4] must be two positive numbers", True),
-    (MAHALANOBIS, setter("whitening", to=asdict(Matrix.of(np.eye(5, dtype=np.float32)))),
-     "whitening.shape=[5, 5] must have 4 columns, as many as the graph's embedding", False),
-    (MAHALANOBIS, setter("whitening", "shape", 0, to=999),
-     "whitening.float32 must be base64 of (999, 4) float32 values", False),
+    (MAHALANOBIS, remover("distances"), NO_DISTANCE, True),
+    (MAHALANOBIS, setter("distances", to=[]), NO_DISTANCE, True),
+    (NEAREST, setter("scoring", "method", to="mahalanobis"), NO_DISTANCE, True),
+    (MAHALANOBIS, setter("distances", to=None), "distances must be a list", True),
+    (MAHALANOBIS, remover("distances", 0, "weight"), "distances[0].weight is missing", True),
+    (MAHALANOBIS, remover("distances", 0, "whitening"), "distances[0].whitening is missing", True),
+    (MAHALANOBIS, setter("distances", 0, "weight", to=0),
+     "distances[0].weight=0 must be more than 0", True),
+    (MAHALANOBIS, setter("distances", 0, "whitening", "shape", to=[4]),
+     "distances[0].whitening.shape=[4] must be two positive numbers", True),
+    (MAHALANOBIS, setter("distances", 0, "whitening", to=WHITENING_OF_5),
+     "distances[0].whitening.shape=[5, 5] must have 4 columns, as many as the graph's embedding",
+     False),
+    (MAHALANOBIS, setter("distances", 0, "whitening", "shape", 0, to=999),
+     "distances[0].whitening.float32 must be base64 of (999, 4) float32 values", False),
     (NEAREST, setter("scoring", "method", to="reconstruction"),
      "graph output embedding has 4 values and must have 1, the error, for "
      "scoring.method='reconstruction'", False),
@@ -207,7 +215,7 @@ def test_schema_refuses_what_the_code_refuses(
 
 def test_schema_names_every_field_of_the_code() -> None:
     """The schema has the fields of the code, and a description for each."""
-    document = document_of(NEAREST)
+    document = document_of(MAHALANOBIS)
 
     def compare(schema: dict[str, Any], value: Any) -> None:
         if "$ref" in schema:

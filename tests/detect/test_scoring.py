@@ -274,7 +274,10 @@ SCORINGS: list[Scoring] = [
     NearestScoring(np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32), 2),
     MahalanobisScoring(
         np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32),
-        np.random.default_rng(2).normal(size=(6, 6)).astype(np.float32),
+        [
+            (weight, np.random.default_rng(seed).normal(size=(6, 6)).astype(np.float32))
+            for seed, weight in ((2, 1.0), (3, 0.1))
+        ],
     ),
     ReconstructionScoring(),
 ]

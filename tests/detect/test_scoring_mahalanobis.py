@@ -24,9 +24,9 @@ def random_covariance(rng: np.random.Generator) -> Float64Array:
     return covariance
 
 
-def whitening_of(covariance: Float64Array) -> Float32Array:
-    """Return a W with W' W = the inverse of *covariance*."""
-    return np.linalg.inv(np.linalg.cholesky(covariance)).astype(np.float32)
+def distance_of(covariance: Float64Array, weight: float = 1.0) -> tuple[float, Float32Array]:
+    """Return *weight* and a W with W' W = the inverse of *covariance*."""
+    return weight, np.linalg.inv(np.linalg.cholesky(covariance)).astype(np.float32)
 
 
 @pytest.mark.parametrize("n_references", [1, 2, 20])
@@ -34,7 +34,7 @@ def test_mahalanobis_equals_scipy(rng: np.random.Generator, n_references: int) -
     """The score is the smallest of scipy's distances to the references."""
     covariance = random_covariance(rng)
     references = rng.normal(size=(n_references, N_DIMS)).astype(np.float32)
-    scoring = MahalanobisScoring(references, whitening_of(covariance))
+    scoring = MahalanobisScoring(references, [distance_of(covariance)])
 
     for _ in range(10):
         mean = rng.normal(size=N_DIMS)
@@ -46,7 +46,7 @@ def test_mahalanobis_equals_scipy(rng: np.random.Generator, n_references: int) -
 def test_mahalanobis_clip_is_scored_by_its_mean_embedding(rng: np.random.Generator) -> None:
     """A clip's score is that of the mean of its windows' embeddings, not a mean of scores."""
     references = rng.normal(size=(3, N_DIMS)).astype(np.float32)
-    scoring = MahalanobisScoring(references, np.eye(N_DIMS, dtype=np.float32))
+    scoring = MahalanobisScoring(references, [(1.0, np.eye(N_DIMS, dtype=np.float32))])
     embeddings = rng.normal(size=(7, N_DIMS)).astype(np.float32)
 
     score = clip_score(scoring, [NetworkOutput(one, None) for one in embeddings])
@@ -60,7 +60,7 @@ def test_mahalanobis_is_zero_at_a_reference_and_grows_away_from_it(
 ) -> None:
     """Twice as far from the only reference is twice the score."""
     reference = rng.normal(size=(1, N_DIMS)).astype(np.float32)
-    scoring = MahalanobisScoring(reference, whitening_of(random_covariance(rng)))
+    scoring = MahalanobisScoring(reference, [distance_of(random_covariance(rng))])
     away = rng.normal(size=N_DIMS)
 
     once, twice = (scoring.clip_value(reference[0] + n * away) for n in (1.0, 2.0))
@@ -76,9 +76,10 @@ def test_mahalanobis_ignores_the_unit_of_a_value(rng: np.random.Generator) -> No
     mean = rng.normal(size=N_DIMS)
     units = 2.0 ** np.arange(-3, 3)  # of which float32 rounds none
 
-    plain = MahalanobisScoring(references, whitening_of(covariance))
+    plain = MahalanobisScoring(references, [distance_of(covariance)])
     scaled = MahalanobisScoring(
-        (references * units).astype(np.float32), whitening_of(covariance * np.outer(units, units))
+        (references * units).astype(np.float32),
+        [distance_of(covariance * np.outer(units, units))],
     )
 
     assert scaled.clip_value(mean * units) == pytest.approx(plain.clip_value(mean), rel=1e-5)
@@ -87,7 +88,7 @@ def test_mahalanobis_ignores_the_unit_of_a_value(rng: np.random.Generator) -> No
 def test_mahalanobis_whitening_may_leave_directions_out() -> None:
     """A W of fewer rows than columns measures within its rows only."""
     scoring = MahalanobisScoring(
-        np.zeros((1, 3), np.float32), np.array([[2.0, 0.0, 0.0]], np.float32)
+        np.zeros((1, 3), np.float32), [(1.0, np.array([[2.0, 0.0, 0.0]], np.float32))]
     )
 
     assert scoring.clip_value(np.array([1.5, 100.0, -100.0])) == 3.0
@@ -96,19 +97,45 @@ def test_mahalanobis_whitening_may_leave_directions_out() -> None:
 def test_mahalanobis_order_of_references_does_not_matter(rng: np.random.Generator) -> None:
     """References are a set."""
     references = rng.normal(size=(6, N_DIMS)).astype(np.float32)
-    whitening = whitening_of(random_covariance(rng))
+    distance = distance_of(random_covariance(rng))
     mean = rng.normal(size=N_DIMS)
 
-    backwards = MahalanobisScoring(references[::-1], whitening).clip_value(mean)
+    backwards = MahalanobisScoring(references[::-1], [distance]).clip_value(mean)
 
-    expected = MahalanobisScoring(references, whitening).clip_value(mean)
+    expected = MahalanobisScoring(references, [distance]).clip_value(mean)
     assert backwards == pytest.approx(expected, rel=1e-12)
 
 
 def test_mahalanobis_without_references_is_refused() -> None:
     """Without normal sound there is no distance to it."""
     with pytest.raises(ValueError, match=r"^len\(references\)=0 must be at least 1$"):
-        MahalanobisScoring(np.empty((0, 3), np.float32), np.eye(3, dtype=np.float32))
+        MahalanobisScoring(np.empty((0, 3), np.float32), [(1.0, np.eye(3, dtype=np.float32))])
+
+
+def test_mahalanobis_of_two_distances_is_their_weighted_geometric_mean(
+    rng: np.random.Generator,
+) -> None:
+    """Each distance takes its own nearest reference; weights count by their share of the sum."""
+    references = rng.normal(size=(5, N_DIMS)).astype(np.float32)
+    covariances = [random_covariance(rng), random_covariance(rng)]
+    scoring = MahalanobisScoring(
+        references, [distance_of(covariances[0], 3.0), distance_of(covariances[1], 1.0)]
+    )
+
+    for _ in range(10):
+        mean = rng.normal(size=N_DIMS)
+        first, second = (
+            min(mahalanobis(mean, one, np.linalg.inv(covariance)) for one in references)
+            for covariance in covariances
+        )
+        # The whitening is float32.
+        assert scoring.clip_value(mean) == pytest.approx(first**0.75 * second**0.25, rel=1e-5)
+
+
+def test_mahalanobis_without_distances_is_refused() -> None:
+    """Without a way to measure there is no distance."""
+    with pytest.raises(ValueError, match=r"^len\(distances\)=0 must be at least 1$"):
+        MahalanobisScoring(np.ones((1, 3), np.float32), [])
 
 
 def test_reconstruction_is_the_mean_of_the_windows_errors() -> None:

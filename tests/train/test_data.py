@@ -60,8 +60,7 @@ def test_load_training_data_of_one_section_refuses_a_classifier(tmp_path: Path) 
 
     assert str(error.value) == (
         "sections=00 must be at least two: to tell one section from nothing else teaches nothing; "
-        "add recordings of other machines as further sections, or make a model without training "
-        "with 'edgeasd learn'"
+        "give recordings of other machines with --background, or take recipe edge, which needs none"
     )
 
 
@@ -78,12 +77,12 @@ def test_load_training_data_of_one_section_allows_training_without_classifier(
     assert load_training_data(tmp_path, recipe).sections == ["00"]
 
 
-def test_load_training_data_without_training_clips_says_where_they_belong(tmp_path: Path) -> None:
+def test_load_training_data_without_training_clips_says_so(tmp_path: Path) -> None:
     """Test clips alone cannot be trained on."""
     (tmp_path / "source_test").mkdir()
     write_clip(tmp_path / "source_test" / "section_00_source_test_normal_0000.wav", seed=0)
 
-    with pytest.raises(EdgeasdError, match=r"holds no training clips; they belong in train/$"):
+    with pytest.raises(EdgeasdError, match=r"holds no training clips, only clips for testing$"):
         load_training_data(tmp_path, RECIPE)
 
 

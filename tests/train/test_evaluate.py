@@ -3,13 +3,14 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from edgeasd.errors import EdgeasdError
-from tests.train.toy import write_clip, write_clips
+from tests.train.toy import RECIPE, write_clip, write_clips
 from train.evaluate import Evaluation, evaluate
 
 
@@ -26,9 +27,9 @@ def test_evaluate_gives_the_recipes_method_first(evaluations: list[Evaluation]) 
 
 
 def test_evaluate_writes_measures_to_metrics_json(
-    evaluations: list[Evaluation], toy_run: Path
+    evaluations: list[Evaluation], toy_run: Path, toy_data: Path
 ) -> None:
-    """metrics.json holds each section and domain, the means and the official score."""
+    """metrics.json holds recipe, data, each section and domain, means and official score."""
     table = json.loads((toy_run / "metrics.json").read_text(encoding="utf-8"))
 
     nearest = table["methods"]["nearest"]
@@ -37,7 +38,8 @@ def test_evaluate_writes_measures_to_metrics_json(
     values = [one[name] for one in nearest["sections"] for name in ("auc", "pauc")]
     assert nearest["official_score"] == pytest.approx(statistics.harmonic_mean(values))
     assert nearest == evaluations[0].to_table()
-    assert (table["recipe"], table["epochs"]) == ("toy", 1)
+    assert (table["recipe"], table["epochs"]) == (asdict(RECIPE), 1)
+    assert (table["machine_type"], table["data"]) == ("toy_fan", str(toy_data.resolve()))
 
 
 def test_evaluate_writes_the_result_files_of_dcase(
@@ -96,7 +98,9 @@ def test_evaluate_without_test_clips_says_where_they_belong(
     data.mkdir()
     (data / "train").symlink_to(toy_data / "train")
 
-    with pytest.raises(EdgeasdError, match=r"holds no test clips of sections 00, 01; they belong"):
+    with pytest.raises(
+        EdgeasdError, match=r"holds no test clips of sections 00, 01; train/README\.md tells"
+    ):
         evaluate(toy_run, data)
 
 

@@ -36,18 +36,18 @@ CPU = torch.device("cpu")
 # A clip of 89 frames has 11 windows of 8 that do not overlap, and 13 of 64 every 2.
 MAHALANOBIS = Recipe(
     name="toy-mahalanobis",
-    scoring=ScoringRecipe("mahalanobis", clip_windows=11),
+    scoring=ScoringRecipe("mahalanobis", clip_windows=11, holdout=0.0),
     window=WindowSpec(n_frames=8, hop_frames=8, median_frames=1),
     network=NetworkRecipe("statistics", pooling="average", standardise=False),
 )
 DIAGONAL = Recipe(
     name="toy-diagonal",
-    scoring=ScoringRecipe("mahalanobis", clip_windows=13),
+    scoring=ScoringRecipe("mahalanobis", clip_windows=13, holdout=0.0),
     window=RECIPE.window,
     network=NetworkRecipe("statistics", pooling="average_std"),
     mahalanobis=MahalanobisRecipe("clips", "diagonal", domain_scatter=False),
 )
-NEAREST = replace(DIAGONAL, name="toy-nearest", scoring=RECIPE.scoring)
+NEAREST = replace(DIAGONAL, name="toy-nearest", scoring=replace(RECIPE.scoring, holdout=0.0))
 AUTOENCODER = replace(
     RECIPE,
     name="toy-autoencoder",
@@ -82,7 +82,7 @@ def test_daemon_gives_the_scores_of_the_evaluation(
     assert np.ptp(daemon) > 100.0 * TOLERANCE  # else the comparison would say nothing
     assert made.difference <= TOLERANCE
     assert model.document.scoring.method == recipe.scoring.method
-    assert (model.document.whitening is None) == (recipe.scoring.method != "mahalanobis")
+    assert bool(model.document.distances) == (recipe.scoring.method == "mahalanobis")
 
 
 def test_fit_of_statistics_trains_nothing(
@@ -95,13 +95,12 @@ def test_fit_of_statistics_trains_nothing(
 
     run = load_run(tmp_path, None)
     rows = np.concatenate([one.rows for one in run.data.fitted]).astype(np.float64)
-    assert run.epochs == 0
+    assert run.history == []
     assert not Run(tmp_path).log.exists()
     assert run.network.standardise.mean.numpy() == pytest.approx(rows.mean(axis=0), rel=1e-5)
     assert run.network.standardise.std.numpy() == pytest.approx(rows.std(axis=0, ddof=1), rel=1e-5)
     assert caplog.messages == [
-        f"{tmp_path}: 20 clips, 4 held out for the threshold; recipe toy-diagonal takes "
-        "statistics, nothing to train"
+        f"{tmp_path}: 24 clips; recipe toy-diagonal takes statistics, nothing to train"
     ]
 
 
@@ -136,7 +135,7 @@ def test_fit_of_efficientnet_trains_an_epoch_of_the_challenge_entry(
 
     run = load_run(tmp_path, None)
     (line,) = Run(tmp_path).read_checkpoint()["history"]
-    assert run.epochs == 1
+    assert run.history == [line]
     assert {"reconstruction", "classification", "contrastive"} <= line.keys()
     with torch.inference_mode():
         embedding, logits = run.network(torch.full((2, 1, 64, 128), -60.0))

@@ -48,7 +48,7 @@ def test_average_pool_is_mean_of_all() -> None:
 @pytest.mark.parametrize("pooling", ["average", "average_max"])
 def test_section_net_gives_embedding_and_logits_of_the_paper(pooling: str) -> None:
     """At width 1 the embedding has 1280 dimensions, and each section a logit."""
-    network = SectionNet(128, 4, "mobilenet_v2", 1.0, pooling).eval()
+    network = SectionNet(128, 4, kind="mobilenet_v2", width=1.0, pooling=pooling).eval()
 
     with torch.inference_mode():
         embedding, logits = network(torch.zeros(2, 1, 64, 128))
@@ -134,4 +134,4 @@ def test_joint_model_without_autoencoder_classifies_only() -> None:
 
 
 def _small_net() -> SectionNet:
-    return SectionNet(128, 2, "mobilenet_v2", 0.1, "average_max")
+    return SectionNet(128, 2, kind="mobilenet_v2", width=0.1, pooling="average_max")

@@ -28,7 +28,7 @@ def test_statistics_are_mean_and_standard_deviation_over_time(
     rows = windows.view(-1, N_MELS)
     values = windows.double().numpy()[:, 0]
     if standardised:
-        network.standardise.learn(rows)
+        network.standardise.learn(rows, scale=True)
         exact = rows.double().numpy()
         values = (values - exact.mean(axis=0)) / exact.std(axis=0, ddof=1)
 
@@ -60,7 +60,7 @@ def test_reconstruction_net_gives_the_error_of_each_window(windows: torch.Tensor
     """The embedding is the mean square error of each standardised window, layers done in numpy."""
     torch.manual_seed(1)
     network = ReconstructionNet(N_FRAMES, N_MELS)
-    network.standardise.learn(windows.view(-1, N_MELS))
+    network.standardise.learn(windows.view(-1, N_MELS), scale=True)
     network(torch.randn(32, 1, N_FRAMES, N_MELS))  # gives batch normalisation its statistics
     network.eval()
 
@@ -92,7 +92,7 @@ def test_reconstruction_net_trains_on_the_error_that_it_reports(windows: torch.T
 
 def test_efficientnet_b0_gives_embedding_and_logits() -> None:
     """EfficientNet-B0 takes one channel and embeds in 1280 dimensions; each section has a logit."""
-    network = SectionNet(128, 4, "efficientnet_b0", 1.0, "average_max").eval()
+    network = SectionNet(128, 4, kind="efficientnet_b0", width=1.0, pooling="average_max").eval()
 
     with torch.inference_mode():
         embedding, logits = network(torch.zeros(2, 1, 64, 128))

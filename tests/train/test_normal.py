@@ -12,8 +12,9 @@ from sklearn.covariance import LedoitWolf
 from edgeasd.detect.scoring import MahalanobisScoring
 from edgeasd.stream import Float64Array
 from tests.train.toy import RECIPE
-from train.clips import Clip
-from train.normal import NormalSound, domain_scatter, learn_normal
+from train.clips import DOMAINS, Clip
+from train.covariance import anomaly_prior, learn_covariance
+from train.normal import ClipEmbeddings, NormalSound, learn_normal
 from train.recipe import MahalanobisRecipe
 
 N_DIMS = 5
@@ -84,8 +85,8 @@ def test_mahalanobis_diagonal_weighs_each_value_by_its_variance(embeddings: Floa
     source = [rows_of(embeddings, name, "source") for name in ("00", "01")]
     residuals = np.concatenate([rows - rows.mean(axis=0) for rows in source])
     std = np.sqrt(np.square(residuals).mean(axis=0) + 1e-6)
-    assert normal.whitening is not None
-    assert normal.whitening == pytest.approx(np.diag(1.0 / std), rel=1e-6)
+    ((_, whitening),) = normal.distances
+    assert whitening == pytest.approx(np.diag(1.0 / std), rel=1e-6)
 
 
 def test_mahalanobis_references_are_means_or_clips(embeddings: Float64Array) -> None:
@@ -115,13 +116,48 @@ def test_mahalanobis_does_not_change_with_the_basis(embeddings: Float64Array) ->
     )
 
 
-def test_domain_scatter_is_zero_without_two_domains() -> None:
-    """Sections of one domain say nothing of the difference between domains."""
-    rows = np.random.default_rng(2).normal(size=(4, N_DIMS))
+def test_mahalanobis_with_source_weight_has_two_distances(embeddings: Float64Array) -> None:
+    """Beside the distance by all that varies stands that by the source domain, with its weight."""
+    both = learn(CLIPS, embeddings, MahalanobisRecipe(source_weight=0.1)).distances
+    whole = learn(CLIPS, embeddings, MahalanobisRecipe()).distances
+    source = learn(CLIPS, embeddings, MahalanobisRecipe(domain_scatter=False)).distances
 
-    scatter = domain_scatter([{"source": rows}, {"target": rows}])
+    assert [weight for weight, _ in both] == [1.0, 0.1]
+    assert [weight for weight, _ in whole] == [1.0]
+    assert (both[0][1] == whole[0][1]).all()
+    assert (both[1][1] == source[0][1]).all()
 
-    assert (scatter == np.zeros((N_DIMS, N_DIMS))).all()
+
+@pytest.mark.parametrize("sections", [["00", "01"], ["00"]])
+def test_mahalanobis_with_prior_is_the_score_test(
+    sections: list[str], embeddings: Float64Array
+) -> None:
+    """The squared score is ``(x - y)' C^-1 A C^-1 (x - y)``; one section is enough for it."""
+    clips = [clip for clip in CLIPS if clip.section in sections]
+    rows = embeddings[[clip.section in sections for clip in CLIPS]]
+    windows = of_windows(clips, rows)
+    groups = [
+        {
+            domain: [
+                one.windows
+                for one in windows
+                if (one.clip.section, one.clip.domain) == (name, domain)
+            ]
+            for domain in ("source", "target")
+        }
+        for name in sections
+    ]
+    recipe = MahalanobisRecipe(anomaly_prior=True)
+
+    normal = learn(clips, rows, recipe, sections)
+
+    inverse = np.linalg.inv(learn_covariance(groups, recipe))
+    weights = inverse @ anomaly_prior(groups) @ inverse
+    for clip in np.random.default_rng(6).normal(0.0, 3.0, (10, N_DIMS)):
+        differences = [clip - rows_of(embeddings, "00", one).mean(axis=0) for one in DOMAINS]
+        expected = min(np.sqrt(one @ weights @ one) for one in differences)
+        # References and whitening are float32.
+        assert scoring(normal).clip_value(clip) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
@@ -156,10 +192,10 @@ def test_mahalanobis_of_little_data_is_finite(
 
 def test_nearest_references_have_length_1_and_keep_target_clips(embeddings: Float64Array) -> None:
     """Every target clip is a reference; source clips are drawn together to centroids."""
-    normal = learn_normal("nearest", CLIPS, embeddings, ["00", "01"], RECIPE)
+    normal = learn_normal("nearest", of_windows(CLIPS, embeddings), ["00", "01"], RECIPE)
 
     assert normal is not None
-    assert normal.whitening is None
+    assert normal.distances == []
     for references, name in zip(normal.references, ("00", "01"), strict=True):
         target = rows_of(embeddings, name, "target")
         unit = target / np.linalg.norm(target, axis=1, keepdims=True)
@@ -170,7 +206,7 @@ def test_nearest_references_have_length_1_and_keep_target_clips(embeddings: Floa
 @pytest.mark.parametrize("method", ["log_odds", "reconstruction"])
 def test_methods_without_references_learn_nothing(method: str, embeddings: Float64Array) -> None:
     """What the graph alone decides needs no normal sound."""
-    assert learn_normal(method, CLIPS, embeddings, ["00", "01"], RECIPE) is None
+    assert learn_normal(method, of_windows(CLIPS, embeddings), ["00", "01"], RECIPE) is None
 
 
 def learn(
@@ -181,15 +217,23 @@ def learn(
 ) -> NormalSound:
     """Return what ``mahalanobis`` learns."""
     whole = replace(RECIPE, mahalanobis=recipe)
-    normal = learn_normal("mahalanobis", clips, embeddings, sections or ["00", "01"], whole)
+    windows = of_windows(clips, embeddings)
+    normal = learn_normal("mahalanobis", windows, sections or ["00", "01"], whole)
     assert normal is not None
     return normal
 
 
 def scoring(normal: NormalSound, index: int = 0) -> MahalanobisScoring:
     """Return the daemon's scoring of a section."""
-    assert normal.whitening is not None
-    return MahalanobisScoring(normal.references[index], normal.whitening)
+    return MahalanobisScoring(normal.references[index], normal.distances)
+
+
+def of_windows(clips: list[Clip], embeddings: Float64Array) -> list[ClipEmbeddings]:
+    """Return clips of three windows each, whose mean is the row of *embeddings*."""
+    offsets = np.array([[-1.0], [0.0], [1.0]]) * np.arange(N_DIMS)
+    return [
+        ClipEmbeddings(clip, row + offsets) for clip, row in zip(clips, embeddings, strict=True)
+    ]
 
 
 def rows_of(embeddings: Float64Array, section: str, domain: str) -> Float64Array:

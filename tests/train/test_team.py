@@ -57,10 +57,10 @@ def test_fit_by_two_processes_leaves_one_run_near_that_of_one(
         LossRecipe(reconstruction=0.0, contrastive=0.0),
     ],
 )
-def test_fit_all_that_can_learn_gets_a_gradient(loss: LossRecipe) -> None:
+def test_fit_all_that_can_learn_gets_a_gradient(loss: LossRecipe, toy_data: Path) -> None:
     """What a recipe leaves out of the loss is frozen: processes would wait for its gradient."""
     recipe = replace(RECIPE, loss=loss)
-    network = make_network(recipe, 2)
+    network = make_network(recipe, load_training_data(toy_data, recipe))
     assert isinstance(network, SectionNet)
     model = _join_networks(recipe, network)
 
