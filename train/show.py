@@ -16,6 +16,8 @@ from train.paper import MACHINE_TYPES, OFFICIAL, paper_table
 from train.table import Result
 
 _DOMAINS = ("source", "target")
+_WIDEST = 1000
+"""Of a table: to a file or a narrow terminal too it is printed whole, not cut to 80 columns."""
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -71,7 +73,7 @@ def print_results(results: Sequence[Result]) -> None:
                 figures = paper.figures[recipe]
                 row = (f"{figures[name]:.3f}" for name in (*machines, OFFICIAL))
                 table.add_row("", "paper", "", *row)
-    Console().print(table)
+    Console(width=_WIDEST).print(table)
 
 
 def _scores(results: Iterable[Result], method: str, machine: str, by_auc: bool) -> list[float]:  # noqa: FBT001
