@@ -54,7 +54,7 @@ class Comparison:
             )
 
     def __str__(self) -> str:
-        lost = "not known" if self.score_lost is None else f"{-self.score_lost:+.4f}"
+        lost = "not known" if self.score_lost is None else f"{0.0 - self.score_lost:+.4f}"
         return (
             f"rank correlation {self.correlation:.4f} over {self.n_clips} clips, "
             f"{self.speedup:.2f} times the speed, official score {lost}"
@@ -76,7 +76,7 @@ def compare(
         speedup: See `Comparison`.
     """
     correlations = []
-    for section in {clip.section for clip in clips}:
+    for section in sorted({clip.section for clip in clips}):
         rows = [row for row, clip in enumerate(clips) if clip.section == section]
         pair = (np.asarray(scores)[rows] for scores in (exact_scores, small_scores))
         correlations.append(float(spearmanr(*pair).statistic))
@@ -88,7 +88,8 @@ def compare(
         lost = exact - small
     except EdgeasdError:  # a section without normal or without anomalous clips: no such score
         lost = None
-    return Comparison(min(correlations), speedup, lost, len(clips))
+    # Not min(): it may pass over a section that has none, as its scores do not differ.
+    return Comparison(float(np.min(correlations)), speedup, lost, len(clips))
 
 
 def time_windows(models: Mapping[str, Model], windows: Float32Array) -> dict[str, float]:

@@ -54,8 +54,8 @@ def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
 def quantise(proto: onnx.ModelProto, windows: Float32Array) -> onnx.ModelProto:
     """Return the graph with its convolutions in int8, by static quantisation in QDQ form.
 
-    Weights have a scale for each channel, activations one for each tensor, of the range that all
-    but a hundred-thousandth of their values in *windows* has.
+    Weights have a scale for each channel, activations one for each tensor, of the range that their
+    values in *windows* have.
 
     Args:
         proto: In float32.

@@ -15,8 +15,9 @@ from train.metrics import MEASURES, mean_of, official_score
 from train.paper import MACHINE_TYPES, OFFICIAL, paper_table
 from train.table import Result
 
-_WIDTH = 200
 _DOMAINS = ("source", "target")
+_WIDEST = 1000
+"""Of a table: to a file or a narrow terminal too it is printed whole, not cut to 80 columns."""
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -39,8 +40,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for title, mean in (("arithmetic", statistics.fmean), ("harmonic", statistics.harmonic_mean)):
         means = mean_of(measures, mean).values()
         table.add_row(title, "mean", "", *(f"{value:.3f}" for value in means))
-    _print(table)
-    print(f"official score {official_score(measures):.4f}")  # noqa: T201 - the command's output
+    Console(width=_WIDEST).print(table)
+    Console().print(f"official score {official_score(measures):.4f}")
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -72,7 +73,7 @@ def print_results(results: Sequence[Result]) -> None:
                 figures = paper.figures[recipe]
                 row = (f"{figures[name]:.3f}" for name in (*columns, OFFICIAL))
                 table.add_row("", "paper", "", *row)
-    _print(table)
+    Console(width=_WIDEST).print(table)
 
 
 def _scores(results: Iterable[Result], method: str, machine: str, by_auc: bool) -> list[float]:  # noqa: FBT001
@@ -118,9 +119,3 @@ def _ordered(machines: set[str]) -> list[str]:
     """Return machine types as the paper orders them, then others by name."""
     known = [name for name in MACHINE_TYPES if name in machines]
     return [*known, *sorted(machines - set(known))]
-
-
-def _print(table: Table) -> None:
-    """Print *table* whole also where stdout is no terminal and has no width."""
-    console = Console()
-    Console(width=None if console.is_terminal else _WIDTH).print(table)
