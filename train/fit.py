@@ -24,7 +24,7 @@ from train.data import load_training_data, tell_few_clips
 from train.losses import loss_terms, total_loss
 from train.model import JointModel, ReconstructionNet, SectionNet, Statistics
 from train.recipe import LossRecipe, Recipe
-from train.run import Run, RunInfo, make_network, write_atomically
+from train.run import Run, RunInfo, StoppedError, make_network, write_atomically
 from train.simulated import simulated_data
 from train.team import Team, join_team
 
@@ -56,6 +56,7 @@ def fit(
     Raises:
         EdgeasdError: If the data cannot be trained on, the folder holds another run, or the loss
             is not finite any more.
+        StoppedError: If it is interrupted.
     """
     run = Run(run_folder)
     with join_team(device) as team:
@@ -108,7 +109,7 @@ class _Trainer:
                 history.append(self._train_epoch(epoch))
                 self._save(history)
         except KeyboardInterrupt:
-            raise EdgeasdError(
+            raise StoppedError(
                 f"{self._run.folder}: stopped after "
                 f"{len(self._run.read_checkpoint()['history'])} of {n_epochs} epochs; "
                 "the same command continues"

@@ -25,6 +25,10 @@ from train.recipe import Recipe, load_recipe
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "onnxruntime")
 
 
+class StoppedError(EdgeasdError):
+    """The user stopped the training."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunInfo:
     """Where the weights of a run come from.

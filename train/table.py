@@ -18,7 +18,7 @@ from train.datasets import machine_folders
 from train.evaluate import METRICS, evaluate
 from train.fit import fit
 from train.recipe import Recipe
-from train.run import write_atomically
+from train.run import StoppedError, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,9 @@ def make_table(
 
     Returns:
         The results, and the faults of runs that could not be made.
+
+    Raises:
+        StoppedError: If it is interrupted.
     """
     results, faults = [], []
     for number, plan in enumerate(plans, start=1):
@@ -88,6 +91,8 @@ def make_table(
                 fit(plan.recipe, plan.data, plan.folder, device)
                 evaluate(plan.folder, plan.data)
             metrics = _read_metrics(plan)
+        except StoppedError:
+            raise
         except EdgeasdError as exc:
             # The others are worth their hours all the same.
             logger.error("%s: %s", title, exc)  # noqa: TRY400 - no traceback for an operator
@@ -159,10 +164,10 @@ def _read_metrics(plan: Plan) -> dict[str, Any] | None:
     try:
         metrics: dict[str, Any] = json.loads((plan.folder / METRICS).read_text(encoding="utf-8"))
         done, wanted = metrics["recipe"], asdict(plan.recipe)
+        same_data = metrics["data"] == str(plan.data.resolve())
         # More epochs than wanted are as good; all else must be the same.
         enough = metrics["epochs"] >= (wanted["optimiser"]["epochs"] if plan.recipe.trains else 0)
-        for table in (done, wanted):
-            del table["optimiser"]["epochs"]
+        wanted["optimiser"]["epochs"] = done["optimiser"]["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return metrics if enough and done == wanted else None
+    return metrics if enough and same_data and done == wanted else None

@@ -65,7 +65,8 @@ def pieces_of(clips: list[Float64Array], n_windows: int) -> list[Float64Array]:
 
 def scatter_of(residuals: list[Float64Array]) -> Float64Array:
     """Return the mean outer product of *residuals*."""
-    return np.mean([np.outer(one, one) for one in residuals], axis=0)
+    scatter: Float64Array = np.mean([np.outer(one, one) for one in residuals], axis=0)
+    return scatter
 
 
 def test_within_source_is_ledoit_wolf_of_clips_about_their_sections_mean(
