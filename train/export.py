@@ -119,16 +119,23 @@ def _quantise(
     Raises:
         EdgeasdError: If int8 is not worth it.
     """
-    windows = np.concatenate([one.windows() for one in fitted.data.fitted])
-    chosen = np.random.default_rng(fitted.recipe.seed).permutation(len(windows))[:_N_CALIBRATION]
+    windows = _calibration_windows(fitted)
     exact = Model(with_document(proto, document), str(path))
-    small_proto = quantise(proto, windows[chosen])
+    small_proto = quantise(proto, windows)
     draft = Model(with_document(small_proto, document), str(path))
     document = _with_learned(document, _learn(fitted, _run_model(draft), "int8"))
     models = {"float32": exact, "int8": Model(with_document(small_proto, document), str(path))}
-    comparison = _compare(fitted, models, windows[chosen])
+    comparison = _compare(fitted, models, windows)
     comparison.check()
     return small_proto, _with_training(document, int8=str(comparison)), comparison
+
+
+def _calibration_windows(fitted: FittedRun) -> Float32Array:
+    """Return a seeded choice of training windows, shape ``(n_windows, T, M)``."""
+    places = [(one, row) for one in fitted.data.fitted for row in range(len(one.starts))]
+    order = np.random.default_rng(fitted.recipe.seed).permutation(len(places))[:_N_CALIBRATION]
+    chosen = (places[index] for index in order)
+    return np.stack([one.rows[one.starts[row] :][: one.n_frames] for one, row in chosen])
 
 
 def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocument:

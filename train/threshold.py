@@ -50,8 +50,8 @@ def choose_thresholds(
     df = sum(max(len(section) - 1, 0) for section in sections)
     if df == 0:
         raise EdgeasdError(
-            "held-out clips must be at least two in one section; raise scoring.holdout, or record "
-            "more normal sound"
+            "normal clips that nothing was learned from must be at least two in one section, for "
+            "a threshold; record more normal sound"
         )
     pooled = np.sqrt(sum(len(one) * one.var() for one in sections if len(one)) / df)
     everything = np.concatenate(sections)
