@@ -56,5 +56,5 @@ def test_choose_thresholds_clear_threshold_is_between_mean_and_threshold() -> No
 
 def test_choose_thresholds_of_single_scores_says_what_to_do() -> None:
     """No spread can be had from one score a section."""
-    with pytest.raises(EdgeasdError, match=r"raise scoring.holdout, or record more normal sound$"):
+    with pytest.raises(EdgeasdError, match=r"for a threshold; record more normal sound$"):
         choose_thresholds([[1.0], [2.0]], 0.01)
