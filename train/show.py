@@ -53,9 +53,9 @@ def print_results(results: Sequence[Result]) -> None:
     machines = _ordered({one.machine_type for one in results})
     paper = paper_table(results)
     table = Table(title=paper.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("recipe", "scoring", "epochs"):
+    for name in ("recipe", "scoring", "epochs", "runs"):
         table.add_column(name, no_wrap=True)
-    columns = machines if len(machines) > 1 or paper.by_auc else []
+    columns = machines if len(machines) > 1 or paper.figures else []
     for name in (*columns, "official score", "AUC source", "AUC target"):
         table.add_column(name, justify="right", no_wrap=True)
     for recipe in dict.fromkeys(one.recipe for one in results):
@@ -65,6 +65,7 @@ def print_results(results: Sequence[Result]) -> None:
                 "" if number else recipe,
                 method,
                 _range({one.metrics["epochs"] for one in chosen}),
+                str(len(chosen)),
                 *(_spread(_scores(chosen, method, machine, paper.by_auc)) for machine in columns),
                 _spread(_official_scores(chosen, method, len(machines))),
                 *(_spread(_domain_aucs(chosen, method, domain)) for domain in _DOMAINS),
@@ -72,7 +73,7 @@ def print_results(results: Sequence[Result]) -> None:
             if not number and recipe in paper.figures:
                 figures = paper.figures[recipe]
                 row = (f"{figures[name]:.3f}" for name in (*columns, OFFICIAL))
-                table.add_row("", "paper", "", *row)
+                table.add_row("", "paper", "", "", *row)
     Console(width=_WIDEST).print(table)
 
 

@@ -59,11 +59,11 @@ def test_print_results_has_a_row_for_each_method_with_mean_and_spread(
 
     assert lines[0] == ["table", "2:", "official", "score"]
     spread = [f"{statistics.stdev([0.60, 0.64]):.3f}", f"{statistics.stdev([0.70, 0.71]):.3f}"]
-    assert ["mbv2", "log_odds", "100", "to", "120",
+    assert ["mbv2", "log_odds", "100", "to", "120", "2",
             *["0.620", "±", spread[0]] * 2,
             "0.720", "±", spread[0], "0.520", "±", spread[0]] in lines  # fmt: skip
-    assert any(line[:1] == ["nearest"] and line[4:7] == ["0.705", "±", spread[1]] for line in lines)
-    assert ["edge", "mahalanobis", "0", "0.800", "0.800", "0.900", "0.700"] in lines
+    assert any(line[:1] == ["nearest"] and line[5:8] == ["0.705", "±", spread[1]] for line in lines)
+    assert ["edge", "mahalanobis", "0", "1", "0.800", "0.800", "0.900", "0.700"] in lines
 
 
 def test_print_results_shows_the_papers_row_below_ours(
@@ -77,7 +77,7 @@ def test_print_results_shows_the_papers_row_below_ours(
 
     lines = lines_of(results, capsys)
 
-    assert lines[1][3:5] == ["fan", "gearbox"]
+    assert lines[1][4:6] == ["fan", "gearbox"]
     ours = next(index for index, line in enumerate(lines) if line[0] == "mbv2-cl-mf")
     assert lines[ours + 1] == ["paper", "0.645", "0.672", "0.580"]
     assert lines[ours + 2][0] == "nearest"
@@ -94,7 +94,16 @@ def test_print_results_of_evaluation_data_shows_auc_by_machine_type(
     lines = lines_of(results, capsys)
 
     assert lines[0] == ["table", "1:", "AUC,", "official", "score"]
-    assert ["ae-baseline", "reconstruction", "100", "0.550", "0.500", "0.600", "0.400"] in lines
+    assert [
+        "ae-baseline",
+        "reconstruction",
+        "100",
+        "1",
+        "0.550",
+        "0.500",
+        "0.600",
+        "0.400",
+    ] in lines
     assert ["paper", "0.607", "0.564"] in lines
 
 
@@ -113,7 +122,7 @@ def test_print_results_official_score_is_of_seeds_with_all_machine_types(
     row = next(line for line in lines if line[0] == "edge")
     # fan 0.500 +- 0.000, pump of one seed, official score of seed 1.
     expected = f"{statistics.harmonic_mean([0.5, 0.7]):.3f}"
-    assert row[3:8] == ["0.500", "±", "0.000", "0.700", expected]
+    assert row[4:9] == ["0.500", "±", "0.000", "0.700", expected]
 
 
 def test_print_results_of_seven_machine_types_cuts_nothing_off(
@@ -129,6 +138,17 @@ def test_print_results_of_seven_machine_types_cuts_nothing_off(
     lines = lines_of(results, capsys)
 
     assert not any("…" in word for line in lines for word in line)
-    assert lines[1][3:10] == ["fan", "gearbox", "slider", "ToyTrain", "ToyCar", "pump", "valve"]
+    assert lines[1][4:11] == ["fan", "gearbox", "slider", "ToyTrain", "ToyCar", "pump", "valve"]
     row = next(line for line in lines if line[0] == "mbv2-cl-mf")
     assert row.count("±") == 10
+
+
+def test_print_results_of_one_machine_type_of_other_data_has_no_column_for_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its score is the official score; there is nothing of the paper to stand beside it."""
+    results = [make_result("edge", "fan", 1, {"mahalanobis": 0.8}, sections=("00", "03"))]
+
+    lines = lines_of(results, capsys)
+
+    assert ["edge", "mahalanobis", "100", "1", "0.800", "0.900", "0.700"] in lines
