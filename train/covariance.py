@@ -72,7 +72,7 @@ def anomaly_prior(groups: Groups) -> Float64Array:
     Returns:
         Shape ``(n_mels, n_mels)``, of mean variance 1.
     """
-    means = np.stack([_means(next(iter(domains.values()))).mean(axis=0) for domains in groups])
+    means = np.stack([clip_means(next(iter(domains.values()))).mean(axis=0) for domains in groups])
     n_mels = means.shape[1]
     # The square root of the spread: between all bins alike and those alone that tell sections.
     variance = means.std(axis=0) + _LEAST_VARIANCE if len(means) > 1 else np.ones(n_mels)
@@ -87,7 +87,7 @@ def _domain_shift(groups: Groups) -> Float64Array:
 
     The directions in which two rooms differ say little about the machine.
     """
-    means = [[_means(clips).mean(axis=0) for clips in domains.values()] for domains in groups]
+    means = [[clip_means(clips).mean(axis=0) for clips in domains.values()] for domains in groups]
     n_dims = len(means[0][0])
     shifts = [target - source for source, target in (each for each in means if len(each) == 2)]
     return sum((np.outer(one, one) for one in shifts), np.zeros((n_dims, n_dims))) / max(
@@ -135,12 +135,13 @@ def _split(windows: Float64Array, n_windows: int, n_pieces: int) -> list[Float64
 
 
 def _residuals(clips: Sequence[Float64Array]) -> Float64Array:
-    means = _means(clips)
+    means = clip_means(clips)
     residuals: Float64Array = means - means.mean(axis=0)
     return residuals
 
 
-def _means(clips: Sequence[Float64Array]) -> Float64Array:
+def clip_means(clips: Sequence[Float64Array]) -> Float64Array:
+    """Return the mean embedding of each clip, shape ``(n_clips, n_dims)``."""
     return np.stack([windows.mean(axis=0) for windows in clips])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,10 +10,8 @@ from sklearn.cluster import KMeans
 
 from edgeasd.stream import Float32Array, Float64Array
 from train.clips import Clip
-from train.covariance import anomaly_prior, learn_covariance, within_source
+from train.covariance import anomaly_prior, clip_means, learn_covariance, within_source
 from train.recipe import MahalanobisRecipe, Recipe
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +62,7 @@ def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float
     domain k-means centroids, so that many clips do not outweigh them.  Embeddings get length 1
     first.
     """
-    unit = {name: _means(clips) for name, clips in domains.items()}
+    unit = {name: clip_means(clips) for name, clips in domains.items()}
     unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in unit.items()}
     references = [unit["target"]] if "target" in unit else []
     if "source" in unit:
@@ -97,7 +94,7 @@ def _learn_mahalanobis(
         distances.append((weight, whitening.astype(np.float32)))
     references = []
     for domains in groups:
-        rows = [_means(clips) for clips in domains.values()]
+        rows = [clip_means(clips) for clips in domains.values()]
         if recipe.references == "means":
             rows = [each.mean(axis=0, keepdims=True) for each in rows]
         references.append(np.concatenate(rows).astype(np.float32))
@@ -109,7 +106,3 @@ def _by_domain(clips: Sequence[ClipEmbeddings], section: str) -> dict[str, list[
     chosen = [one for one in clips if one.clip.section == section]
     domains = sorted({one.clip.domain for one in chosen})
     return {name: [one.windows for one in chosen if one.clip.domain == name] for name in domains}
-
-
-def _means(clips: Sequence[Float64Array]) -> Float64Array:
-    return np.stack([windows.mean(axis=0) for windows in clips])

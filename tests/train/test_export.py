@@ -7,13 +7,9 @@ import onnx
 import pytest
 
 import train.export
-from edgeasd.capture.wavfile import read_clip
-from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model import Model, load_model
-from edgeasd.detect.pipeline import Pipeline
 from edgeasd.errors import EdgeasdError
-from edgeasd.stream import AudioBlock
-from tests.train.toy import RECIPE, run_trainer
+from tests.train.toy import RECIPE, labelled_clips, pipeline_score, run_trainer
 from train.evaluate import evaluate
 from train.export import TOLERANCE, export
 from train.run import load_run
@@ -43,7 +39,7 @@ def test_export_scores_of_the_daemon_are_those_of_the_evaluation(
     """The pipeline over the model file gives each test clip the score that evaluation gave it."""
     evaluation = evaluate(toy_run, None)[0]
 
-    daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
+    daemon = [pipeline_score(model, path) for path in labelled_clips(toy_data)]
 
     # Ratios of distances near 1e-7, all that this network tells apart after one epoch: the rounding
     # of its float32 embeddings shows.  Log-odds below are held to the tolerance.
@@ -58,7 +54,7 @@ def test_export_by_the_other_method_scores_as_its_evaluation(
     export(toy_run, tmp_path / "model.onnx", scoring="log_odds")
     model = load_model(tmp_path / "model.onnx")
 
-    daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
+    daemon = [pipeline_score(model, path) for path in labelled_clips(toy_data)]
 
     assert daemon == pytest.approx(evaluate(toy_run, None)[1].scores, abs=TOLERANCE)
     assert model.document.scoring.method == "log_odds"
@@ -93,7 +89,7 @@ def test_export_thresholds_come_from_held_out_clips_through_the_model_file(
     """The thresholds are those of the held-out clips' scores as the daemon makes them."""
     held_out = load_run(toy_run, None).data.held_out
     scores = [
-        [_pipeline_score(model, one.clip.path) for one in held_out if one.clip.section == name]
+        [pipeline_score(model, one.clip.path) for one in held_out if one.clip.section == name]
         for name in ("00", "01")
     ]
 
@@ -145,18 +141,3 @@ def test_export_refuses_a_network_that_changed_on_the_way(
 
     assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_bytes() == b"before"
-
-
-def _pipeline_score(model: Model, path: Path) -> float:
-    section = model.section_index(path.name.split("_")[1])
-    pipeline = Pipeline(model, section, AlarmSpec(1e9, 1e9))
-    (detection,) = pipeline.process(AudioBlock(read_clip(path), 0))
-    return detection.score.value
-
-
-def _test_clips(folder: Path) -> list[Path]:
-    return [
-        path
-        for name in ("source", "target")
-        for path in sorted((folder / f"{name}_test").iterdir())
-    ]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import train.fit
 from edgeasd.errors import ConfigError, EdgeasdError
-from tests.train.toy import CNN_RECIPE, RECIPE, write_clip, write_clips
+from tests.train.toy import CNN_RECIPE, RECIPE, interrupt_at_step, write_clip, write_clips
 from train.bank import WindowBank
 from train.data import load_training_data
 from train.fit import fit
@@ -37,7 +37,7 @@ def test_fit_interrupted_and_continued_gives_weights_of_uninterrupted_run(
     whole_run: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run stopped in the middle of its second epoch continues to the very same weights."""
-    _interrupt_at_step(40, monkeypatch)
+    interrupt_at_step(40, monkeypatch)
     with pytest.raises(EdgeasdError) as error:
         fit(TWO_EPOCHS, toy_data, tmp_path / "run", CPU)
     monkeypatch.undo()
@@ -70,7 +70,7 @@ def test_fit_interrupted_in_first_epoch_leaves_a_checkpoint(
     toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However early it is stopped, a run can be continued."""
-    _interrupt_at_step(2, monkeypatch)
+    interrupt_at_step(2, monkeypatch)
 
     with pytest.raises(EdgeasdError, match="stopped after 0 of 1 epochs"):
         fit(RECIPE, toy_data, tmp_path, CPU)
@@ -219,19 +219,6 @@ def test_window_bank_batches_are_a_random_order_without_repetition(toy_data: Pat
     assert first.shape == (8, 32)
     assert len(set(first.flatten().tolist())) == 256
     assert not torch.equal(first, second)
-
-
-def _interrupt_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Press Ctrl-C in the given optimiser step from now; an epoch of the toy has 32."""
-    steps = iter(range(1, step + 1))
-    unpatched = vars(train.fit)["total_loss"]
-
-    def total_loss(*args: Any) -> Any:
-        if next(steps) == step:
-            raise KeyboardInterrupt
-        return unpatched(*args)
-
-    monkeypatch.setattr(train.fit, "total_loss", total_loss)
 
 
 def _assert_same_state(run: Path, other: Path) -> None:

@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgeasd.capture.wavfile import read_clip
-from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model import Model, load_model
-from edgeasd.detect.pipeline import Pipeline
+from edgeasd.detect.model import load_model
 from edgeasd.detect.windows import WindowSpec
 from edgeasd.errors import EdgeasdError
-from edgeasd.stream import AudioBlock
-from tests.train.toy import RECIPE
+from tests.train.toy import RECIPE, labelled_clips, pipeline_score
 from train.evaluate import evaluate
 from train.export import TOLERANCE, export
 from train.fit import fit
@@ -76,7 +72,7 @@ def test_daemon_gives_the_scores_of_the_evaluation(
     made = export(tmp_path / "run", tmp_path / "model.onnx")
 
     model = load_model(tmp_path / "model.onnx")
-    daemon = [_pipeline_score(model, path) for path in _test_clips(toy_data)]
+    daemon = [pipeline_score(model, path) for path in labelled_clips(toy_data)]
 
     assert daemon == pytest.approx(evaluation, abs=TOLERANCE)
     assert np.ptp(daemon) > 100.0 * TOLERANCE  # else the comparison would say nothing
@@ -159,18 +155,3 @@ def _of_method(recipe: Recipe, run: Path) -> list[list[float]]:
     evaluations = evaluate(run, None)
     assert {one.method for one in evaluations} == {recipe.scoring.method}
     return [one.scores for one in evaluations]
-
-
-def _pipeline_score(model: Model, path: Path) -> float:
-    section = model.section_index(path.name.split("_")[1])
-    pipeline = Pipeline(model, section, AlarmSpec(1e9, 1e9))
-    (detection,) = pipeline.process(AudioBlock(read_clip(path), 0))
-    return detection.score.value
-
-
-def _test_clips(folder: Path) -> list[Path]:
-    return [
-        path
-        for name in ("source", "target")
-        for path in sorted((folder / f"{name}_test").iterdir())
-    ]

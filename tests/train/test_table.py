@@ -7,15 +7,13 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-import train.fit
 from edgeasd.errors import EdgeasdError
 from tests.train.test_kinds import DIAGONAL
-from tests.train.toy import CNN_RECIPE
+from tests.train.toy import CNN_RECIPE, interrupt_at_step
 from train.evaluate import METRICS
 from train.run import Run, StoppedError
 from train.table import make_table, plan_runs
@@ -177,7 +175,7 @@ def test_make_table_stopped_continues_where_it_was(
 ) -> None:
     """Ctrl-C stops the whole table, not one run; the same command keeps the epoch that was done."""
     plans = plan_runs(str(machines), [CNN_RECIPE.override(epochs=2)], [5], tmp_path / "out")
-    _interrupt_at_step(40, monkeypatch)
+    interrupt_at_step(40, monkeypatch)
     with pytest.raises(StoppedError, match="stopped after 1 of 2 epochs; the same command"):
         make_table(plans, tmp_path / "out", CPU)
     monkeypatch.undo()
@@ -189,19 +187,6 @@ def test_make_table_stopped_continues_where_it_was(
     assert faults == []
     assert [one.metrics["epochs"] for one in results] == [2]
     assert Run(plans[0].folder).read_checkpoint()["history"][0] == first
-
-
-def _interrupt_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Press Ctrl-C in the given optimiser step from now; an epoch of the toy has 32."""
-    steps = iter(range(1, step + 1))
-    unpatched = vars(train.fit)["total_loss"]
-
-    def total_loss(*args: Any) -> Any:
-        if next(steps) == step:
-            raise KeyboardInterrupt
-        return unpatched(*args)
-
-    monkeypatch.setattr(train.fit, "total_loss", total_loss)
 
 
 def _times(folder: Path) -> dict[Path, int]:

@@ -7,11 +7,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import soundfile
 
+import train.fit
 from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
+from edgeasd.capture.wavfile import read_clip
+from edgeasd.detect.alarm import AlarmSpec
+from edgeasd.detect.model import Model
+from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec
+from edgeasd.stream import AudioBlock
 from train.recipe import (
     LossRecipe,
     NearestRecipe,
@@ -86,3 +94,33 @@ def run_python(*args: object) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def pipeline_score(model: Model, path: Path) -> float:
+    """Return the one score that the daemon makes of a toy clip."""
+    section = model.section_index(path.name.split("_")[1])
+    pipeline = Pipeline(model, section, AlarmSpec(1e9, 1e9))
+    (detection,) = pipeline.process(AudioBlock(read_clip(path), 0))
+    return detection.score.value
+
+
+def labelled_clips(folder: Path) -> list[Path]:
+    """Return the test clips in *folder*, in the order of an evaluation."""
+    return [
+        path
+        for name in ("source", "target")
+        for path in sorted((folder / f"{name}_test").iterdir())
+    ]
+
+
+def interrupt_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C in the given optimiser step from now; an epoch of the toy has 32."""
+    steps = iter(range(1, step + 1))
+    unpatched = vars(train.fit)["total_loss"]
+
+    def total_loss(*args: Any) -> Any:
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return unpatched(*args)
+
+    monkeypatch.setattr(train.fit, "total_loss", total_loss)
