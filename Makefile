@@ -43,7 +43,7 @@ demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev]'
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev,plot]'
 	touch $@
 
 .venv-train/ready: pyproject.toml

@@ -20,6 +20,7 @@ from edgeasd.config import DEFAULT_PATH, load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
 
 _PATH = click.Path(path_type=Path)
+_MATRICES = ("references", "spectrum")
 
 
 class _Group(click.Group):
@@ -100,12 +101,26 @@ def demo() -> None:
     show_default=True,
     help="JSON lines or CSV.",
 )
+@click.option(
+    "--plot",
+    "plot_folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder for a picture of each file: log-mel, scores, threshold, alarms.",
+)
 @click.argument("files", type=_PATH, nargs=-1, required=True)
 def score(
-    *, model_path: Path, section: str, channel: int, per: str, form: str, files: tuple[Path, ...]
+    *,
+    model_path: Path,
+    section: str,
+    channel: int,
+    per: str,
+    form: str,
+    plot_folder: Path | None,
+    files: tuple[Path, ...],
 ) -> None:
     """Score WAV or FLAC FILES exactly as the daemon does."""
     from edgeasd.detect.model import load_model
+    from edgeasd.diagnosis import plot_scores
     from edgeasd.replay import Replay
 
     replay = Replay(load_model(model_path), section, channel)
@@ -114,6 +129,44 @@ def score(
             _print_rows((row for path in progress for row in replay.windows(path)), form)
         else:
             _print_rows((replay.clip(path) for path in progress), form)
+    if plot_folder is not None:
+        for path in files:
+            plot_scores(plot_folder, replay, path)
+
+
+@main.command(name="explain")
+@click.option("--model", "model_path", type=_PATH, required=True, help="Model file.")
+@click.option("--section", default="", help="Section of the sound, if the model has several.")
+@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
+@click.option(
+    "--normal",
+    "normal_files",
+    type=_PATH,
+    multiple=True,
+    help="Recording of normal sound to compare with, if not what the model knows; repeatable.",
+)
+@click.option("--picture", type=_PATH, help="PNG file to draw: spectrum, bands and moments.")
+@click.argument("file", type=_PATH)
+def explain_command(
+    *,
+    model_path: Path,
+    section: str,
+    channel: int,
+    normal_files: tuple[Path, ...],
+    picture: Path | None,
+    file: Path,
+) -> None:
+    """Tell what in the recording FILE makes its score: bands, tones, impacts."""
+    from edgeasd.detect.model import load_model
+    from edgeasd.diagnosis import explain_file, plot_explanation
+    from edgeasd.replay import Replay
+
+    replay = Replay(load_model(model_path), section, channel)
+    explanation, normal = explain_file(replay, file, normal_files)
+    for words in explanation.words:
+        click.echo(words)
+    if picture is not None:
+        plot_explanation(picture, replay, file, explanation, normal)
 
 
 @main.command()
@@ -158,8 +211,8 @@ def model(file: Path) -> None:
 
     loaded = load_model(file)
     document = {"sha256": loaded.sha256, **asdict(loaded.document)}
-    references = [section["references"] for section in document["sections"]]
-    for matrix in (*references, *(one["whitening"] for one in document["distances"])):
+    matrices = [section[key] for section in document["sections"] for key in _MATRICES]
+    for matrix in (*matrices, *(one["whitening"] for one in document["distances"])):
         if matrix is not None:
             del matrix["float32"]
     click.echo(json.dumps(document, indent=2))

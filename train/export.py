@@ -24,7 +24,7 @@ from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
 from train.clips import Clip
 from train.datasets import read_clips
-from train.features import windows_of_clips
+from train.features import spectrum_of_clips, windows_of_clips
 from train.gate import Comparison, compare, time_windows
 from train.graph import quantise, to_onnx, with_document
 from train.normal import NormalSound
@@ -141,6 +141,13 @@ def _calibration_windows(fitted: FittedRun) -> Float32Array:
 def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocument:
     """Return the document of the model file, what normal sounds like yet to be learned."""
     recipe, info = fitted.recipe, fitted.info
+    clips = [one.clip for one in fitted.data.fitted]
+    spectra = {
+        name: spectrum_of_clips(
+            [clip for clip in clips if clip.section == name], recipe.features, recipe.window
+        )
+        for name in info.sections
+    }
     created = datetime.now(timezone.utc)
     return ModelDocument(
         id=model_id or f"{info.machine_type}-{recipe.name}",
@@ -152,7 +159,10 @@ def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocu
         scoring=ScoringDocument(
             recipe.scoring.method, recipe.nearest.n_neighbours, recipe.scoring.clip_windows
         ),
-        sections=tuple(SectionDocument(name, 0.0, 0.0) for name in info.sections),
+        sections=tuple(
+            SectionDocument(name, 0.0, 0.0, spectrum=Matrix.of(spectrum.rows()))
+            for name, spectrum in spectra.items()
+        ),
         training={
             "recipe": info.recipe,
             "recipe_digest": info.recipe_digest,
@@ -199,13 +209,19 @@ def _learn(fitted: FittedRun, run: RunWindows, title: str) -> _Learned:
 
 
 def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
+    """Return *document* with references and thresholds; the rest of a section stays."""
     normal = learned.normal or NormalSound([])
     references: list[Matrix | None] = [Matrix.of(each) for each in normal.references]
     references = references or [None] * len(document.sections)
     return replace(
         document,
         sections=tuple(
-            SectionDocument(section.name, one.threshold, one.clear_threshold, each)
+            replace(
+                section,
+                threshold=one.threshold,
+                clear_threshold=one.clear_threshold,
+                references=each,
+            )
             for section, one, each in zip(
                 document.sections, learned.thresholds, references, strict=True
             )

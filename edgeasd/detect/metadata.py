@@ -98,12 +98,14 @@ class SectionDocument:
         threshold: Score at which the alarm is raised unless the site says otherwise.
         clear_threshold: Score below which the alarm may end.
         references: Embeddings of normal sound; needed by ``nearest`` and ``mahalanobis``.
+        spectrum: How loud normal sound is, as `NormalSpectrum.rows`; no score depends on it.
     """
 
     name: str
     threshold: float
     clear_threshold: float
     references: Matrix | None = None
+    spectrum: Matrix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,11 @@ class ModelDocument:
                 )
             if self.scoring.method in BY_DISTANCE and section.references is None:
                 raise DocumentError(f"sections[{index}].references is missing")
+            shape = (3, self.features.n_mels)
+            if section.spectrum is not None and section.spectrum.shape != shape:
+                raise DocumentError(
+                    f"sections[{index}].spectrum.shape={section.spectrum.shape} must be {shape}"
+                )
         if self.scoring.method == "mahalanobis" and not self.distances:
             raise DocumentError("distances must be at least one for scoring.method='mahalanobis'")
 

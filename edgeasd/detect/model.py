@@ -17,6 +17,7 @@ from edgeasd.detect.scoring import (
     ReconstructionScoring,
     Scoring,
 )
+from edgeasd.detect.spectrum import NormalSpectrum
 from edgeasd.document import DocumentError
 from edgeasd.errors import ModelError
 from edgeasd.stream import Float32Array
@@ -53,6 +54,12 @@ class Model:
             self._scorings = [
                 self._make_scoring(index) for index in range(len(self.document.sections))
             ]
+            self._spectra = [
+                None
+                if one.spectrum is None
+                else NormalSpectrum.of_rows(_values(one.spectrum, f"sections[{index}].spectrum"))
+                for index, one in enumerate(self.document.sections)
+            ]
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{origin}: {exc}") from exc
 
@@ -88,6 +95,10 @@ class Model:
     def scoring(self, section: int) -> Scoring:
         """Return the scoring method for the section of index *section*."""
         return self._scorings[section]
+
+    def normal_spectrum(self, section: int) -> NormalSpectrum | None:
+        """Return how loud normal sound of *section* is, if the file says so."""
+        return self._spectra[section]
 
     def _read_document(self) -> ModelDocument:
         # Names and metadata that are not UTF-8 come out of ONNX Runtime as a ValueError.

@@ -7,6 +7,8 @@ import onnx
 import pytest
 
 import train.export
+from edgeasd.capture.wavfile import read_clip
+from edgeasd.detect.features import log_mel
 from edgeasd.detect.model import Model, load_model
 from edgeasd.errors import EdgeasdError
 from tests.train.toy import RECIPE, labelled_clips, pipeline_score, run_trainer
@@ -59,6 +61,19 @@ def test_export_by_the_other_method_scores_as_its_evaluation(
     assert daemon == pytest.approx(evaluate(toy_run, None)[1].scores, abs=TOLERANCE)
     assert model.document.scoring.method == "log_odds"
     assert all(section.references is None for section in model.document.sections)
+
+
+def test_export_says_how_loud_normal_sound_is(model: Model, toy_run: Path) -> None:
+    """Each section's spectrum is that of its training clips, before the median filter."""
+    fitted = load_run(toy_run, None)
+    clips = [one.clip for one in fitted.data.fitted if one.clip.section == "01"]
+    frames = [log_mel(read_clip(clip.path), RECIPE.features) for clip in clips]
+
+    spectrum = model.normal_spectrum(1)
+
+    assert spectrum is not None
+    expected = np.mean([one.mean(axis=0) for one in frames], axis=0)
+    np.testing.assert_allclose(spectrum.level_db, expected, atol=1e-3)
 
 
 def test_export_document_says_where_the_model_comes_from(model: Model, toy_run: Path) -> None:

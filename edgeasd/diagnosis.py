@@ -1,0 +1,98 @@
+"""``edgeasd explain`` and ``edgeasd score --plot``: what was heard in a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeasd.capture.wavfile import read_clip
+from edgeasd.config import AlarmConfig
+from edgeasd.detect.explain import Explanation, explain
+from edgeasd.detect.features import log_mel
+from edgeasd.detect.pipeline import clip_frames
+from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
+from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
+from edgeasd.monitor import alarm_spec
+from edgeasd.replay import Replay
+
+
+def explain_file(
+    replay: Replay, path: Path, normal_files: Sequence[Path] = ()
+) -> tuple[Explanation, NormalSpectrum]:
+    """Return what made the highest score of the recording at *path*, and what was normal.
+
+    Args:
+        replay: How it is scored.
+        path: The recording; one of less than 10 s is taken whole.
+        normal_files: Recordings of normal sound to compare with in place of what the model says.
+
+    Raises:
+        EdgeasdError: If a file or the section cannot be used, or the model does not say how loud
+            normal sound is and there are no *normal_files*.
+    """
+    model = replay.model
+    section = model.section_index(replay.section)
+    spec, window = model.document.features, model.document.window
+    normal = model.normal_spectrum(section)
+    if normal_files:
+        clips = [read_clip(each, replay.channel, spec.sample_rate) for each in normal_files]
+        normal = normal_spectrum([clip_frames(each, spec, window) for each in clips])
+    if normal is None:
+        raise ModelError(
+            "the model does not say how loud normal sound is; name recordings of it with --normal"
+        )
+    samples = read_clip(path, replay.channel, spec.sample_rate)
+    if len(samples) < spec.n_samples(window.n_frames):
+        raise AudioFileError(
+            f"{path}: must hold at least {spec.n_samples(window.n_frames) / spec.sample_rate:.1f} s"
+        )
+    scores = [one.score for one in replay.detections(path)]
+    if scores:
+        worst = max(scores, key=lambda score: score.value)
+        samples = samples[worst.first_sample : worst.end_sample]
+    return explain(model, section, normal, samples), normal
+
+
+def plot_explanation(
+    picture: Path, replay: Replay, path: Path, explanation: Explanation, normal: NormalSpectrum
+) -> None:
+    """Draw the *explanation* of the recording at *path* into the file *picture*.
+
+    Raises:
+        EdgeasdError: If the picture cannot be drawn or written.
+    """
+    document = replay.model.document
+    threshold = document.sections[replay.model.section_index(replay.section)].threshold
+    title = f"{path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
+    _pictures().draw_explanation(picture, title, document.features, explanation, normal)
+
+
+def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
+    """Draw log-mel, scores and alarms of the recording at *path* as a PNG file in *folder*.
+
+    Raises:
+        EdgeasdError: If the picture cannot be drawn or written.
+    """
+    document = replay.model.document
+    section = document.sections[replay.model.section_index(replay.section)]
+    spec = document.features
+    alarm = alarm_spec(AlarmConfig(), section, spec.sample_rate)
+    _pictures().draw_scores(
+        folder / f"{path.stem}.png",
+        path.name,
+        log_mel(read_clip(path, replay.channel, spec.sample_rate), spec),
+        spec,
+        detections=list(replay.detections(path)),
+        thresholds=(alarm.threshold, alarm.clear_threshold),
+    )
+
+
+def _pictures() -> Any:
+    try:
+        from edgeasd import pictures  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as exc:
+        raise EdgeasdError(
+            "pictures need matplotlib; install it with: pip install 'edgeasd[plot]'"
+        ) from exc
+    return pictures

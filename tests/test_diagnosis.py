@@ -1,0 +1,91 @@
+"""``edgeasd explain`` and ``edgeasd score --plot`` as a user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.image import imread
+
+from edgeasd.capture.rotating_machine import render_clip
+from tests.conftest import CHECKOUT
+from tests.detect.models import make_model
+from tests.test_cli import assert_refused, edgeasd
+
+MODEL = ("--model", CHECKOUT / "edgeasd" / "models" / "demo.onnx", "--section", "00")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a healthy recording, and one that has a fault from 20 s to 30 s."""
+    folder = tmp_path_factory.mktemp("diagnosis")
+    healthy = render_clip(seed=8, duration_s=20, faulty=False)
+    faulty = render_clip(seed=7, duration_s=10, faulty=True)
+    soundfile.write(folder / "normal.wav", healthy, 16_000)
+    soundfile.write(folder / "fault.wav", np.concatenate([healthy, faulty, healthy]), 16_000)
+    soundfile.write(folder / "short.wav", healthy[:16_000], 16_000)
+    return folder
+
+
+def test_explain_tells_the_fault_in_words_and_draws_it(folder: Path) -> None:
+    """Of a minute with a fault in it, the ten seconds of the fault are explained."""
+    result = edgeasd("explain", *MODEL, "--picture", folder / "why.png", folder / "fault.wav")
+
+    assert result.returncode == 0, result.stderr
+    assert "dB above normal, in impacts, 87 a second" in result.stdout
+    assert is_drawn(folder / "why.png")
+
+
+def test_score_plot_draws_a_picture_of_each_file(folder: Path, tmp_path: Path) -> None:
+    """Each file has its picture, and the scores are printed as ever."""
+    files = (folder / "normal.wav", folder / "fault.wav")
+
+    result = edgeasd("score", *MODEL, "--plot", tmp_path, *files)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == edgeasd("score", *MODEL, *files).stdout
+    assert all(is_drawn(tmp_path / f"{path.stem}.png") for path in files)
+
+
+def test_explain_compares_with_recordings_given_as_normal(folder: Path) -> None:
+    """Compared with itself a recording has nothing that stands out."""
+    fault = folder / "fault.wav"
+
+    result = edgeasd("explain", *MODEL, "--normal", fault, fault)
+
+    assert result.stdout.startswith("no part of the spectrum stands out")
+
+
+def test_explain_by_a_model_that_does_not_know_normal_sound_names_the_remedy(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A model made before models said what is normal needs recordings of it."""
+    model = make_model(tmp_path / "tiny.onnx")
+
+    result = edgeasd("explain", "--model", model, folder / "fault.wav")
+
+    assert_refused(result, 65, "name recordings of it with --normal")
+
+
+def test_explain_of_less_than_a_window_is_refused(folder: Path) -> None:
+    """One second cannot be scored, so neither explained."""
+    result = edgeasd("explain", *MODEL, folder / "short.wav")
+
+    assert_refused(result, 66, "short.wav: must hold at least 2.1 s")
+
+
+def test_picture_that_cannot_be_written_is_told(folder: Path) -> None:
+    """The folder of the picture must be there."""
+    picture = folder / "absent" / "why.png"
+
+    result = edgeasd("explain", *MODEL, "--picture", picture, folder / "fault.wav")
+
+    assert_refused(result, 73, "why.png: cannot be written")
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether *path* is a picture with something on it."""
+    image = imread(path)
+    return image.shape[0] > 300 and float(image[..., :3].std()) > 0.05
