@@ -37,8 +37,15 @@ _TABLE = (
     "event (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, topic BLOB NOT NULL, "
     "payload BLOB NOT NULL, checksum INTEGER NOT NULL)"
 )
+# What was last said on a topic, kept when the event itself has been delivered.
+_LATEST_TABLE = (
+    "latest (topic BLOB PRIMARY KEY, id BLOB NOT NULL, payload BLOB NOT NULL, "
+    "checksum INTEGER NOT NULL)"
+)
 _SELECT = "SELECT id, topic, payload, checksum FROM event ORDER BY position LIMIT ?"
 _INSERT = "INSERT OR IGNORE INTO event (id, topic, payload, checksum) VALUES (?, ?, ?, ?)"
+_SELECT_LATEST = "SELECT id, topic, payload, checksum FROM latest LIMIT ?"
+_REPLACE_LATEST = "REPLACE INTO latest (id, topic, payload, checksum) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM event WHERE id = ?"
 _DELETE_OLDEST = (
     "DELETE FROM event WHERE position IN (SELECT position FROM event ORDER BY position LIMIT ?)"
@@ -77,12 +84,15 @@ class Outbox:
         self._max_events = max_events
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._latest: dict[str, QueuedEvent] = {}
         # What the file does not say yet: events to add, and ids to delete.
         self._held: dict[str, QueuedEvent] = {}
         self._acknowledged: set[str] = set()
         self._dropped = 0
         self._fault = ""
         with self._lock:
+            for event in self._attempt(_read_latest) or []:
+                self._latest[event.topic] = event
             self._attempt(self._write)
 
     @property
@@ -105,8 +115,19 @@ class Outbox:
     def put(self, event_id: str, topic: str, payload: bytes) -> None:
         """Keep an event, on disk when this returns; putting it twice is harmless."""
         with self._lock:
-            self._held[event_id] = QueuedEvent(event_id, topic, payload)
+            self._held[event_id] = self._latest[topic] = QueuedEvent(event_id, topic, payload)
             self._synchronise()
+
+    def latest(self, topic: str) -> bytes | None:
+        """Return what was last put for *topic*, delivered or not; None if nothing ever was."""
+        with self._lock:
+            event = self._latest.get(topic)
+            return None if event is None else event.payload
+
+    def topics(self) -> list[str]:
+        """Return the topics for which anything ever was put."""
+        with self._lock:
+            return list(self._latest)
 
     def pending(self, limit: int) -> list[QueuedEvent]:
         """Return the *limit* oldest events, oldest first."""
@@ -143,6 +164,8 @@ class Outbox:
     def _write(self, db: sqlite3.Connection) -> None:
         db.executemany(_DELETE, [(event_id.encode(),) for event_id in self._acknowledged])
         db.executemany(_INSERT, [_row(event) for event in self._held.values()])
+        # All of them, one a machine: the file may be a new one after damage.
+        db.executemany(_REPLACE_LATEST, [_row(event) for event in self._latest.values()])
         (n_events,) = db.execute("SELECT count(*) FROM event").fetchone()
         n_excess = max(0, n_events - self._max_events)
         db.execute(_DELETE_OLDEST, (n_excess,))
@@ -168,6 +191,7 @@ class Outbox:
                 if type(exc) is not sqlite3.DatabaseError:  # itself means damaged, a subclass not
                     raise
                 self._set_aside(exc)
+                self._with_file(self._write)
                 return self._with_file(operation)
         except (sqlite3.Error, OSError) as exc:
             self._fail(exc)
@@ -197,7 +221,9 @@ class Outbox:
     def _set_aside(self, exc: Exception) -> None:
         """Move a damaged file away and hold what can still be read of it."""
         self._disconnect()
-        events = {event.event_id: event for event in _salvage(self._path)} | self._held
+        events = {event.event_id: event for event in _salvage(self._path, _SELECT)} | self._held
+        for event in _salvage(self._path, _SELECT_LATEST):
+            self._latest.setdefault(event.topic, event)
         self._held = {name: events[name] for name in events if name not in self._acknowledged}
         names = (f"{self._path.name}.corrupt-{n}" for n in itertools.count(1))
         aside = next(path for name in names if not (path := self._path.with_name(name)).exists())
@@ -247,6 +273,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
+        db.execute(f"CREATE TABLE IF NOT EXISTS {_LATEST_TABLE}")
         _verify(db)
     except BaseException:
         db.close()
@@ -282,12 +309,16 @@ def _checksum(*fields: bytes) -> int:
     return zlib.crc32(b"".join(len(field).to_bytes(4, "big") + field for field in fields))
 
 
-def _salvage(path: Path) -> list[QueuedEvent]:
+def _read_latest(db: sqlite3.Connection) -> list[QueuedEvent]:
+    return [_verified(row) for row in db.execute(_SELECT_LATEST, (-1,))]
+
+
+def _salvage(path: Path, query: str) -> list[QueuedEvent]:
     """Return the events of a damaged file that can be read and have the right checksum."""
     events: list[QueuedEvent] = []
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
         db.text_factory = bytes
-        for row in db.execute(_SELECT, (-1,)):
+        for row in db.execute(query, (-1,)):
             with contextlib.suppress(sqlite3.DatabaseError):
                 events.append(_verified(row))
     return events

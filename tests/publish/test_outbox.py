@@ -496,3 +496,40 @@ def test_outbox_locked_by_another_process_keeps_events_in_memory(
     assert "database is locked" in fault_while_locked
     assert pending_while_locked == events(1)
     assert (outbox.fault, sqlite_ids(path)) == ("", [event(1).event_id.encode()])
+
+
+def test_outbox_latest_is_the_last_event_of_each_topic_also_after_a_restart(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """Delivered or not, the last event of each topic is known to the next run."""
+    outbox = open_outbox(tmp_path / "outbox.sqlite3")
+    outbox.put("a", "m1/event", b"start")
+    outbox.put("b", "m2/event", b"start")
+    outbox.put("c", "m1/event", b"end")
+    outbox.remove("a", "b", "c")
+    outbox.close()
+
+    outbox = open_outbox(tmp_path / "outbox.sqlite3")
+
+    assert {topic: outbox.latest(topic) for topic in outbox.topics()} == {
+        "m1/event": b"end",
+        "m2/event": b"start",
+    }
+    assert outbox.latest("m3/event") is None
+
+
+def test_outbox_damaged_keeps_what_was_last_said(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """A file that is set aside hands on the last event of each topic."""
+    path = tmp_path / "outbox.sqlite3"
+    outbox = open_outbox(path)
+    outbox.put("a", "m1/event", b"start")
+    outbox.remove("a")
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO event VALUES (7, x'00', x'00', x'00', 1)")
+
+    open_outbox(path).pending(1)
+
+    assert open_outbox(path).latest("m1/event") == b"start"
