@@ -11,8 +11,8 @@ from edgeasd.capture.source import open_source
 from edgeasd.config import Config, MachineConfig, MicrophoneConfig, load_config
 from edgeasd.detect.model import load_model
 from edgeasd.detect.signal import SignalMeter
+from edgeasd.detector import make_detector
 from edgeasd.errors import AudioDeviceError, EdgeasdError
-from edgeasd.monitor import alarm_spec
 from edgeasd.publish.mqtt import check_broker
 from edgeasd.publish.outbox import Outbox
 
@@ -59,12 +59,11 @@ def _verdict(subject: str, find: Callable[[], str]) -> Verdict:
 
 def _check_model(machine: MachineConfig) -> str:
     model = load_model(machine.model)
+    detector = make_detector(model, machine.section, machine.alarm)
     document = model.document
-    section = document.sections[model.section_index(machine.section)]
-    alarm = alarm_spec(machine.alarm, section, document.features.sample_rate)
     return (
-        f"{document.id} {document.version}, section {section.name}, sha256 {model.sha256[:12]}, "
-        f"threshold {alarm.threshold:.3f}"
+        f"{document.id} {document.version}, section {document.sections[detector.section].name}, "
+        f"sha256 {model.sha256[:12]}, threshold {detector.alarm.threshold:.3f}"
     )
 
 

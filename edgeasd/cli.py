@@ -18,6 +18,7 @@ import click
 from edgeasd import __version__
 from edgeasd.config import DEFAULT_PATH, load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
+from edgeasd.systemd import JournalFormatter, is_journal
 
 _PATH = click.Path(path_type=Path)
 _MATRICES = ("references", "spectrum")
@@ -65,8 +66,8 @@ def run(config_path: Path) -> None:
 
     config = load_config(config_path)
     _log_to_stderr(config.log_level)
-    daemon = Daemon(config)
-    daemon.stop_on_signals()
+    daemon = Daemon(config, config_path)
+    daemon.follow_signals()
     daemon.run()
 
 
@@ -239,6 +240,9 @@ def _print_rows(rows: Iterable[dict[str, Any]], form: str) -> None:
 
 def _log_to_stderr(level: str) -> None:
     # The journal adds the time; so does whoever redirects to a file with ts(1).
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    if is_journal(sys.stderr):
+        handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeasd import __version__
-from edgeasd.capture.source import open_source
-from edgeasd.config import Config, MachineConfig
-from edgeasd.detect.model import Model, load_model
-from edgeasd.detect.pipeline import Pipeline
+from edgeasd.config import Config, MachineConfig, load_config
 from edgeasd.errors import ConfigError, EdgeasdError
-from edgeasd.health import alive, judge
-from edgeasd.monitor import Monitor, alarm_spec
-from edgeasd.publish.payloads import MachineHealth, MqttHealth, encode, health_payload
-from edgeasd.systemd import notify, watchdog_interval_s
-from edgeasd.voice import MachineVoice, Node
+from edgeasd.health import alive
+from edgeasd.machine import Machine, Models
+from edgeasd.publish.payloads import MqttHealth, encode, health_payload
+from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
+from edgeasd.voice import Node
 
 _TICK_S = 0.25
 _SUMMARY_INTERVAL_S = 60.0
+_FOLLOW_INTERVAL_S = 2.0
 _STOP_TIMEOUT_S = 3.0
 _DELIVERY_TIMEOUT_S = 5.0
 _log = logging.getLogger(__name__)
@@ -32,25 +30,28 @@ class Daemon:
 
     Args:
         config: The configuration.
+        path: Of its file, which `reload` reads; None if it comes from none.
 
     Raises:
         EdgeasdError: If a model, a source or the state directory cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, path: Path | None = None) -> None:
+        self._path = path
         self._config = config
         self._stopping = False
+        self._reload_asked = False
         self._started_at = time.monotonic()
         self._connected = False
-        models = _load_models(config.machine)
+        self._refused: list[str] = []
+        self._models = Models()
         self._node = Node(config)
-        self._voices: list[MachineVoice] = []
-        self._monitors: list[Monitor] = []
+        self._machines: dict[str, Machine] = {}
         try:
             for machine in config.machine:
-                self._add(machine, models[machine.model])
+                self._machines[machine.name] = self._make(machine)
         except EdgeasdError:
-            self._stop_monitors()
+            self._stop_machines()
             self._node.outbox.close()
             raise
 
@@ -61,66 +62,64 @@ class Daemon:
             Exception: What ended a monitor that was not asked to end.
         """
         self._node.publisher.start()
-        for monitor in self._monitors:
-            monitor.start()
-        notify("READY=1", f"STATUS=listening to {len(self._monitors)} machines")
+        self._node.forget_all_but(self._machines)
+        for machine in self._machines.values():
+            machine.monitor.start()
+        self._notify_ready()
         try:
             self._supervise()
         finally:
             notify("STOPPING=1")
-            self._stop_monitors()
+            self._stop_machines()
             self._node.publisher.stop()
             self._node.outbox.close()
-        for monitor in self._monitors:
-            if monitor.error is not None:
-                raise monitor.error
+        for machine in self._machines.values():
+            if machine.monitor.error is not None:
+                raise machine.monitor.error
 
     def stop(self) -> None:
         """Have `run` return soon."""
-        # A plain value: a signal handler that took the lock of an event could wait for the very
+        # Plain values: a signal handler that took the lock of an event could wait for the very
         # thread that it interrupts.
         self._stopping = True
 
-    def stop_on_signals(self) -> None:
-        """Have SIGTERM and SIGINT call `stop`; for the main thread."""
+    def reload(self) -> None:
+        """Have the configuration read again soon."""
+        self._reload_asked = True
+
+    def follow_signals(self) -> None:
+        """Have SIGTERM and SIGINT call `stop`, and SIGHUP `reload`; for the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
+        signal.signal(signal.SIGHUP, lambda *_: self.reload())
 
-    def _add(self, machine: MachineConfig, model: Model) -> None:
-        section = model.section_index(machine.section)
-        document = model.document
-        try:
-            alarm = alarm_spec(
-                machine.alarm, document.sections[section], document.features.sample_rate
-            )
-        except ConfigError as exc:
-            raise ConfigError(f"machine {machine.name!r}: {exc}") from exc
-        voice = MachineVoice(self._node, machine.name, model, alarm.threshold)
-        pipeline = Pipeline(model, section, alarm)
-        source = open_source(machine.source)
-        interval_s = self._config.mqtt.score_interval_s
-        self._voices.append(voice)
-        self._monitors.append(Monitor(machine.name, pipeline, source, voice, interval_s))
-        _log.info(
-            "%s: model %s, sha256 %.12s, threshold %.3f, clear threshold %.3f",
-            machine.name,
-            document.id,
-            model.sha256,
-            alarm.threshold,
-            alarm.clear_threshold,
-        )
+    def _make(self, config: MachineConfig) -> Machine:
+        return Machine(config, self._node, self._models, self._config.mqtt.score_interval_s)
+
+    def _notify_ready(self) -> None:
+        notify("READY=1", f"STATUS=listening to {len(self._machines)} machines")
 
     def _supervise(self) -> None:
         watchdog_s = watchdog_interval_s()
         watchdog_at = health_at = 0.0
-        summary_at = time.monotonic() + _SUMMARY_INTERVAL_S
+        now = time.monotonic()
+        summary_at, follow_at = now + _SUMMARY_INTERVAL_S, now + _FOLLOW_INTERVAL_S
         while not self._stopping:
             self._node.changed.wait(_TICK_S)
             self._node.changed.clear()
             now = time.monotonic()
             # Asked first: what the last block brought is then told below.
-            ended = not any(monitor.running for monitor in self._monitors)
-            news = self._tell_states()
+            ended = not any(machine.monitor.running for machine in self._machines.values())
+            news = False
+            if self._reload_asked and self._path is not None:
+                self._reload_asked = False
+                self._reload(self._path)
+                ended, news = False, True
+            if now >= follow_at:
+                follow_at = now + _FOLLOW_INTERVAL_S
+                followed = [machine.follow_files() for machine in self._machines.values()]
+                news |= any(followed)
+            news |= self._tell_states()
             if news or now >= health_at:
                 health_at = now + self._config.mqtt.health_interval_s
                 self._tell_health()
@@ -130,25 +129,92 @@ class Daemon:
             if now >= summary_at:
                 summary_at = now + _SUMMARY_INTERVAL_S
                 self._log_summary()
-            if any(monitor.error is not None for monitor in self._monitors):
+            if any(machine.monitor.error is not None for machine in self._machines.values()):
                 return
             if ended:
                 self._finish()
                 return
 
+    def _reload(self, path: Path) -> None:
+        """Apply what is valid of the configuration file, and refuse the rest."""
+        notify_reloading()
+        self._refused = []
+        try:
+            config = load_config(path)
+        except ConfigError as exc:
+            self._refuse(f"{exc}; nothing of it is applied")
+        else:
+            self._apply(config)
+            _log.info("read %s again", path)
+        self._notify_ready()
+
+    def _apply(self, config: Config) -> None:
+        for name in ("node", "state_dir"):
+            if getattr(config, name) != getattr(self._config, name):
+                self._refuse(f"{name}={str(getattr(config, name))!r} needs a restart")
+        logging.getLogger().setLevel(config.log_level.upper())
+        mqtt = self._config.mqtt
+        if config.mqtt != mqtt:
+            try:
+                self._node.connect_as(config.mqtt)
+                mqtt = config.mqtt
+            except EdgeasdError as exc:
+                self._refuse(str(exc))
+        # Machines that are new talk at the new interval; those before keep theirs.
+        self._config = replace(self._config, mqtt=mqtt, log_level=config.log_level)
+        wanted = {machine.name: machine for machine in config.machine}
+        for name in [name for name in self._machines if name not in wanted]:
+            self._machines.pop(name).monitor.stop(_STOP_TIMEOUT_S)
+            self._node.forget(name)
+            _log.info("%s: no longer listened to", name)
+        for machine in wanted.values():
+            self._apply_machine(machine)
+        for each in self._machines.values():
+            each.voice.repeat()
+
+    def _apply_machine(self, wanted: MachineConfig) -> None:
+        machine = self._machines.get(wanted.name)
+        try:
+            if machine is None:
+                self._start(wanted)
+            elif machine.config.source != wanted.source:
+                self._reopen(machine, wanted)
+            elif machine.config != wanted:
+                machine.change(wanted)
+        except EdgeasdError as exc:
+            self._refuse(f"machine {wanted.name!r}: {exc}")
+
+    def _start(self, config: MachineConfig) -> None:
+        machine = self._make(config)
+        self._machines[config.name] = machine
+        machine.monitor.start()
+
+    def _reopen(self, machine: Machine, wanted: MachineConfig) -> None:
+        """Have a machine heard by another source; by the one before if that cannot be used."""
+        # First of all it must let go of the device, which the new one may want too.
+        machine.monitor.stop(_STOP_TIMEOUT_S)
+        try:
+            self._start(wanted)
+        except EdgeasdError:
+            self._start(machine.config)
+            raise
+
+    def _refuse(self, reason: str) -> None:
+        _log.error("not applied: %s", reason)
+        self._refused.append(reason)
+
     def _tell_states(self) -> bool:
         news = False
-        for monitor, voice in zip(self._monitors, self._voices, strict=True):
-            state, reason = judge(monitor.facts())
-            news |= voice.tell_state(state, reason, monitor.last_score)
+        for machine in self._machines.values():
+            news |= machine.tell_state()
         connected = self._node.publisher.connected
         news |= connected != self._connected
         self._connected = connected
         return news
 
     def _progressing(self) -> bool:
-        facts = [monitor.facts() for monitor in self._monitors if monitor.running]
-        return alive(facts, network=self._node.publisher.is_alive)
+        running = [one for one in self._machines.values() if one.monitor.running]
+        return alive([one.facts() for one in running], network=self._node.publisher.is_alive)
 
     def _tell_health(self) -> None:
         node = self._node
@@ -164,27 +230,26 @@ class Daemon:
                 queued_events=len(node.outbox),
                 dropped_events=node.outbox.dropped,
             ),
-            machines=[
-                _machine_health(monitor, voice)
-                for monitor, voice in zip(self._monitors, self._voices, strict=True)
-            ],
+            machines=[machine.health() for machine in self._machines.values()],
             storage_fault=node.outbox.fault,
+            refused=self._refused,
         )
         node.publisher.publish_retained(node.topics.health, encode(payload))
 
     def _log_summary(self) -> None:
-        for monitor in self._monitors:
-            audio = monitor.audio
+        for machine in self._machines.values():
+            health = machine.health()
             _log.info(
-                "%s: blocks=%d gaps=%d overruns=%d windows=%d real_time_factor=%.3f "
+                "%s: %s blocks=%d gaps=%d overruns=%d windows=%d real_time_factor=%.3f "
                 "level_dbfs=%.1f queued_alerts=%d",
-                monitor.name,
-                monitor.n_blocks,
-                audio.gaps,
-                audio.overruns,
-                monitor.windows,
-                monitor.real_time_factor,
-                audio.level_dbfs,
+                health.name,
+                health.state,
+                health.blocks,
+                health.gaps,
+                health.overruns,
+                health.windows,
+                health.real_time_factor,
+                health.level_dbfs,
                 len(self._node.outbox),
             )
 
@@ -199,28 +264,6 @@ class Daemon:
                 return
             time.sleep(_TICK_S / 5)
 
-    def _stop_monitors(self) -> None:
-        for monitor in self._monitors:
-            monitor.stop(_STOP_TIMEOUT_S)
-
-
-def _load_models(machines: Sequence[MachineConfig]) -> dict[Path, Model]:
-    """Load each model file once: machines that name the same file share the network."""
-    paths = dict.fromkeys(machine.model for machine in machines)
-    return {path: load_model(path) for path in paths}
-
-
-def _machine_health(monitor: Monitor, voice: MachineVoice) -> MachineHealth:
-    audio = monitor.audio
-    return MachineHealth(
-        name=monitor.name,
-        state=voice.state,
-        reason=voice.reason,
-        blocks=monitor.n_blocks,
-        windows=monitor.windows,
-        gaps=audio.gaps,
-        overruns=audio.overruns,
-        real_time_factor=monitor.real_time_factor,
-        level_dbfs=audio.level_dbfs,
-        model=voice.identity,
-    )
+    def _stop_machines(self) -> None:
+        for machine in self._machines.values():
+            machine.monitor.stop(_STOP_TIMEOUT_S)

@@ -51,7 +51,7 @@ def run_demo() -> bool:
         daemon = Daemon(config)
         audience = _Audience(config, daemon)
         audience.start()
-        daemon.stop_on_signals()
+        daemon.follow_signals()
         give_up = threading.Timer(_GIVE_UP_AFTER_S, daemon.stop)
         give_up.start()
         try:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.capture.wavfile import read_clip
-from edgeasd.config import AlarmConfig
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
-from edgeasd.monitor import alarm_spec
 from edgeasd.replay import Replay
 
 
@@ -63,7 +61,7 @@ def plot_explanation(
         EdgeasdError: If the picture cannot be drawn or written.
     """
     document = replay.model.document
-    threshold = document.sections[replay.model.section_index(replay.section)].threshold
+    threshold = replay.detector.alarm.threshold
     title = f"{path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
     _pictures().draw_explanation(picture, title, document.features, explanation, normal)
 
@@ -74,10 +72,8 @@ def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
     Raises:
         EdgeasdError: If the picture cannot be drawn or written.
     """
-    document = replay.model.document
-    section = document.sections[replay.model.section_index(replay.section)]
-    spec = document.features
-    alarm = alarm_spec(AlarmConfig(), section, spec.sample_rate)
+    spec = replay.model.document.features
+    alarm = replay.detector.alarm
     _pictures().draw_scores(
         folder / f"{path.stem}.png",
         path.name,

@@ -23,6 +23,7 @@ class Facts:
         hung: Whether the source delivers nothing and does not look for its device either.
         sound_age_s: Seconds since sound last came from the source.
         loop_age_s: Seconds since the machine's thread last asked its source for sound.
+        window_age_s: Seconds since a window was last scored, or sound began or was interrupted.
         signal: What is wrong with the sound itself.
         alarm: Whether the alarm is raised.
         scored: Whether there was a score since the sound began or was interrupted.
@@ -32,6 +33,7 @@ class Facts:
     hung: bool
     sound_age_s: float
     loop_age_s: float
+    window_age_s: float
     signal: SignalState
     alarm: bool
     scored: bool
@@ -45,6 +47,7 @@ def judge(facts: Facts) -> tuple[State, str]:
     """
     verdicts: tuple[tuple[bool, State, str], ...] = (
         (facts.loop_age_s > _STALLED_AFTER_S, "stale", "the scorer does not return"),
+        (_scores_nothing(facts), "stale", "sound comes, but no window is scored"),
         (facts.fault != "", "no_audio", facts.fault),
         (facts.sound_age_s > _SILENT_AFTER_S, "no_audio", "the source delivers no sound"),
         (
@@ -71,6 +74,11 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     """
     return network and not any(
         facts.loop_age_s > _HUNG_AFTER_S
+        or _scores_nothing(facts)
         or (facts.sound_age_s > _HUNG_AFTER_S and (facts.hung or not facts.fault))
         for facts in machines
     )
+
+
+def _scores_nothing(facts: Facts) -> bool:
+    return facts.window_age_s > _HUNG_AFTER_S and facts.sound_age_s <= _SILENT_AFTER_S

@@ -1,4 +1,4 @@
-"""One machine: a thread that takes sound from its source through the pipeline to its outlet."""
+"""One machine: a thread that takes sound from its source through the stages to its outlet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import Protocol
 
 from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.source import AudioSource
-from edgeasd.config import AlarmConfig
-from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.pipeline import Detection, Pipeline
-from edgeasd.errors import ConfigError
+from edgeasd.detector import Detector
 from edgeasd.health import Facts
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
@@ -24,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
-    """Where a monitor's findings go; neither call may block."""
+    """Where a monitor's findings go; no call may block."""
 
     def event(self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality) -> None:
         """Take an alarm event, never to be lost."""
@@ -32,30 +29,25 @@ class Outlet(Protocol):
     def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
         """Take the scores since the last call."""
 
+    def use(self, detector: Detector) -> None:
+        """Take note of what makes the scores from now on."""
 
-def alarm_spec(config: AlarmConfig, section: SectionDocument, sample_rate: int) -> AlarmSpec:
-    """Return the alarm that the site's *config* makes of the model's *section*.
 
-    Raises:
-        ConfigError: If the clear threshold in force would be above the threshold.
-    """
-    threshold = section.threshold if config.threshold is None else config.threshold
-    clear_threshold = config.clear_threshold
-    if clear_threshold is None:
-        clear_threshold = min(section.clear_threshold, threshold)
-    if clear_threshold > threshold:
-        raise ConfigError(
-            f"alarm.clear_threshold={clear_threshold:g} must be at most the model's "
-            f"threshold={threshold:g}"
-        )
-    return AlarmSpec(
-        threshold=threshold,
-        clear_threshold=clear_threshold,
-        raise_after=config.raise_after,
-        clear_after=config.clear_after,
-        cool_down=round(config.cool_down_s * sample_rate),
-        update_every=max(1, round(config.update_every_s * sample_rate)),
-    )
+class _Stages:
+    """The stages from a source's sound to scores."""
+
+    def __init__(self, detector: Detector, source_rate: int) -> None:
+        self.detector = detector
+        self.pipeline: Pipeline = detector.pipeline()
+        self._resampler = Resampler(source_rate, detector.sample_rate)
+
+    def process(self, block: AudioBlock) -> list[Detection]:
+        """Return what *block* of the source completes."""
+        return self.pipeline.process(self._resampler.process(block))
+
+    def flush(self) -> list[Detection]:
+        """Return what the end of the source's sound completes."""
+        return self.pipeline.process(self._resampler.flush())
 
 
 class Monitor:
@@ -63,10 +55,11 @@ class Monitor:
 
     Args:
         name: Of the machine.
-        pipeline: Of the machine; its input rate is that of its model.
+        detector: What scores it.
         source: Its sound; closed by `stop`.
         outlet: Takes events and scores.
         score_interval_s: Seconds of sound between two calls of ``outlet.scores``.
+        raised_s: Seconds since when the alarm is raised, from an earlier run; None if it is not.
 
     Attributes:
         name: As given.
@@ -77,33 +70,38 @@ class Monitor:
     def __init__(
         self,
         name: str,
-        pipeline: Pipeline,
+        detector: Detector,
         source: AudioSource,
         outlet: Outlet,
+        *,
         score_interval_s: float,
+        raised_s: float | None = None,
     ) -> None:
         self.name = name
         self.error: Exception | None = None
         self.n_blocks = 0
-        self._sample_rate = pipeline.sample_rate
-        self._pipeline = pipeline
         self._source = source
         self._outlet = outlet
-        self._resampler = Resampler(source.sample_rate, self._sample_rate)
-        self._score_interval = round(score_interval_s * self._sample_rate)
+        self._stages = _Stages(detector, source.sample_rate)
+        if raised_s is not None:
+            self._stages.pipeline.alarm.resume(-round(raised_s * detector.sample_rate))
+        self._next: _Stages | None = None
+        self._score_interval_s = score_interval_s
         self._publish_at = 0
-        self._clock = StreamClock(0.0, self._sample_rate)
+        self._clock = StreamClock(0.0, detector.sample_rate)
         self._scores: list[Score] = []
         self._last_score: Score | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"monitor-{name}", daemon=True)
-        self._loop_at = self._sound_at = time.monotonic()
+        self._loop_at = self._sound_at = self._window_at = time.monotonic()
+        self._windows_before = 0
+        self._gaps_before = 0
         self._busy_s = 0.0
-        self._n_samples = 0
+        self._sound_s = 0.0
 
     def start(self) -> None:
         """Begin to listen."""
-        self._loop_at = self._sound_at = time.monotonic()
+        self._loop_at = self._sound_at = self._window_at = time.monotonic()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -112,6 +110,21 @@ class Monitor:
         self._source.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    def use(self, detector: Detector) -> None:
+        """Score by *detector* from now on, without a gap in the sound.
+
+        Another alarm of the same model holds at once.  Another model runs beside the old one until
+        it has its first score; then it takes over, also an alarm that is raised.
+        """
+        now = self._stages.detector
+        if (detector.model, detector.section) == (now.model, now.section):
+            self._next = None
+            self._stages.detector = detector
+            self._stages.pipeline.alarm.spec = detector.alarm
+            self._outlet.use(detector)
+        else:
+            self._next = _Stages(detector, self._source.sample_rate)
 
     @property
     def running(self) -> bool:
@@ -126,31 +139,33 @@ class Monitor:
     @property
     def windows(self) -> int:
         """Windows scored so far."""
-        return self._pipeline.windows
+        return self._windows_before + self._stages.pipeline.windows
 
     @property
     def real_time_factor(self) -> float:
         """Seconds of computing per second of sound; NaN before there was any."""
-        sound_s = self._n_samples / self._sample_rate
-        return self._busy_s / sound_s if sound_s else float("nan")
+        return self._busy_s / self._sound_s if self._sound_s else float("nan")
 
     @property
     def audio(self) -> AudioQuality:
         """Level and losses of the sound."""
+        pipeline = self._stages.pipeline
         return AudioQuality(
-            self._pipeline.signal.level_dbfs, self._pipeline.gaps, self._source.overruns
+            pipeline.signal.level_dbfs, self._gaps_before + pipeline.gaps, self._source.overruns
         )
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
         now = time.monotonic()
+        pipeline = self._stages.pipeline
         return Facts(
             fault=self._source.fault,
             hung=self._source.hung,
             sound_age_s=now - self._sound_at,
             loop_age_s=now - self._loop_at,
-            signal=self._pipeline.signal.state,
-            alarm=self._pipeline.alarm.active,
+            window_age_s=now - self._window_at,
+            signal=pipeline.signal.state,
+            alarm=pipeline.alarm.active,
             scored=self._last_score is not None,
         )
 
@@ -162,47 +177,69 @@ class Monitor:
                 if block is not None:
                     self._process(block)
             if self._source.ended:
-                self._score(self._resampler.flush())
+                self._report(self._stages.flush())
                 self._publish_scores()
         except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
             self.error = exc
 
     def _process(self, block: AudioBlock) -> None:
-        self._sound_at = time.monotonic()
+        began_s = time.monotonic()
+        if began_s - self._sound_at > _READ_TIMEOUT_S:
+            self._window_at = began_s  # none was due while there was no sound
+        self._sound_at = began_s
         self.n_blocks += 1
         end_s = (block.first_sample + len(block.samples)) / self._source.sample_rate
-        self._clock = StreamClock(time.time() - end_s, self._sample_rate)
-        self._score(self._resampler.process(block))
-
-    def _score(self, block: AudioBlock) -> None:
-        began = time.perf_counter()
-        gaps = self._pipeline.gaps
-        detections = self._pipeline.process(block)
-        if self._pipeline.gaps > gaps:
+        pipeline = self._stages.pipeline
+        self._clock = StreamClock(time.time() - end_s, pipeline.sample_rate)
+        gaps, windows = pipeline.gaps, pipeline.windows
+        detections = self._stages.process(block)
+        if pipeline.gaps > gaps:
             self._last_score = None
-        self._busy_s += time.perf_counter() - began
-        self._n_samples += len(block.samples)
-        for detection in detections:
-            self._report(detection)
+        if pipeline.gaps > gaps or pipeline.windows > windows:
+            self._window_at = time.monotonic()
+        self._busy_s += time.monotonic() - began_s
+        self._sound_s += len(block.samples) / self._source.sample_rate
+        self._report(detections)
+        if self._next is not None:
+            self._rehearse(self._next, block)
 
-    def _report(self, detection: Detection) -> None:
-        self._last_score = detection.score
-        self._scores.append(detection.score)
-        if detection.event is not None:
-            _log.info(
-                "%s: alarm %s, score %.3f, threshold %.3f",
-                self.name,
-                detection.event.type,
-                detection.event.score,
-                detection.event.threshold,
-            )
-            self._outlet.event(detection.event, self._clock, self.audio)
-        # By position, not by the clock: a replay then gives the messages of the live run.
-        if detection.score.end_sample >= self._publish_at:
-            self._publish_at = detection.score.end_sample + self._score_interval
-            self._publish_scores()
+    def _rehearse(self, following: _Stages, block: AudioBlock) -> None:
+        """Have the *following* stages hear *block* too, and let them take over when they can."""
+        if not following.process(block) or self._next is not following:
+            return
+        before = self._stages.pipeline
+        ratio = following.pipeline.sample_rate / before.sample_rate
+        following.pipeline.alarm.adopt(before.alarm, ratio)
+        self._windows_before += before.windows
+        self._gaps_before += before.gaps
+        self._publish_at = round(self._publish_at * ratio)
+        self._stages, self._next = following, None
+        self._outlet.use(following.detector)
+
+    def _report(self, detections: Sequence[Detection]) -> None:
+        for detection in detections:
+            self._last_score = detection.score
+            self._scores.append(detection.score)
+            if detection.event is not None:
+                self._tell(detection.event)
+            # By position, not by the clock: a replay then gives the messages of the live run.
+            if detection.score.end_sample >= self._publish_at:
+                interval = round(self._score_interval_s * self._clock.sample_rate)
+                self._publish_at = detection.score.end_sample + interval
+                self._publish_scores()
+
+    def _tell(self, event: AlarmEvent) -> None:
+        _log.info(
+            "%s: alarm %s, score %.3f, threshold %.3f",
+            self.name,
+            event.type,
+            event.score,
+            event.threshold,
+        )
+        self._outlet.event(event, self._clock, self.audio)
 
     def _publish_scores(self) -> None:
         if self._scores:
-            self._outlet.scores(self._scores, self._clock, self._pipeline.signal.level_dbfs)
+            level_dbfs = self._stages.pipeline.signal.level_dbfs
+            self._outlet.scores(self._scores, self._clock, level_dbfs)
             self._scores = []

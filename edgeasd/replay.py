@@ -11,9 +11,9 @@ from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.wavfile import WavFile, read_clip
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.model import Model
-from edgeasd.detect.pipeline import Detection, Pipeline, clip_outputs
+from edgeasd.detect.pipeline import Detection, clip_outputs
 from edgeasd.detect.scoring import clip_score
-from edgeasd.monitor import alarm_spec
+from edgeasd.detector import Detector, make_detector
 
 _READ_TIMEOUT_S = 1.0
 
@@ -31,6 +31,15 @@ class Replay:
     model: Model
     section: str = ""
     channel: int = 0
+
+    @property
+    def detector(self) -> Detector:
+        """What turns the recordings into scores and alarms.
+
+        Raises:
+            ModelError: If the model has no such section.
+        """
+        return make_detector(self.model, self.section, AlarmConfig())
 
     def windows(self, path: Path) -> Iterator[dict[str, Any]]:
         """Yield a row for each score that the daemon would make of the recording at *path*.
@@ -51,15 +60,11 @@ class Replay:
 
     def detections(self, path: Path) -> Iterator[Detection]:
         """Yield the scores and events that the daemon would make of the recording at *path*."""
-        index = self.model.section_index(self.section)
-        document = self.model.document
-        sample_rate = document.features.sample_rate
-        pipeline = Pipeline(
-            self.model, index, alarm_spec(AlarmConfig(), document.sections[index], sample_rate)
-        )
+        detector = self.detector
+        pipeline = detector.pipeline()
         source = WavFile(path, self.channel, paced=False)
         try:
-            resampler = Resampler(source.sample_rate, sample_rate)
+            resampler = Resampler(source.sample_rate, detector.sample_rate)
             while not source.ended:
                 block = source.read(_READ_TIMEOUT_S)
                 if block is not None:
@@ -74,12 +79,11 @@ class Replay:
         Raises:
             EdgeasdError: If the file or the section cannot be used.
         """
-        index = self.model.section_index(self.section)
-        document = self.model.document
-        samples = read_clip(path, self.channel, document.features.sample_rate)
+        detector = self.detector
+        samples = read_clip(path, self.channel, detector.sample_rate)
         outputs = clip_outputs(self.model, samples)
-        score = clip_score(self.model.scoring(index), outputs)
-        threshold = document.sections[index].threshold
+        score = clip_score(self.model.scoring(detector.section), outputs)
+        threshold = detector.alarm.threshold
         return {
             "file": str(path),
             "n_windows": len(outputs),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
+from typing import TextIO
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,15 @@ def notify(*fields: str) -> None:
         _log.warning("the service manager cannot be told %s: %s", fields, exc)
 
 
+def notify_reloading() -> None:
+    """Tell the service manager that the configuration is read again; ``READY=1`` must follow.
+
+    References:
+        sd_notify(3): RELOADING=1 goes with the time, for ``Type=notify-reload``.
+    """
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
 def watchdog_interval_s() -> float | None:
     """Return how often the service manager wants a sign of life, seconds; `None` if it does not.
 
@@ -39,3 +50,38 @@ def watchdog_interval_s() -> float | None:
     if not timeout_us.isdigit() or int(timeout_us) == 0 or pid != str(os.getpid()):
         return None
     return int(timeout_us) / 2e6
+
+
+class JournalFormatter(logging.Formatter):
+    """Puts the severity in front of each line, as the journal wants it: ``<4>`` is a warning.
+
+    References:
+        sd-daemon(3), the levels of syslog(3).
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of *record*."""
+        level = next(
+            priority
+            for least, priority in (
+                (logging.ERROR, 3),
+                (logging.WARNING, 4),
+                (logging.INFO, 6),
+                (0, 7),
+            )
+            if record.levelno >= least
+        )
+        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Return whether *stream* goes to the journal.
+
+    References:
+        systemd.exec(5): JOURNAL_STREAM holds device and inode of the journal's socket.
+    """
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from edgeasd.clock import clock_synchronized
-from edgeasd.config import Config
-from edgeasd.detect.model import Model
+from edgeasd.config import Config, MqttConfig
+from edgeasd.detector import Detector
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
     ModelIdentity,
+    Payload,
     State,
     StreamClock,
+    closing_payload,
     encode,
     event_payload,
+    raised_for,
     score_payload,
     state_payload,
 )
@@ -37,18 +41,74 @@ class Node:
         name: Of the node.
         boot_id: Of this run: makes event ids unique over restarts.
         changed: Set when the supervisor has something to tell.
+        topics: Of the node.
+        outbox: Alerts that wait for the broker.
+        publisher: The way to the broker.
     """
 
     def __init__(self, config: Config) -> None:
         self.name = config.node
         self.boot_id = secrets.token_hex(4)
-        self.numbers: Iterator[int] = itertools.count(1)
+        self._numbers: Iterator[int] = itertools.count(1)
         self.changed = threading.Event()
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
-        self.publisher = MqttPublisher(
-            config.mqtt, self.topics, self.outbox, client_id=f"edgeasd-{config.node}"
-        )
+        self.publisher = self._new_publisher(config.mqtt)
+
+    def connect_as(self, config: MqttConfig) -> None:
+        """Go on with another broker or account; retained messages are to be told again.
+
+        Raises:
+            ConfigError: If a file that *config* names cannot be used; all stays as it was.
+        """
+        publisher = self._new_publisher(config)
+        self.publisher.stop()
+        self.topics = Topics(config.base, self.name)
+        self.publisher = publisher
+        self.publisher.start()
+
+    def _new_publisher(self, config: MqttConfig) -> MqttPublisher:
+        topics = Topics(config.base, self.name)
+        return MqttPublisher(config, topics, self.outbox, client_id=f"edgeasd-{self.name}")
+
+    def next_number(self) -> int:
+        """Return the number of the next event of this run."""
+        return next(self._numbers)
+
+    def last_event(self, machine: str) -> Payload | None:
+        """Return what was last said of an alarm of *machine*, also in an earlier run."""
+        content = self.outbox.latest(self.topics.event(machine))
+        return None if content is None else json.loads(content)
+
+    def put_event(self, machine: str, payload: Payload) -> None:
+        """Commit an event to the outbox, then have it sent."""
+        self.outbox.put(payload["id"], self.topics.event(machine), encode(payload))
+        self.publisher.notify()
+        self.changed.set()
+
+    def forget(self, machine: str) -> None:
+        """End the alarm of a machine that is no longer listened to, and clear its retained state.
+
+        Without it an alarm that lasts would last for ever.
+        """
+        last = self.last_event(machine)
+        if last is not None and last["type"] != "end":
+            payload = closing_payload(
+                last,
+                boot_id=self.boot_id,
+                seq=self.next_number(),
+                time_s=time.time(),
+                clock_synced=clock_synchronized(),
+            )
+            self.put_event(machine, payload)
+        self.publisher.publish_retained(self.topics.state(machine), b"")
+
+    def forget_all_but(self, machines: Collection[str]) -> None:
+        """Do so with every machine of earlier runs that is not among *machines*."""
+        heard = {self.topics.machine_of(topic) for topic in self.outbox.topics()}
+        for machine in heard:
+            if machine is not None and machine not in machines:
+                self.forget(machine)
 
 
 class MachineVoice:
@@ -57,25 +117,33 @@ class MachineVoice:
     Args:
         node: What all machines of the node share.
         name: Of the machine.
-        model: Of the machine.
-        threshold: Score at which its alarm is raised.
+        detector: What scores it.
 
     Attributes:
         identity: Of the model.
+        raised_s: Seconds since when its alarm is raised, as last said; None if it is not.
         state: As last told.
         reason: As last told.
     """
 
-    def __init__(self, node: Node, name: str, model: Model, threshold: float) -> None:
+    def __init__(self, node: Node, name: str, detector: Detector) -> None:
         self._node = node
         self._name = name
-        self._threshold = threshold
-        self.identity = ModelIdentity(model.document.id, model.sha256, model.document.version)
-        self._event_id: str | None = None
-        self._said: tuple[State, str, str | None] | None = None
+        self.use(detector)
+        last = node.last_event(name)
+        is_raised = last is not None and last["type"] != "end"
+        self.raised_s = raised_for(last, time.time()) if last is not None and is_raised else None
+        self._event_id: str | None = None if last is None else last["id"]
+        self._said: tuple[object, ...] | None = None
         self._since_s = 0.0
         self.state: State = "learning"
         self.reason = ""
+
+    def use(self, detector: Detector) -> None:
+        """Take note of what makes the scores from now on."""
+        document = detector.model.document
+        self.identity = ModelIdentity(document.id, detector.model.sha256, document.version)
+        self._threshold = detector.alarm.threshold
 
     def event(self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality) -> None:
         """Commit *event* to the outbox, then have it sent and the state told."""
@@ -85,16 +153,14 @@ class MachineVoice:
             node=node.name,
             machine=self._name,
             boot_id=node.boot_id,
-            seq=next(node.numbers),
+            seq=node.next_number(),
             clock=clock,
             clock_synced=clock_synchronized(),
             model=self.identity,
             audio=audio,
         )
-        node.outbox.put(payload["id"], node.topics.event(self._name), encode(payload))
         self._event_id = payload["id"]
-        node.publisher.notify()
-        node.changed.set()
+        node.put_event(self._name, payload)
 
     def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
         """Publish *scores*; lost if the broker is away."""
@@ -108,12 +174,16 @@ class MachineVoice:
         )
         self._node.publisher.publish_transient(self._node.topics.score(self._name), encode(payload))
 
+    def repeat(self) -> None:
+        """Have the state told again, news or not."""
+        self._said = None
+
     def tell_state(self, state: State, reason: str, score: float | None) -> bool:
         """Publish the retained state if it is news; return whether it was."""
-        said = (state, reason, self._event_id)
+        said = (state, reason, self._event_id, self.identity, self._threshold)
         if said == self._said:
             return False
-        if self._said is None or self._said[0] != state:
+        if self.state != state or self._since_s == 0.0:
             self._since_s = time.time()
             log = _log.info if state in {"ok", "learning"} else _log.warning
             log("%s: %s%s", self._name, state, f" ({reason})" if reason else "")

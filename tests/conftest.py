@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.publish.brokers import Mosquitto
+from tests.site import Site
 
 # The same examples on every run, however busy the computer is.
 settings.register_profile(
@@ -37,3 +41,21 @@ def data_folder() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers, the same for every test and run."""
     return np.random.default_rng(2021)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A mosquitto that is not started yet."""
+    broker = Mosquitto(tmp_path / "broker")
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
+    """A site of that broker; its daemons end with the test."""
+    site = Site(tmp_path, broker.port)
+    yield site
+    for process in site.processes:
+        process.kill()
+        process.communicate()

@@ -9,7 +9,14 @@ import pytest
 from edgeasd.health import Facts, alive, judge
 
 WELL = Facts(
-    fault="", hung=False, sound_age_s=0.1, loop_age_s=0.1, signal="ok", alarm=False, scored=True
+    fault="",
+    hung=False,
+    sound_age_s=0.1,
+    loop_age_s=0.1,
+    window_age_s=0.2,
+    signal="ok",
+    alarm=False,
+    scored=True,
 )
 
 
@@ -25,6 +32,8 @@ WELL = Facts(
         (replace(WELL, sound_age_s=2.1, alarm=True), "no_audio"),
         (replace(WELL, fault="unplugged", signal="flat_signal"), "no_audio"),
         (replace(WELL, loop_age_s=5.1, sound_age_s=5.1), "stale"),
+        (replace(WELL, window_age_s=10.1), "stale"),
+        (replace(WELL, window_age_s=10.1, sound_age_s=2.1), "no_audio"),
     ],
 )
 def test_judge_tells_what_hides_the_machine_before_what_the_machine_does(
@@ -52,6 +61,8 @@ def test_judge_passes_on_what_the_source_says() -> None:
         (WELL, False, False),
         (replace(WELL, loop_age_s=11.0), True, False),
         (replace(WELL, sound_age_s=11.0), True, False),
+        (replace(WELL, window_age_s=11.0), True, False),
+        (replace(WELL, window_age_s=11.0, sound_age_s=9.0), True, True),
         (replace(WELL, sound_age_s=11.0, fault="unplugged"), True, True),
         (replace(WELL, sound_age_s=11.0, fault="gives no sound", hung=True), True, False),
         (replace(WELL, sound_age_s=9.0, hung=True), True, True),

@@ -80,6 +80,29 @@ class Alarm:
         self._quiet_until = 0
         self._update_at = 0
 
+    def resume(self, start_sample: int) -> None:
+        """Go on with an alarm that was raised before this one was made.
+
+        Args:
+            start_sample: Position at which it was raised; negative if that was before the stream.
+        """
+        self.reset()
+        self._start_sample = start_sample
+        self._update_at = start_sample + self.spec.update_every
+
+    def adopt(self, other: Alarm, rate_ratio: float) -> None:
+        """Go on where *other* stands.
+
+        Args:
+            other: The alarm that this one takes the place of.
+            rate_ratio: Sample rate of this one's scores over that of the other's.
+        """
+        self.reset()
+        if other._start_sample is not None:
+            self.resume(round(other._start_sample * rate_ratio))
+            self._update_at = round(other._update_at * rate_ratio)
+        self._quiet_until = round(other._quiet_until * rate_ratio)
+
     def _process_quiet(self, score: Score) -> AlarmEvent | None:
         now = score.end_sample
         self._run = self._run + 1 if score.value >= self.spec.threshold else 0

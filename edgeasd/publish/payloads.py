@@ -111,6 +111,41 @@ def event_payload(
     }
 
 
+def closing_payload(
+    last: Mapping[str, Any], *, boot_id: str, seq: int, time_s: float, clock_synced: bool
+) -> Payload:
+    """Return the ``end`` of an alarm whose machine is no longer listened to.
+
+    Args:
+        last: What was last said of the alarm, a payload of `event_payload`.
+        boot_id: Name of this run of the daemon.
+        seq: Number of the event within the run.
+        time_s: Unix time now, seconds.
+        clock_synced: Whether the computer's clock is synchronised.
+    """
+    time_ms = round(1000 * time_s)
+    return {
+        **last,
+        "id": f"{last['node']}-{boot_id}-{seq:06d}",
+        "type": "end",
+        **_when(time_ms),
+        "clock_synced": clock_synced,
+        "boot_id": boot_id,
+        "seq": seq,
+        "duration_s": raised_for(last, time_s),
+    }
+
+
+def raised_for(last: Mapping[str, Any], time_s: float) -> float:
+    """Return how long the alarm of the event payload *last* lasts at *time_s*, seconds.
+
+    By the wall clock, as nothing else outlives the process; a clock that was set back counts as no
+    time.
+    """
+    since_s: float = last["time_ms"] / 1000
+    return float(last["duration_s"]) + max(0.0, time_s - since_s)
+
+
 def state_payload(
     *,
     node: str,
@@ -218,6 +253,7 @@ class MachineHealth:
         real_time_factor: Seconds of computing per second of sound; NaN when not known yet.
         level_dbfs: Level re full scale, decibels; minus infinity is digital silence.
         model: The model that scores it.
+        model_fault: Why a model file that changed is not used, in words; empty when all is well.
     """
 
     name: str
@@ -230,6 +266,7 @@ class MachineHealth:
     real_time_factor: float
     level_dbfs: float
     model: ModelIdentity
+    model_fault: str
 
 
 def health_payload(
@@ -242,6 +279,7 @@ def health_payload(
     mqtt: MqttHealth,
     machines: Sequence[MachineHealth],
     storage_fault: str,
+    refused: Sequence[str],
 ) -> Payload:
     """Return how the node is.
 
@@ -254,6 +292,7 @@ def health_payload(
         mqtt: How alerts get out.
         machines: How each machine is listened to.
         storage_fault: Why alerts cannot be stored, in words; empty when they can.
+        refused: What of the configuration last read is not applied, in words.
     """
     return {
         "schema": "edgeasd.health/1",
@@ -265,6 +304,7 @@ def health_payload(
         "mqtt": dataclasses.asdict(mqtt),
         "machines": [_finite(dataclasses.asdict(machine)) for machine in machines],
         "storage": {"ok": storage_fault == "", "reason": storage_fault},
+        "configuration": {"ok": not refused, "refused": list(refused)},
     }
 
 

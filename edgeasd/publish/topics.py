@@ -38,6 +38,11 @@ class Topics:
         """Alarms of *machine*: event payloads."""
         return self._topic(machine, "event")
 
+    def machine_of(self, event_topic: str) -> str | None:
+        """Return the machine whose event topic it is; None if it is no such topic of this node."""
+        machine = event_topic.rpartition("/")[0].rpartition("/")[2]
+        return machine if event_topic == self.event(machine) else None
+
     def score(self, machine: str) -> str:
         """Scores of *machine*: score payloads."""
         return self._topic(machine, "score")

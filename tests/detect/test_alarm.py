@@ -252,3 +252,34 @@ def test_alarm_any_scores_runs_stand_before_events(
             assert len(run_of) == spec.clear_after
             assert all(score.value < spec.clear_threshold for score in run_of)
             assert run_of[0].end_sample > event.start_sample
+
+
+def test_alarm_resumed_ends_with_the_duration_from_its_first_start() -> None:
+    """An alarm raised before the stream began goes on, and its end counts from then."""
+    alarm = Alarm(SPEC)
+    alarm.resume(-5000)
+
+    assert alarm.active
+    event = alarm.process(score_at(0, 0.0))
+
+    assert event is not None
+    assert (event.type, event.start_sample) == ("end", -5000)
+
+
+def test_alarm_adopted_goes_on_at_another_rate() -> None:
+    """What takes over from an alarm has its start, its cool-down and its next update."""
+    spec = replace(SPEC, cool_down=1000, update_every=2000)
+    raised, ended = Alarm(spec), Alarm(spec)
+    run(raised, "H")
+    run(ended, "Hl")
+    heirs = [Alarm(replace(spec, cool_down=2000, update_every=4000)) for _ in range(2)]
+
+    heirs[0].adopt(raised, 2.0)
+    heirs[1].adopt(ended, 2.0)
+
+    update = heirs[0].process(Score(3.0, 0, 2 * (LENGTH + 2000)))
+    assert update is not None
+    assert (update.type, update.start_sample) == ("update", 2 * LENGTH)
+    quiet_until = 2 * (LENGTH + HOP + 1000)
+    assert heirs[1].process(Score(3.0, 0, quiet_until - 1)) is None
+    assert heirs[1].process(Score(3.0, 0, quiet_until)) is not None

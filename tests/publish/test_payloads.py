@@ -98,6 +98,7 @@ def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payloa
         real_time_factor=real_time_factor,
         level_dbfs=-31.2,
         model=MODEL,
+        model_fault="",
     )
     return payloads.health_payload(
         node="edge-03",
@@ -108,6 +109,7 @@ def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payloa
         mqtt=MqttHealth(connected=True, reconnects=2, queued_events=0, dropped_events=0),
         machines=[machine],
         storage_fault=storage_fault,
+        refused=["node='edge-04' needs a restart"],
     )
 
 

@@ -1,0 +1,70 @@
+"""All that a machine is scored by: a model, its section of it, and when a score is an alarm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeasd.config import AlarmConfig
+from edgeasd.detect.alarm import AlarmSpec
+from edgeasd.detect.model import Model
+from edgeasd.detect.pipeline import Pipeline
+from edgeasd.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detector:
+    """What turns the sound of one machine into scores and alarms.
+
+    Attributes:
+        model: The network and its geometry.
+        section: Index of the machine's section in the model.
+        alarm: When a score becomes an alarm.
+    """
+
+    model: Model
+    section: int
+    alarm: AlarmSpec
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the sound that it takes, hertz."""
+        return self.model.document.features.sample_rate
+
+    def pipeline(self) -> Pipeline:
+        """Return new stages from sound to alarm."""
+        return Pipeline(self.model, self.section, self.alarm)
+
+
+def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:
+    """Return what the site's *config* makes of a section of *model*.
+
+    Args:
+        model: The network and its geometry.
+        section: Name of the section; may be empty if the model has one.
+        config: What the site says of thresholds and run lengths.
+
+    Raises:
+        ModelError: If the model has no such section.
+        ConfigError: If the clear threshold in force would be above the threshold.
+    """
+    index = model.section_index(section)
+    learned = model.document.sections[index]
+    sample_rate = model.document.features.sample_rate
+    threshold = learned.threshold if config.threshold is None else config.threshold
+    clear_threshold = config.clear_threshold
+    if clear_threshold is None:
+        clear_threshold = min(learned.clear_threshold, threshold)
+    if clear_threshold > threshold:
+        raise ConfigError(
+            f"alarm.clear_threshold={clear_threshold:g} must be at most the model's "
+            f"threshold={threshold:g}"
+        )
+    alarm = AlarmSpec(
+        threshold=threshold,
+        clear_threshold=clear_threshold,
+        raise_after=config.raise_after,
+        clear_after=config.clear_after,
+        cool_down=round(config.cool_down_s * sample_rate),
+        update_every=max(1, round(config.update_every_s * sample_rate)),
+    )
+    return Detector(model, index, alarm)

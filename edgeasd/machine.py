@@ -1,0 +1,202 @@
+"""One machine of the daemon: what listens to it, what scores it, and what speaks for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeasd.capture.source import open_source
+from edgeasd.config import MachineConfig
+from edgeasd.detect.model import Model, load_model
+from edgeasd.detector import Detector, make_detector
+from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.health import Facts, judge
+from edgeasd.monitor import Monitor
+from edgeasd.publish.payloads import MachineHealth
+from edgeasd.voice import MachineVoice, Node
+
+_log = logging.getLogger(__name__)
+
+
+class Models:
+    """The model files in use: machines that name the same file share the network."""
+
+    def __init__(self) -> None:
+        self._models: dict[Path, tuple[_Stamp, Model]] = {}
+
+    def load(self, path: Path) -> Model:
+        """Return the model in the file, read again only if the file changed.
+
+        Raises:
+            ModelError: If the file cannot be used.
+        """
+        stamp = _stamp(path)
+        known = self._models.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        model = load_model(path)
+        if known is not None and known[1].sha256 == model.sha256:
+            model = known[1]
+        self._models[path] = (stamp, model)
+        return model
+
+
+class Machine:
+    """One machine, from its source of sound to what is said of it.
+
+    Args:
+        config: Of the machine.
+        node: What all machines share.
+        models: Model files in use.
+        score_interval_s: Seconds between two messages on its score topic.
+
+    Attributes:
+        config: In force now.
+        monitor: Its thread.
+        voice: What speaks for it.
+
+    Raises:
+        EdgeasdError: If its model or its source cannot be used.
+    """
+
+    def __init__(
+        self, config: MachineConfig, node: Node, models: Models, score_interval_s: float
+    ) -> None:
+        self.config = config
+        self._models = models
+        self._detector = self._make_detector(config)
+        self._model_fault = ""
+        self._watch = FileWatch(_files(config))
+        self.voice = MachineVoice(node, config.name, self._detector)
+        self.monitor = Monitor(
+            config.name,
+            self._detector,
+            open_source(config.source),
+            self.voice,
+            score_interval_s=score_interval_s,
+            raised_s=self.voice.raised_s,
+        )
+        self._log_detector()
+
+    def change(self, config: MachineConfig) -> None:
+        """Apply another configuration with the same source, without a gap in the sound.
+
+        Raises:
+            EdgeasdError: If its model cannot be used; all stays as it was.
+        """
+        self._detector = self._make_detector(config)
+        self.config = config
+        self._model_fault = ""
+        self._watch = FileWatch(_files(config))
+        self.monitor.use(self._detector)
+        self._log_detector()
+
+    def follow_files(self) -> bool:
+        """Use a model file that changed; return whether there is something new to tell.
+
+        A file that cannot be used is told, and what was in use goes on.
+        """
+        if not self._watch.changed():
+            return False
+        try:
+            detector = self._make_detector(self.config)
+        except EdgeasdError as exc:
+            self._model_fault = f"{exc}; the model loaded before is used"
+            _log.error("%s: %s", self.config.name, self._model_fault)
+            return True
+        self._model_fault = ""
+        self._detector = detector
+        self.monitor.use(detector)
+        self._log_detector()
+        return True
+
+    def facts(self) -> Facts:
+        """Return what is known of the machine now."""
+        return self.monitor.facts()
+
+    def tell_state(self) -> bool:
+        """Publish the state if it is news; return whether it was."""
+        state, reason = judge(self.facts())
+        return self.voice.tell_state(state, reason, self.monitor.last_score)
+
+    def health(self) -> MachineHealth:
+        """Return how it is listened to."""
+        monitor, audio = self.monitor, self.monitor.audio
+        return MachineHealth(
+            name=monitor.name,
+            state=self.voice.state,
+            reason=self.voice.reason,
+            blocks=monitor.n_blocks,
+            windows=monitor.windows,
+            gaps=audio.gaps,
+            overruns=audio.overruns,
+            real_time_factor=monitor.real_time_factor,
+            level_dbfs=audio.level_dbfs,
+            model=self.voice.identity,
+            model_fault=self._model_fault,
+        )
+
+    def _make_detector(self, config: MachineConfig) -> Detector:
+        model = self._models.load(config.model)
+        try:
+            return make_detector(model, config.section, config.alarm)
+        except ConfigError as exc:
+            raise ConfigError(f"machine {config.name!r}: {exc}") from exc
+
+    def _log_detector(self) -> None:
+        detector = self._detector
+        _log.info(
+            "%s: model %s, sha256 %.12s, threshold %.3f, clear threshold %.3f",
+            self.config.name,
+            detector.model.document.id,
+            detector.model.sha256,
+            detector.alarm.threshold,
+            detector.alarm.clear_threshold,
+        )
+
+
+class FileWatch:
+    """Tells when files have changed and are whole: the same at two looks in a row.
+
+    Args:
+        paths: The files; one that is not there counts too.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._used = self._seen = self._look()
+
+    def changed(self) -> bool:
+        """Look, and return whether the files have come to rest since they changed."""
+        before, self._seen = self._seen, self._look()
+        if self._seen != before or self._seen == self._used:
+            return False
+        self._used = self._seen
+        return True
+
+    def _look(self) -> list[_Stamp]:
+        return [_stamp(path) for path in self._paths]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What tells one content of a file from another without reading it; all 0 without a file."""
+
+    inode: int = 0
+    n_bytes: int = 0
+    modified_ns: int = 0
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return _Stamp()
+    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _files(config: MachineConfig) -> list[Path]:
+    """Return the files that a machine is scored by."""
+    return [config.model]

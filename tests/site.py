@@ -1,0 +1,84 @@
+"""A site for tests of the whole daemon: its folder, its broker, its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.publish.brokers import Subscriber
+
+RATE = 16_000
+NODE = "edgeasd/v1/n1"
+SCHEMAS = Path(__file__).parents[1] / "deploy" / "schemas"
+FILE = '[machine.file]\npath = "sound.wav"\npaced = false'
+SIMULATOR = "[machine.simulator]\nfault_duration_s = 0"
+
+
+class Site:
+    """A folder with a model, a recording, a configuration and the daemon that runs by it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.config = folder / "edgeasd.toml"
+        self.processes: list[subprocess.Popen[str]] = []
+        make_model(folder / "tiny.onnx")
+        sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
+        soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+
+    def configure(self, *machines: str, mqtt: str = "") -> None:
+        """Write the configuration; *machines* are the tables of their sources."""
+        tables = [
+            f'[[machine]]\nname = "m{number}"\nmodel = "tiny.onnx"\n{machine}\n'
+            for number, machine in enumerate(machines, start=1)
+        ]
+        self.config.write_text(
+            f'node = "n1"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {self.port}\n'
+            f"{mqtt}\n" + "\n".join(tables)
+        )
+
+    def command(self) -> list[str]:
+        """Return the command line of the daemon."""
+        return [sys.executable, "-m", "edgeasd", "run", "--config", str(self.config)]
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        """Start the daemon."""
+        process = subprocess.Popen(
+            self.command(),
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.processes.append(process)
+        return process
+
+    def score(self, file: str = "sound.wav") -> list[dict[str, Any]]:
+        """Return what ``edgeasd score`` says of *file*."""
+        command = ["score", "--model", self.folder / "tiny.onnx", self.folder / file]
+        result = subprocess.run(
+            [sys.executable, "-m", "edgeasd", *map(str, command)],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait until the daemon ends well, and return what it logged."""
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    return log
+
+
+def events(subscriber: Subscriber, machine: str = "m1") -> list[dict[str, Any]]:
+    """Return the events received of *machine*."""
+    return [json.loads(payload) for payload in subscriber.on(f"{NODE}/{machine}/event")]
