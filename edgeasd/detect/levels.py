@@ -1,0 +1,139 @@
+"""How loud is the sound, for people who place a microphone or set its gain?"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeasd.stream import AudioBlock, Float32Array
+
+_SPANS_PER_S = 8
+"""A span of 125 ms is the time constant "fast" of sound level meters (IEC 61672-1)."""
+_MEMORY_S = 60
+"""Whoever moves a microphone wants to know how it is where it is now."""
+_HOLD_S = 2
+_FLOOR_PERCENTILE = 10.0
+_CLIP_LEVEL = 0.999
+_CLIP_SHARE = 1e-4
+"""Share of clipped samples from which the gain is too high: a lost spike an hour is no harm."""
+_QUIET_DBFS = -60.0
+"""Below it a 16-bit converter leaves less than six bits for the machine."""
+_SILENT_DBFS = -90.0
+"""The last bit of a 16-bit converter."""
+
+
+def dbfs(amplitude: float) -> float:
+    """Return *amplitude* in dB re full scale; minus infinity of nothing."""
+    return 20.0 * math.log10(amplitude) if amplitude > 0.0 else -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The levels of a stretch of sound, dB re full scale; minus infinity of nothing.
+
+    Attributes:
+        rms_dbfs: Root mean square without the constant part.
+        peak_dbfs: Largest magnitude.
+        floor_dbfs: Noise floor: the root mean square that a tenth of all spans of 125 ms does not
+            reach.
+        n_samples: Samples heard.
+        n_clipped: Samples at full scale.
+    """
+
+    rms_dbfs: float
+    peak_dbfs: float
+    floor_dbfs: float
+    n_samples: int
+    n_clipped: int
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in words: ``good``, or what is wrong and how to mend it."""
+        if self.n_samples == 0:
+            return "no sound: check that the microphone is connected"
+        if self.rms_dbfs < _SILENT_DBFS:
+            return "no signal: check that the microphone is connected and not muted"
+        if self.n_clipped > _CLIP_SHARE * self.n_samples:
+            return "clipped: turn down the gain, or move the microphone away from the machine"
+        if self.rms_dbfs < _QUIET_DBFS:
+            return "too quiet: turn up the gain, or move the microphone closer to the machine"
+        return "good"
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    power: float
+    peak: float
+    n_clipped: int
+
+
+class LevelMeter:
+    """Measures a stream of sound in spans of 125 ms, and remembers those of the last minute.
+
+    Args:
+        sample_rate: Of the blocks, hertz.
+
+    Attributes:
+        gaps: Interruptions so far.
+        n_samples: Samples heard so far.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._span = max(1, sample_rate // _SPANS_PER_S)
+        self._pending = np.empty(0, np.float32)
+        self._next_sample: int | None = None
+        self._spans: deque[_Span] = deque(maxlen=_MEMORY_S * _SPANS_PER_S)
+        self.gaps = 0
+        self.n_samples = 0
+
+    def process(self, block: AudioBlock) -> None:
+        """Take in *block*; a span that a gap cuts short does not count."""
+        if self._next_sample not in (None, block.first_sample):
+            self.gaps += 1
+            self._pending = self._pending[:0]
+        self._next_sample = block.first_sample + len(block.samples)
+        self.n_samples += len(block.samples)
+        samples = np.concatenate([self._pending, block.samples])
+        n_spans = len(samples) // self._span
+        for span in samples[: n_spans * self._span].reshape(n_spans, self._span):
+            self._spans.append(_measure(span))
+        self._pending = samples[n_spans * self._span :]
+
+    @property
+    def levels(self) -> Levels:
+        """Those of the last minute."""
+        return self._levels(list(self._spans))
+
+    @property
+    def now(self) -> Levels:
+        """Those of the latest span."""
+        return self._levels(list(self._spans)[-1:])
+
+    @property
+    def hold_dbfs(self) -> float:
+        """Highest peak of the last two seconds."""
+        return self._levels(list(self._spans)[-_HOLD_S * _SPANS_PER_S :]).peak_dbfs
+
+    def _levels(self, spans: list[_Span]) -> Levels:
+        if not spans:
+            return Levels(-math.inf, -math.inf, -math.inf, 0, 0)
+        powers = [span.power for span in spans]
+        return Levels(
+            rms_dbfs=dbfs(math.sqrt(sum(powers) / len(powers))),
+            peak_dbfs=dbfs(max(span.peak for span in spans)),
+            floor_dbfs=dbfs(math.sqrt(np.percentile(powers, _FLOOR_PERCENTILE))),
+            n_samples=len(spans) * self._span,
+            n_clipped=sum(span.n_clipped for span in spans),
+        )
+
+
+def _measure(span: Float32Array) -> _Span:
+    magnitude = np.abs(span)
+    return _Span(
+        power=float(np.var(span, dtype=np.float64)),
+        peak=float(magnitude.max()),
+        n_clipped=int(np.count_nonzero(magnitude >= _CLIP_LEVEL)),
+    )

@@ -1,0 +1,139 @@
+"""What the commands for people draw: bars, running lines, durations, and a picture that stays put.
+
+Nothing is needed but a terminal that can move its cursor; `can_draw` says whether there is one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII_BLOCKS = "_.-=+*#@"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a picture.
+
+    Attributes:
+        text: What it says; cut to the width of the terminal.
+        colour: Of the whole line, as `click.style` knows it; None for the terminal's own.
+    """
+
+    text: str
+    colour: str | None = None
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether *stream* is a terminal on which what was written can be drawn over."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class Screen:
+    """A picture that each `draw` replaces, at the end of what the terminal shows already."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._n_lines = 0
+
+    def draw(self, lines: Sequence[Line]) -> None:
+        """Show *lines* in place of those before; of more than fit, the first ones."""
+        width, height = shutil.get_terminal_size()
+        n_most = max(2, height - 1)  # the cursor stands on a line of its own
+        if len(lines) > n_most:
+            n_hidden = len(lines) - n_most + 1
+            lines = [*lines[: n_most - 1], Line(f"... and {n_hidden} lines more")]
+        up = f"\x1b[{self._n_lines}A" if self._n_lines else ""
+        # Each line is cleared to its end only after it is written, so that nothing flickers.
+        text = "".join(
+            f"{click.style(line.text[: width - 1], fg=line.colour)}\x1b[K\n" for line in lines
+        )
+        self._stream.write(f"\r{up}{text}\x1b[J")
+        self._stream.flush()
+        self._n_lines = len(lines)
+
+    def say(self, text: str) -> None:
+        """Put *text*, to stay, in place of the picture; the next one goes below it."""
+        up = f"\x1b[{self._n_lines}A" if self._n_lines else ""
+        self._stream.write(f"\r{up}{text}\x1b[K\n\x1b[J")
+        self._stream.flush()
+        self._n_lines = 0
+
+
+def bar(value: float, low: float, high: float, width: int, *, full: str = "#") -> str:
+    """Return *value* between *low* and *high* as a bar, padded to *width*."""
+    share = (value - low) / (high - low) if math.isfinite(value) else 0.0
+    return (full * round(width * min(1.0, max(0.0, share)))).ljust(width)
+
+
+def sparkline(values: Sequence[float], low: float, high: float, *, ascii_only: bool) -> str:
+    """Return *values* as a line of blocks, of which the lowest is *low* and the highest *high*."""
+    blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
+    step = (high - low) / len(blocks) or 1.0
+    return "".join(
+        blocks[min(len(blocks) - 1, max(0, math.floor((value - low) / step)))] for value in values
+    )
+
+
+def takes_blocks(stream: TextIO) -> bool:
+    """Whether *stream* can show what `sparkline` draws other than in ASCII."""
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def printable(text: str) -> str:
+    """Return *text* without what would steer a terminal; for words that came from elsewhere."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else "?" for c in text)
+
+
+def clock_time(duration_s: float) -> str:
+    """Return a duration as hours, minutes and seconds, for example ``1:05:09``."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def rough_time(duration_s: float) -> str:
+    """Return a duration in its largest units, for example ``3 d 4 h``, ``12 min`` or ``0.4 s``."""
+    if duration_s < 10.0:  # noqa: PLR2004
+        return f"{max(0.0, duration_s):.1f} s"
+    n_minutes, n_hours, n_days = (round(duration_s // unit) for unit in (60, 3_600, 86_400))
+    if n_days:
+        return f"{n_days} d {n_hours % 24} h"
+    if n_hours:
+        return f"{n_hours} h {n_minutes % 60} min"
+    return f"{n_minutes} min" if n_minutes else f"{duration_s:.0f} s"
+
+
+class Interruption:
+    """Whether somebody asked for the end."""
+
+    requested = False
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Let Ctrl-C and SIGTERM ask for the end, rather than bring it; for the main thread."""
+    asked = Interruption()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, asked._request) for number in numbers]  # noqa: SLF001
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
