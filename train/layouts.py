@@ -29,8 +29,9 @@ _SECTION_NAME = re.compile(
 )
 _ID_NAME = re.compile(r"(?P<label>normal|anomaly)_id_(?P<section>\d\d)_\d{8}")
 _UNLABELLED_NAME = re.compile(r"section_\d\d(?:_source|_target)?(?:_test)?_\d{4,}|id_\d\d_\d{8}")
-_NO_RECORDING = re.compile(r"\..*|attributes_\d\d\.csv")
-"""Hidden files, as file managers make them, and DCASE's lists of what stands in the names too."""
+_NO_RECORDING = re.compile(r"\..*|attributes_\d\d\.csv|recording\.csv")
+"""Hidden files, as file managers make them, and lists of what stands in the names too: those of
+DCASE, and that of ``edgeasd record``."""
 
 
 def is_machine_folder(folder: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Normal sound of a machine, as clips in the folders that the trainer reads."""

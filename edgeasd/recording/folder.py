@@ -1,0 +1,222 @@
+"""The folder of a machine's recordings, in the layout of DCASE Task 2 that the trainer reads.
+
+``FOLDER/train/section_<NN>_<domain>_train_normal_<NNNN>_<start>.flac`` are the clips, with the time
+of their start in UTC; ``FOLDER/recording.csv`` tells of each its level, and when and why something
+was left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import soundfile
+
+from edgeasd.errors import ConfigError, StorageError
+from edgeasd.recording.cutter import CLIP_S, Stretch
+from edgeasd.stream import INT16_FULL_SCALE, Float32Array
+
+LOG_NAME = "recording.csv"
+_MANIFEST_NAME = "manifest.csv"
+
+_BYTES_PER_SAMPLE = 2
+"""FLAC takes about half of it for most machines; of noise that fills the scale, all."""
+_SPARE_BYTES = 64 * 2**20
+"""Left free: the same disk may hold the alerts of a daemon that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which recordings are meant.
+
+    Attributes:
+        folder: Of the machine type; its name is the type's in the trainer.
+        section: Two digits: the machine, or one of its operating conditions.
+        domain: ``source``, or ``target`` for those after a change of conditions.
+
+    Raises:
+        ConfigError: If *section* is something else.
+    """
+
+    folder: Path
+    section: str
+    domain: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9]{2}", self.section):
+            raise ConfigError(f"section={self.section!r} must be two digits, for example 00")
+
+
+class ClipFolder:
+    """Adds clips to those that are there; to be used in a ``with`` statement.
+
+    A clip has its name when it is whole and on the disk, not before: neither a power cut nor a full
+    disk leaves half of one.
+
+    Args:
+        place: Where the clips go.
+
+    Attributes:
+        n_clips: Those of the section and domain, with those of earlier calls.
+
+    Raises:
+        StorageError: If it cannot be read; when entered, if it cannot be written, or another
+            recording into it is running.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._clips = place.folder.absolute() / "train"
+        if (place.folder / _MANIFEST_NAME).exists():
+            raise StorageError(
+                f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
+                "then; choose another folder with --out"
+            )
+        with _told(place.folder, "must be a folder that this user can read"):
+            numbers = list(self._numbers())
+        self.n_clips = len(numbers)
+        self._next = max(numbers, default=-1) + 1
+
+    def __enter__(self) -> ClipFolder:  # noqa: PYI034 - Self came with Python 3.11
+        with _told(self._place.folder, "must be a folder that this user can write"):
+            self._clips.mkdir(parents=True, exist_ok=True)
+            self._log = _open_log(self._place.folder / LOG_NAME)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # the disk is full, which was told
+            self._log.close()
+
+    def require_space(self, n_clips: int, sample_rate: int) -> None:
+        """Check that *n_clips* fit on the disk.
+
+        Raises:
+            StorageError: If they may not.
+        """
+        needed = n_clips * CLIP_S * sample_rate * _BYTES_PER_SAMPLE + _SPARE_BYTES
+        there = next(path for path in (self._clips, *self._clips.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            raise StorageError(
+                f"{self._place.folder}: {_megabytes(needed)} must be free on this disk for "
+                f"{n_clips} more clips, and {_megabytes(free)} are; free some, choose another disk "
+                "with --out, or a shorter --duration"
+            )
+
+    def add(self, stretch: Stretch, sample_rate: int, end_s: float) -> Path:
+        """Write the clip *stretch*, which ended at the Unix time *end_s*; return its path.
+
+        Raises:
+            StorageError: If the disk is full or cannot be written.
+        """
+        self.require_space(1, sample_rate)
+        start_s = end_s - CLIP_S
+        place = self._place
+        name = (
+            f"section_{place.section}_{place.domain}_train_normal_{self._next:04d}_"
+            f"{datetime.fromtimestamp(start_s, timezone.utc):%Y%m%dT%H%M%SZ}.flac"
+        )
+        path = self._clips / name
+        with _told(path, "cannot be written"):
+            _write_whole(path, stretch.samples, sample_rate)
+            self._note(stretch, sample_rate, end_s, str(path.relative_to(self._clips.parent)))
+        self._next += 1
+        self.n_clips += 1
+        return path
+
+    def leave_out(self, stretch: Stretch, sample_rate: int, end_s: float) -> None:
+        """Note that *stretch*, which ended at the Unix time *end_s*, is not fit to learn from.
+
+        Raises:
+            StorageError: If the disk is full or cannot be written.
+        """
+        with _told(self._place.folder / LOG_NAME, "cannot be written"):
+            self._note(stretch, sample_rate, end_s, "")
+
+    def _note(self, stretch: Stretch, sample_rate: int, end_s: float, file: str) -> None:
+        duration_s = len(stretch.samples) / sample_rate
+        start = datetime.fromtimestamp(end_s - duration_s, timezone.utc)
+        levels = stretch.levels
+        row = {
+            "start": start.isoformat(timespec="milliseconds"),
+            "duration_s": round(duration_s, 3),
+            "section": self._place.section,
+            "domain": self._place.domain,
+            "file": file,
+            "level_dbfs": _rounded(levels.rms_dbfs),
+            "peak_dbfs": _rounded(levels.peak_dbfs),
+            "n_clipped": levels.n_clipped,
+            "left_out": stretch.flaw,
+            "lost_s": round(stretch.n_lost / sample_rate, 3),
+        }
+        log = csv.DictWriter(self._log, row, lineterminator="\n")
+        if self._log.tell() == 0:
+            log.writeheader()
+        log.writerow(row)
+        self._log.flush()
+
+    def _numbers(self) -> Iterator[int]:
+        name = re.compile(
+            rf"section_{self._place.section}_{self._place.domain}_train_normal_(\d{{4,}})(_.*)?"
+            r"\.(flac|wav)"
+        )
+        for path in self._clips.iterdir() if self._clips.exists() else ():
+            if match := name.fullmatch(path.name):
+                yield int(match[1])
+
+
+def _write_whole(path: Path, samples: Float32Array, sample_rate: int) -> None:
+    # A hidden name: the trainer passes over what was being written when the power went.
+    part = path.with_name(f".{path.name}.part")
+    values = np.clip(samples * INT16_FULL_SCALE, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1)
+    try:
+        with part.open("wb") as file:
+            soundfile.write(file, values.round().astype(np.int16), sample_rate, format="FLAC")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def _open_log(path: Path) -> TextIO:
+    log = path.open("a", encoding="utf-8", newline="")
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        log.close()
+        raise StorageError(
+            f"{path.parent}: another recording into this folder is running; wait for its end, or "
+            "choose another folder with --out"
+        ) from exc
+    return log
+
+
+@contextlib.contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, soundfile.SoundFileError) as exc:
+        reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+        raise StorageError(f"{path}: {what} ({reason}); choose another folder with --out") from exc
+
+
+def _rounded(level_dbfs: float) -> float | None:
+    return round(level_dbfs, 1) if math.isfinite(level_dbfs) else None
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{math.ceil(n_bytes / 1e6)} MB"
