@@ -21,6 +21,7 @@ import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place 
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: TID251  # as above
 
 from edgeasd.errors import BrokerError, ConfigError
+from edgeasd.publish.tls import tls_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,8 @@ class Connection:
         client_id: Name of this client, unique at the broker.
         will: Topic and payload that the broker publishes, retained, if the connection breaks.
         connect_timeout_s: Seconds until an attempt is given up.
+        tells_refusals: Whether to speak MQTT 5, in which the broker says that it refused a message;
+            in MQTT 3.1.1 it acknowledges that too.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -58,17 +61,21 @@ class Connection:
         *,
         will: tuple[str, bytes] | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        tells_refusals: bool = False,
     ) -> None:
         self._config = config
         self._refusal = ""
         self._is_accepted = False
         self._acknowledged: list[int] = []
         self._received: list[tuple[str, bytes]] = []
-        self._client = _new_client(config, client_id)
+        self._refused: set[int] = set()
+        self._answered: set[int] = set()
+        self._client = _new_client(config, client_id, tells_refusals=tells_refusals)
         self._client.connect_timeout = connect_timeout_s
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
         if will is not None:
             self._client.will_set(*will, qos=1, retain=True)
         try:
@@ -82,11 +89,11 @@ class Connection:
         try:
             self._client.connect(config.host, config.port, config.keepalive_s)
         except (OSError, ValueError) as exc:
-            raise BrokerError(_in_words(exc, config)) from exc
+            raise BrokerError(in_words(exc, config)) from exc
         while not self._is_accepted:
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
-                raise BrokerError(_in_words(TimeoutError(), config))
+                raise BrokerError(in_words(TimeoutError(), config))
             self.serve(remaining_s)
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> int:
@@ -97,9 +104,21 @@ class Connection:
         """
         return self._client.publish(topic, payload, qos=qos, retain=retain).mid
 
-    def subscribe(self, topic_filter: str, *, qos: int) -> None:
-        """Ask for the messages on the topics that *topic_filter* matches; see `received`."""
-        self._client.subscribe(topic_filter, qos)
+    def subscribe(self, topic_filter: str, *, qos: int) -> int:
+        """Ask for the messages on the topics that *topic_filter* matches; see `received`.
+
+        Returns:
+            The number of the request; see `is_answered` and `is_refused`.
+        """
+        return self._client.subscribe(topic_filter, qos)[1] or 0
+
+    def is_answered(self, number: int) -> bool:
+        """Whether the broker has answered the subscription *number*."""
+        return number in self._answered
+
+    def is_refused(self, number: int) -> bool:
+        """Whether the broker has refused the subscription or, if it tells that, the message."""
+        return number in self._refused
 
     def received(self) -> list[tuple[str, bytes]]:
         """Return topic and payload of the messages received since the last call."""
@@ -138,7 +157,7 @@ class Connection:
                 self._client.loop_write()
             self._client.loop_misc()  # keepalive
         if self._client.socket() is None:
-            raise BrokerError(self._end_in_words())
+            raise BrokerError(self._endin_words())
 
     def close(self, *, cleanly: bool) -> None:
         """End the connection; unless *cleanly*, the broker publishes the will."""
@@ -163,14 +182,23 @@ class Connection:
             self._refusal = f"refuses the connection: {reason}"
 
     def _on_publish(
-        self, _client: paho.Client, _userdata: Any, number: int, _reason: ReasonCode, _props: Any
+        self, _client: paho.Client, _userdata: Any, number: int, reason: ReasonCode, _props: Any
     ) -> None:
         self._acknowledged.append(number)
+        if reason.is_failure:
+            self._refused.add(number)
+
+    def _on_subscribe(
+        self, _client: Any, _userdata: Any, number: int, reasons: list[ReasonCode], _props: Any
+    ) -> None:
+        self._answered.add(number)
+        if any(reason.is_failure for reason in reasons):
+            self._refused.add(number)
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         self._received.append((message.topic, bytes(message.payload)))
 
-    def _end_in_words(self) -> str:
+    def _endin_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
         if self._refusal:
             return f"{broker} {self._refusal}"
@@ -203,18 +231,20 @@ def require_files(config: MqttConfig) -> None:
     _new_client(config, "")
 
 
-def _new_client(config: MqttConfig, client_id: str) -> paho.Client:
+def _new_client(config: MqttConfig, client_id: str, *, tells_refusals: bool = False) -> paho.Client:
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
-        clean_session=True,
+        # In MQTT 5 every session is a new one unless it is asked to last.
+        clean_session=None if tells_refusals else True,
+        protocol=paho.MQTTv5 if tells_refusals else paho.MQTTv311,
         reconnect_on_failure=False,
     )
     client.max_inflight_messages_set(0)  # no queue in memory: the caller limits
     if config.username:
         client.username_pw_set(config.username, _password(config.password_file))
     if config.ca_file is not None:
-        client.tls_set_context(_tls_context(config))
+        client.tls_set_context(tls_context(config))
     return client
 
 
@@ -227,38 +257,8 @@ def _password(path: Path | None) -> str | None:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({_reason(exc)})") from exc
 
 
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails: the client library leaves it open."""
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as overridden
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _tls_context(config: MqttConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-    except OSError as exc:
-        raise ConfigError(
-            f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({_reason(exc)})"
-        ) from exc
-    context.sslsocket_class = _TlsSocket
-    if config.cert_file is not None:
-        try:
-            # The empty password fails on an encrypted key; none at all would ask on the terminal.
-            context.load_cert_chain(config.cert_file, config.key_file, password="")
-        except OSError as exc:
-            raise ConfigError(
-                f"mqtt.cert_file={config.cert_file} and mqtt.key_file={config.key_file} must be "
-                f"PEM files of a certificate and its unencrypted key ({_reason(exc)})"
-            ) from exc
-    return context
-
-
-def _in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR0911  # by cause
+def in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR0911  # by cause
+    """Return why no connection came about, with the remedy."""
     address = _address(config)
     match exc:
         case socket.gaierror():
@@ -278,6 +278,11 @@ def _in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PL
             return f"mqtt.host={config.host!r} must be a host name or address"
         case _:
             return f"{address} cannot be reached ({_reason(exc)})"
+
+
+def account(config: MqttConfig) -> str:
+    """Return in words as whom the broker sees this client."""
+    return f"user {config.username!r}" if config.username else "anonymous users"
 
 
 def _reason(exc: OSError | ValueError) -> str:

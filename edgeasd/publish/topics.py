@@ -30,6 +30,11 @@ class Topics:
         """How the node is: a health payload, retained."""
         return self._topic("health")
 
+    @property
+    def check(self) -> str:
+        """Where ``edgeasd check`` sends a message to itself; nobody else need read it."""
+        return self._topic("check")
+
     def state(self, machine: str) -> str:
         """How *machine* is now: a state payload, retained."""
         return self._topic(machine, "state")

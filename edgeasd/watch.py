@@ -1,0 +1,137 @@
+"""``edgeasd watch``: the machines of a broker on a terminal; it only reads."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeasd.config import MqttConfig, load_config
+from edgeasd.document import DocumentError, read_table
+from edgeasd.errors import BrokerError, ConfigError
+from edgeasd.plant import Plant, local_time
+from edgeasd.publish.mqtt import Connection, account
+from edgeasd.terminal import Interruption, Line, Screen, can_draw, interruptible, takes_blocks
+
+_TURN_S = 0.5
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 30.0
+_CONNECT_TIMEOUT_S = 5.0
+
+
+def broker_of(config_path: Path, given: dict[str, Any]) -> MqttConfig:
+    """Return the broker that *given*, keys of ``[mqtt]``, means; without any, the configured one.
+
+    Raises:
+        ConfigError: If a value is wrong, or the configuration cannot be used.
+    """
+    if not given:
+        return load_config(config_path).mqtt
+    try:
+        return read_table(MqttConfig, given, "mqtt")
+    except DocumentError as exc:
+        raise ConfigError(str(exc)) from exc
+
+
+def watch(config: MqttConfig, duration_s: float) -> None:
+    """Show what the nodes below the base topic say, until Ctrl-C or the end of *duration_s*.
+
+    On a terminal as a picture; else a line for each event and each change of a state.
+
+    Raises:
+        BrokerError: If there is no connection at the start, or the broker refuses to let us read;
+            later losses are told and waited for.
+    """
+    watcher = _Watcher(config, time.monotonic() + duration_s)
+    with interruptible() as interruption:
+        watcher.run(interruption)
+
+
+class _Watcher:
+    def __init__(self, config: MqttConfig, end_s: float) -> None:
+        self._config = config
+        self._end_s = end_s
+        self._filter = "/".join([*([config.base] if config.base else []), "edgeasd/v1/#"])
+        self._plant = Plant()
+        self._screen = Screen(sys.stdout) if can_draw(sys.stdout) else None
+        self._was_connected = False
+        self._status = ""
+        self._delay_s = _FIRST_DELAY_S
+
+    def run(self, interruption: Interruption) -> None:
+        while not self._is_over(interruption):
+            fault = self._session_fault(interruption)
+            if fault:
+                self._wait(fault, interruption)
+
+    def _session_fault(self, interruption: Interruption) -> str:
+        """Watch until the end or the loss of the connection; return why it was lost, if it was."""
+        try:
+            self._session(interruption)
+        except BrokerError as exc:
+            if not self._was_connected:
+                raise
+            return str(exc)
+        return ""
+
+    def _is_over(self, interruption: Interruption) -> bool:
+        return interruption.requested or time.monotonic() >= self._end_s
+
+    def _session(self, interruption: Interruption) -> None:
+        client_id = f"edgeasd-watch-{secrets.token_hex(4)}"
+        connection = Connection(self._config, client_id, connect_timeout_s=_CONNECT_TIMEOUT_S)
+        try:
+            number = connection.subscribe(self._filter, qos=0)
+            self._tell_status(f"connected to {self._config.host}:{self._config.port}")
+            while not self._is_over(interruption):
+                connection.serve(_TURN_S)
+                if connection.is_refused(number):
+                    self._was_connected = False
+                    raise BrokerError(
+                        f"broker refuses to let {account(self._config)} read {self._filter!r}; "
+                        "allow it in the broker's ACL, or take another user"
+                    )
+                if connection.is_answered(number):
+                    self._was_connected = True
+                    self._delay_s = _FIRST_DELAY_S
+                self._hear(connection)
+        finally:
+            connection.close(cleanly=True)
+
+    def _hear(self, connection: Connection) -> None:
+        for topic, payload in connection.received():
+            news = self._plant.hear(topic, payload, time.time())
+            if news is not None and self._screen is None:
+                click.echo(news)
+                sys.stdout.flush()
+        self._draw()
+
+    def _wait(self, fault: str, interruption: Interruption) -> None:
+        delay_s = self._delay_s * random.uniform(0.75, 1.0)
+        self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
+        again_s = time.monotonic() + delay_s
+        self._tell_status(f"{fault}; trying again")
+        while time.monotonic() < again_s and not self._is_over(interruption):
+            self._draw()
+            time.sleep(min(_TURN_S, delay_s))
+
+    def _tell_status(self, status: str) -> None:
+        if self._screen is None and status != self._status:
+            click.echo(f"{local_time(time.time())} {status}", err=True)
+        self._status = status
+
+    def _draw(self) -> None:
+        if self._screen is None:
+            return
+        hint = (
+            Line(f"nothing yet on {self._filter}; check mqtt.base and the broker's ACL")
+            if not self._plant.nodes
+            else Line("Ctrl-C ends")
+        )
+        picture = self._plant.picture(time.time(), ascii_only=not takes_blocks(sys.stdout))
+        self._screen.draw([Line(f"{self._status}   {local_time(time.time())}"), *picture, hint])
