@@ -16,11 +16,12 @@ from typing import Any
 import click
 
 from edgeasd import __version__
-from edgeasd.config import DEFAULT_PATH, load_config
+from edgeasd.commands import check, listen, record, watch
+from edgeasd.config import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
+from edgeasd.options import PATH, config_option
 from edgeasd.systemd import JournalFormatter, is_journal
 
-_PATH = click.Path(path_type=Path)
 _MATRICES = ("references", "spectrum")
 
 
@@ -48,18 +49,8 @@ def main() -> None:
     """Listen to machines and tell over MQTT when one stops sounding like itself."""
 
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=_PATH,
-    default=DEFAULT_PATH,
-    show_default=True,
-    help="Configuration file.",
-)
-
-
 @main.command()
-@_config_option
+@config_option
 def run(config_path: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     from edgeasd.daemon import Daemon
@@ -84,7 +75,7 @@ def demo() -> None:
 
 
 @main.command()
-@click.option("--model", "model_path", type=_PATH, required=True, help="Model file.")
+@click.option("--model", "model_path", type=PATH, required=True, help="Model file.")
 @click.option("--section", default="", help="Section of the sound, if the model has several.")
 @click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
 @click.option(
@@ -108,7 +99,7 @@ def demo() -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder for a picture of each file: log-mel, scores, threshold, alarms.",
 )
-@click.argument("files", type=_PATH, nargs=-1, required=True)
+@click.argument("files", type=PATH, nargs=-1, required=True)
 def score(
     *,
     model_path: Path,
@@ -136,18 +127,18 @@ def score(
 
 
 @main.command(name="explain")
-@click.option("--model", "model_path", type=_PATH, required=True, help="Model file.")
+@click.option("--model", "model_path", type=PATH, required=True, help="Model file.")
 @click.option("--section", default="", help="Section of the sound, if the model has several.")
 @click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
 @click.option(
     "--normal",
     "normal_files",
-    type=_PATH,
+    type=PATH,
     multiple=True,
     help="Recording of normal sound to compare with, if not what the model knows; repeatable.",
 )
-@click.option("--picture", type=_PATH, help="PNG file to draw: spectrum, bands and moments.")
-@click.argument("file", type=_PATH)
+@click.option("--picture", type=PATH, help="PNG file to draw: spectrum, bands and moments.")
+@click.argument("file", type=PATH)
 def explain_command(
     *,
     model_path: Path,
@@ -189,23 +180,7 @@ def devices() -> None:
 
 
 @main.command()
-@_config_option
-def check(config_path: Path) -> None:
-    """Check configuration, models, microphones and broker; a verdict a line."""
-    from edgeasd.checks import run_checks
-
-    exit_code = 0
-    for verdict in run_checks(config_path):
-        click.echo(
-            f"{'ok  ' if verdict.error is None else 'FAIL'} {verdict.subject}: {verdict.text}"
-        )
-        if verdict.error is not None:
-            exit_code = exit_code or verdict.error.exit_code
-    sys.exit(exit_code)
-
-
-@main.command()
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 def model(file: Path) -> None:
     """Print what the model FILE says about itself, as JSON."""
     from edgeasd.detect.model import load_model
@@ -217,6 +192,10 @@ def model(file: Path) -> None:
         if matrix is not None:
             del matrix["float32"]
     click.echo(json.dumps(document, indent=2))
+
+
+for command in (listen, record, check, watch):
+    main.add_command(command)
 
 
 def _leave_stuck_microphones(code: Any) -> None:

@@ -216,11 +216,22 @@ def test_devices_without_portaudio_names_the_package(folder: Path) -> None:
 
 
 def test_check_names_what_is_wrong_and_goes_on(folder: Path) -> None:
-    """Every check has a line; the exit code is that of the first failure."""
+    """Every check has a line; the exit code is that of the first failure; warnings do not count."""
     result = edgeasd("check", "--config", configure(folder, "[mqtt]\nport = 1"))
 
-    verdicts = {line.split(": ")[0][:4].strip() for line in result.stdout.splitlines()}
+    lines = result.stdout.splitlines()
     assert result.returncode == os.EX_UNAVAILABLE
-    assert verdicts == {"ok", "FAIL"}
-    assert "broker" in result.stdout.splitlines()[-1]
-    assert "check mqtt.port" in result.stdout.splitlines()[-1]
+    assert {line[:5] for line in lines} <= {"ok   ", "warn ", "FAIL "}
+    assert [line for line in lines if line.startswith("FAIL")] == [lines[-1]]
+    assert "broker" in lines[-1]
+    assert "check mqtt.port" in lines[-1]
+
+
+def test_check_json_holds_what_the_lines_hold(folder: Path) -> None:
+    """Subject, grade, text and exit code of each verdict, as JSON lines."""
+    result = edgeasd("check", "--json", "--config", folder / "none.toml")
+
+    (verdict,) = map(json.loads, result.stdout.splitlines())
+    assert result.returncode == os.EX_CONFIG
+    assert (verdict["subject"], verdict["grade"]) == ("configuration", "failure")
+    assert verdict["exit_code"] == os.EX_CONFIG

@@ -54,6 +54,7 @@ def test_readme_lists_every_topic() -> None:
     assert [row for row in first_column(section("Topics and payloads")) if "/" in row] == [
         topics.availability,
         topics.health,
+        topics.check,
         topics.state(machine),
         topics.event(machine),
         topics.score(machine),

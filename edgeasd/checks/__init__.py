@@ -1,0 +1,1 @@
+"""``edgeasd check``: is everything there that the daemon will need?"""

@@ -1,0 +1,56 @@
+"""All checks, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from edgeasd.checks.broker import check_broker_steps
+from edgeasd.checks.host import check_clock, check_service, check_state_directory, unit_properties
+from edgeasd.checks.sound import check_sounds
+from edgeasd.checks.verdict import Finding, Verdict, judge
+from edgeasd.config import MachineConfig, load_config
+from edgeasd.detect.model import load_model
+from edgeasd.detector import make_detector
+from edgeasd.errors import EdgeasdError
+
+
+def run_checks(config_path: Path) -> Iterator[Verdict]:
+    """Yield a verdict a check; without a configuration that can be read there is but one."""
+    try:
+        config = load_config(config_path)
+    except EdgeasdError as exc:
+        yield Verdict("configuration", str(exc), "failure", exc.exit_code)
+        return
+    yield Verdict("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
+    for machine in config.machine:
+        for name, check in _MACHINE_CHECKS.items():
+            yield judge(f"{machine.name}: {name}", partial(check, machine))
+    unit = unit_properties()
+    yield from check_sounds(config.machine, in_service=unit.get("ActiveState") == "active")
+    yield judge("state directory", partial(check_state_directory, config.state_dir))
+    yield judge("clock", check_clock)
+    yield judge("service", partial(check_service, unit))
+    yield from check_broker_steps(config)
+
+
+def _check_model(machine: MachineConfig) -> Finding:
+    model = load_model(machine.model)
+    detector = make_detector(model, machine.section, machine.alarm)
+    document = model.document
+    return Finding(
+        f"{document.id} {document.version}, section {document.sections[detector.section].name}, "
+        f"sha256 {model.sha256[:12]}, threshold {detector.alarm.threshold:.3f}"
+    )
+
+
+_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig], Finding]] = MappingProxyType(
+    {"model": _check_model}
+)
+"""What needs no sound, by name."""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

@@ -1,0 +1,129 @@
+"""The commands with which a microphone becomes a model that can be trusted.
+
+Each imports what it needs: ``edgeasd --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeasd.options import PATH, config_option, duration, find_machine
+
+_MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
+
+
+@click.command()
+@config_option
+@click.option("--device", help="Microphone as 'edgeasd devices' lists it; else the default one.")
+@click.option(
+    "--channel",
+    "channels",
+    type=int,
+    multiple=True,
+    help="Channel, counted from 0; may be given again.",
+)
+@click.option(
+    "--duration", "duration_s", callback=duration, help="For example 30s; else until Ctrl-C."
+)
+@click.argument("machine", required=False)
+def listen(
+    *,
+    config_path: Path,
+    device: str | None,
+    channels: tuple[int, ...],
+    duration_s: float,
+    machine: str | None,
+) -> None:
+    """Show the level of a microphone, or of what listens to MACHINE, with a verdict in the end."""
+    from edgeasd.listen import channels_of, listen
+
+    if machine is None:
+        listen(channels_of(device or "", channels), duration_s)
+    elif device is not None or channels:
+        raise click.UsageError(
+            "MACHINE names a microphone already; leave --device and --channel out"
+        )
+    else:
+        listen([find_machine(config_path, machine).source], duration_s)
+
+
+@click.command()
+@config_option
+@click.option("--section", help="Two digits; else the machine's of the configuration, or 00.")
+@click.option(
+    "--domain",
+    type=click.Choice(["source", "target"]),
+    default="source",
+    show_default=True,
+    help="target: after a change of conditions.",
+)
+@click.option("--duration", "duration_s", callback=duration, required=True, help="For example 2h.")
+@click.option(
+    "--out", type=PATH, help="Folder of the recordings; else one here with the machine's name."
+)
+@click.argument("machine")
+def record(
+    *,
+    config_path: Path,
+    section: str | None,
+    domain: str,
+    duration_s: float,
+    out: Path | None,
+    machine: str,
+) -> None:
+    """Record normal sound of MACHINE, for 'edgeasd learn' and for the trainer.
+
+    Called again, it continues what was interrupted.
+    """
+    from edgeasd.recording.folder import Place
+    from edgeasd.recording.record import record
+
+    found = find_machine(config_path, machine)
+    place = Place(out or Path(machine), section or found.section or "00", domain)
+    record(found, place, duration_s)
+
+
+@click.command()
+@config_option
+@click.option("--host", help="Broker; given, no configuration file is read.")
+@click.option("--port", type=int, help="Broker's TCP port.")
+@click.option("--base", help="Topic levels in front of edgeasd/v1.")
+@click.option("--username", help="Broker account.")
+@click.option("--password-file", type=PATH, help="File whose first line is the password.")
+@click.option("--ca-file", type=PATH, help="PEM file of the broker's authority; switches TLS on.")
+@click.option(
+    "--duration", "duration_s", callback=duration, help="For example 30s; else until Ctrl-C."
+)
+def watch(*, config_path: Path, duration_s: float, **broker: Any) -> None:
+    """Show the machines of a broker: state, score against threshold, last events."""
+    from edgeasd.watch import broker_of, watch
+
+    given = {key: value for key, value in broker.items() if value is not None}
+    if given and "host" not in given:
+        raise click.UsageError(f"--{min(given).replace('_', '-')} needs --host")
+    paths = {key: str(value) for key, value in given.items() if isinstance(value, Path)}
+    watch(broker_of(config_path, given | paths), duration_s)
+
+
+@click.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+def check(*, config_path: Path, as_json: bool) -> None:
+    """Check configuration, models, sound, disk, clock, service and broker; a verdict a line."""
+    from edgeasd.checks.run import run_checks
+
+    exit_code = 0
+    for verdict in run_checks(config_path):
+        exit_code = exit_code or verdict.exit_code
+        if as_json:
+            click.echo(json.dumps(asdict(verdict)))
+        else:
+            click.echo(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
+        sys.stdout.flush()
+    sys.exit(exit_code)

@@ -1,0 +1,89 @@
+"""``edgeasd listen`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
+from tests.on_terminal import OnTerminal
+
+RATE = 16_000
+
+
+def test_listen_into_a_pipe_prints_json_lines_and_a_verdict(tmp_path: Path) -> None:
+    """Each line is JSON; the last one has the verdict."""
+    times = np.arange(round(1.5 * RATE)) / RATE
+    soundfile.write(tmp_path / "tone.wav", 0.1 * np.sin(2 * np.pi * 1000 * times), RATE)
+    config = tmp_path / "edgeasd.toml"
+    config.write_text(
+        '[[machine]]\nname = "fan"\nmodel = "x.onnx"\n[machine.file]\npath = "tone.wav"\n'
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-m", "edgeasd", "listen", "fan", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
+    assert last == {
+        "channel": 0,
+        "sample_rate": RATE,
+        "rms_dbfs": -23.01,
+        "peak_dbfs": -20.0,
+        "floor_dbfs": -23.01,
+        "clipped": 0,
+        "gaps": 0,
+        "fault": "",
+        "verdict": "good",
+    }
+    assert "verdict" not in lines[0]
+
+
+@pytest.mark.audio_device
+def test_listen_on_a_terminal_shows_a_meter_until_ctrl_c(tmp_path: Path) -> None:
+    """The bars of a real microphone follow its sound; Ctrl-C ends with the verdict."""
+    loud = np.random.default_rng(1).integers(-32_768, 32_767, 20 * RATE, np.int16, endpoint=True)
+    with VirtualMicrophone(tmp_path) as microphone:
+        microphone.feed(np.concatenate([loud[: 2 * RATE] // 100, loud * 2]))
+        with OnTerminal(
+            *("listen", "--device", DEVICE, "--channel", "0"), environment=microphone.environment
+        ) as listen:
+            listen.wait_for("channel 0 |###")
+            listen.wait_for("\x1b[32mchannel 0 |")
+            listen.wait_for("\x1b[31mchannel 0 |####################################")
+            assert listen.interrupt() == 0
+
+    assert listen.written.endswith(
+        "channel 0: clipped: turn down the gain, or move the microphone away from the machine\r\n"
+    )
+
+
+@pytest.mark.audio_device
+def test_listen_to_a_channel_that_is_not_there_says_which_are(tmp_path: Path) -> None:
+    """The message names the channels of the device."""
+    with VirtualMicrophone(tmp_path) as microphone:
+        result = subprocess.run(
+            [sys.executable, "-m", "edgeasd", "listen", "--device", DEVICE, "--channel", "999"],
+            env={**os.environ, **microphone.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert result.stderr.splitlines()[-1].startswith(
+        "edgeasd: microphone.channel=999 must be from 0 to "
+    )
