@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,44 @@ def test_record_of_a_microphone_is_what_it_heard(tmp_path: Path) -> None:
     samples, rate = soundfile.read(path, dtype="int16")
     assert rate == RATE
     assert np.array_equal(samples, sound[: 10 * RATE])
+
+
+@pytest.mark.audio_device
+@pytest.mark.slow
+def test_record_of_a_microphone_that_stood_still_leaves_the_gap_out(tmp_path: Path) -> None:
+    """What was heard before the gap is left out with its time; the clip after it is whole."""
+    directory = tmp_path / "microphone"
+    directory.mkdir()
+    sound = (normal_sound(20 * RATE, 9) * 32_768).astype(np.int16)
+    config = configure(tmp_path, f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = 16000')
+    with VirtualMicrophone(directory) as microphone:
+        microphone.feed(sound)
+        with subprocess.Popen(
+            command(config, "--duration", "10s", "--out", str(tmp_path / "fan")),
+            env={**os.environ, **microphone.environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            wait_until(lambda: microphone.n_written > 3 * RATE, "three seconds of sound")
+            microphone.pause()
+            paused = microphone.n_written
+            time.sleep(4.0)
+            microphone.resume()
+            _, log = process.communicate(timeout=60)
+
+    assert process.returncode == 0, log
+    (path,) = (tmp_path / "fan" / "train").iterdir()
+    samples, _ = soundfile.read(path, dtype="int16")
+    with (tmp_path / "fan" / "recording.csv").open() as file:
+        gap, clip = csv.DictReader(file)
+    assert (gap["left_out"], clip["left_out"]) == ("gap", "")
+    assert float(gap["duration_s"]) == pytest.approx(paused / RATE, abs=0.2)
+    assert 3.5 < float(gap["lost_s"]) < 6.0
+    start = round(float(gap["duration_s"]) * RATE)
+    offsets = [
+        offset
+        for offset in range(start, start + RATE, 512)
+        if np.array_equal(sound[offset : offset + 10 * RATE], samples)
+    ]
+    assert len(offsets) == 1
+    print(f"left out {gap['duration_s']} s before a gap of {gap['lost_s']} s")
