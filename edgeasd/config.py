@@ -161,6 +161,24 @@ class MachineConfig:
     """The table ``[machine.alarm]``."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClipsConfig:
+    """The sound around the start of an alarm, kept on this computer."""
+
+    enabled: bool = True
+    """Whether to keep any: people near a machine can be heard in them."""
+    directory: Path | None = None
+    """Where they are kept; by default ``clips`` in the state directory."""
+    before_s: float = field(default=20.0, metadata=between(0.0, 120.0))
+    """Seconds kept from before the start; a score rests on the 10 s before it."""
+    after_s: float = field(default=10.0, metadata=between(0.0, 120.0))
+    """Seconds kept from after the start."""
+    max_age_days: float = field(default=30.0, metadata=at_least(0.0))
+    """Days after which a clip is removed."""
+    max_size_mb: float = field(default=1000.0, metadata=at_least(1.0))
+    """Megabytes that all clips together may take; beyond it the oldest are removed."""
+
+
 def _host_name() -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "edge"
 
@@ -179,6 +197,13 @@ class Config:
     """Least severity that is logged."""
     mqtt: MqttConfig = field(default_factory=MqttConfig)
     """The table ``[mqtt]``."""
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """The table ``[clips]``."""
+
+    @property
+    def clips_dir(self) -> Path:
+        """Where clips are kept."""
+        return self.clips.directory or self.state_dir / "clips"
 
 
 _SOURCES: Mapping[str, type[SourceConfig]] = MappingProxyType(

@@ -62,6 +62,8 @@ class Daemon:
             Exception: What ended a monitor that was not asked to end.
         """
         self._node.publisher.start()
+        if self._node.clips is not None:
+            self._node.clips.start()
         self._node.forget_all_but(self._machines)
         for machine in self._machines.values():
             machine.monitor.start()
@@ -71,6 +73,8 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             self._stop_machines()
+            if self._node.clips is not None:
+                self._node.clips.stop(_STOP_TIMEOUT_S)
             self._node.publisher.stop()
             self._node.outbox.close()
         for machine in self._machines.values():
@@ -94,7 +98,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
 
     def _make(self, config: MachineConfig) -> Machine:
-        return Machine(config, self._node, self._models, self._config.mqtt.score_interval_s)
+        return Machine(config, self._node, self._models, self._config)
 
     def _notify_ready(self) -> None:
         notify("READY=1", f"STATUS=listening to {len(self._machines)} machines")
@@ -149,9 +153,9 @@ class Daemon:
         self._notify_ready()
 
     def _apply(self, config: Config) -> None:
-        for name in ("node", "state_dir"):
+        for name in ("node", "state_dir", "clips"):
             if getattr(config, name) != getattr(self._config, name):
-                self._refuse(f"{name}={str(getattr(config, name))!r} needs a restart")
+                self._refuse(f"{name} has changed, which needs a restart")
         logging.getLogger().setLevel(config.log_level.upper())
         mqtt = self._config.mqtt
         if config.mqtt != mqtt:
@@ -232,6 +236,7 @@ class Daemon:
             ),
             machines=[machine.health() for machine in self._machines.values()],
             storage_fault=node.outbox.fault,
+            clips=None if node.clips is None else node.clips.health,
             refused=self._refused,
         )
         node.publisher.publish_retained(node.topics.health, encode(payload))

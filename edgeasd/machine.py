@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeasd.capture.source import open_source
-from edgeasd.config import MachineConfig
+from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.health import Facts, judge
 from edgeasd.monitor import Monitor
 from edgeasd.publish.payloads import MachineHealth
+from edgeasd.recorder import Recorder
 from edgeasd.voice import MachineVoice, Node
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Machine:
         config: Of the machine.
         node: What all machines share.
         models: Model files in use.
-        score_interval_s: Seconds between two messages on its score topic.
+        site: The configuration of the daemon.
 
     Attributes:
         config: In force now.
@@ -61,22 +62,25 @@ class Machine:
         EdgeasdError: If its model or its source cannot be used.
     """
 
-    def __init__(
-        self, config: MachineConfig, node: Node, models: Models, score_interval_s: float
-    ) -> None:
+    def __init__(self, config: MachineConfig, node: Node, models: Models, site: Config) -> None:
         self.config = config
         self._models = models
         self._detector = self._make_detector(config)
         self._model_fault = ""
         self._watch = FileWatch(_files(config))
         self.voice = MachineVoice(node, config.name, self._detector)
+        source = open_source(config.source)
+        recorder = None
+        if node.clips is not None:
+            recorder = Recorder(site.clips, source.sample_rate, node.clips.put)
         self.monitor = Monitor(
             config.name,
             self._detector,
-            open_source(config.source),
+            source,
             self.voice,
-            score_interval_s=score_interval_s,
+            score_interval_s=site.mqtt.score_interval_s,
             raised_s=self.voice.raised_s,
+            recorder=recorder,
         )
         self._log_detector()
 

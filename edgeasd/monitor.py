@@ -14,6 +14,7 @@ from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detector import Detector
 from edgeasd.health import Facts
 from edgeasd.publish.payloads import AudioQuality, StreamClock
+from edgeasd.recorder import Recorder
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
 _READ_TIMEOUT_S = 0.5
@@ -23,8 +24,10 @@ _log = logging.getLogger(__name__)
 class Outlet(Protocol):
     """Where a monitor's findings go; no call may block."""
 
-    def event(self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality) -> None:
-        """Take an alarm event, never to be lost."""
+    def event(
+        self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
+    ) -> str | None:
+        """Take an alarm event, never to be lost; return the name of the clip that it promises."""
 
     def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
         """Take the scores since the last call."""
@@ -60,6 +63,7 @@ class Monitor:
         outlet: Takes events and scores.
         score_interval_s: Seconds of sound between two calls of ``outlet.scores``.
         raised_s: Seconds since when the alarm is raised, from an earlier run; None if it is not.
+        recorder: Keeps the sound around the start of an alarm; None keeps none.
 
     Attributes:
         name: As given.
@@ -76,12 +80,14 @@ class Monitor:
         *,
         score_interval_s: float,
         raised_s: float | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name = name
         self.error: Exception | None = None
         self.n_blocks = 0
         self._source = source
         self._outlet = outlet
+        self._recorder = recorder
         self._stages = _Stages(detector, source.sample_rate)
         if raised_s is not None:
             self._stages.pipeline.alarm.resume(-round(raised_s * detector.sample_rate))
@@ -179,6 +185,8 @@ class Monitor:
             if self._source.ended:
                 self._report(self._stages.flush())
                 self._publish_scores()
+            if self._recorder is not None:
+                self._recorder.finish()
         except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
             self.error = exc
 
@@ -189,6 +197,8 @@ class Monitor:
         self._sound_at = began_s
         self.n_blocks += 1
         end_s = (block.first_sample + len(block.samples)) / self._source.sample_rate
+        if self._recorder is not None:
+            self._recorder.process(block)
         pipeline = self._stages.pipeline
         self._clock = StreamClock(time.time() - end_s, pipeline.sample_rate)
         gaps, windows = pipeline.gaps, pipeline.windows
@@ -236,7 +246,10 @@ class Monitor:
             event.score,
             event.threshold,
         )
-        self._outlet.event(event, self._clock, self.audio)
+        keeps_sound = self._recorder is not None and event.type == "start"
+        clip = self._outlet.event(event, self._clock, self.audio, keeps_sound=keeps_sound)
+        if self._recorder is not None and clip is not None:
+            self._recorder.keep(clip, event.first_sample / self._clock.sample_rate)
 
     def _publish_scores(self) -> None:
         if self._scores:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from edgeasd.clock import clock_synchronized
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
+from edgeasd.publish.clips import ClipWriter, clip_name
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
@@ -22,6 +23,7 @@ from edgeasd.publish.payloads import (
     StreamClock,
     closing_payload,
     encode,
+    event_id,
     event_payload,
     raised_for,
     score_payload,
@@ -44,6 +46,7 @@ class Node:
         topics: Of the node.
         outbox: Alerts that wait for the broker.
         publisher: The way to the broker.
+        clips: Where the sound around alarms goes; None keeps none.
     """
 
     def __init__(self, config: Config) -> None:
@@ -54,6 +57,7 @@ class Node:
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
         self.publisher = self._new_publisher(config.mqtt)
+        self.clips = ClipWriter(config.clips, config.clips_dir) if config.clips.enabled else None
 
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.
@@ -145,22 +149,34 @@ class MachineVoice:
         self.identity = ModelIdentity(document.id, detector.model.sha256, document.version)
         self._threshold = detector.alarm.threshold
 
-    def event(self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality) -> None:
-        """Commit *event* to the outbox, then have it sent and the state told."""
+    def event(
+        self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
+    ) -> str | None:
+        """Commit *event* to the outbox, then have it sent and the state told.
+
+        Returns:
+            Name of the clip that it promises, None if there is to be none.
+        """
         node = self._node
+        seq = node.next_number()
+        name = event_id(node.name, node.boot_id, seq)
+        time_ms = clock.time_ms(event.first_sample)
+        clip = clip_name(time_ms, self._name, name) if keeps_sound else None
         payload = event_payload(
             event,
             node=node.name,
             machine=self._name,
             boot_id=node.boot_id,
-            seq=node.next_number(),
+            seq=seq,
             clock=clock,
             clock_synced=clock_synchronized(),
             model=self.identity,
             audio=audio,
+            clip=clip,
         )
-        self._event_id = payload["id"]
+        self._event_id = name
         node.put_event(self._name, payload)
+        return clip
 
     def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
         """Publish *scores*; lost if the broker is away."""

@@ -120,7 +120,7 @@ def test_parse_config_node_is_the_host_name_as_a_topic_level(
         ("[mqqt]\n" + MACHINE, "unknown key 'mqqt'; did you mean 'mqtt'?"),
         (
             "x = 1\n" + MACHINE,
-            "unknown key 'x'; known are machine, node, state_dir, log_level, mqtt",
+            "unknown key 'x'; known are machine, node, state_dir, log_level, mqtt, clips",
         ),
         ("[mqtt]\nprot = 1\n" + MACHINE, "unknown key 'mqtt.prot'; did you mean 'port'?"),
         ("mqtt = 1\n" + MACHINE, "mqtt must be a table"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgeasd.config import (
     AlarmConfig,
+    ClipsConfig,
     Config,
     FileConfig,
     MachineConfig,
@@ -42,6 +43,7 @@ EXAMPLES = {
     "mqtt.ca_file",
     "mqtt.cert_file",
     "mqtt.key_file",
+    "clips.directory",
     "machine.alarm.threshold",
     "machine.alarm.clear_threshold",
 }
@@ -49,6 +51,7 @@ REQUIRED = {"machine.name", "machine.model", "machine.file.path"}
 TABLES = {
     "": Config,
     "mqtt": MqttConfig,
+    "clips": ClipsConfig,
     "machine": MachineConfig,
     "machine.microphone": MicrophoneConfig,
     "machine.file": FileConfig,
@@ -75,7 +78,7 @@ def config_fields() -> dict[str, Field[Any]]:
         f"{table}.{item.name}" if table else item.name: item
         for table, cls in TABLES.items()
         for item in fields(cls)
-        if item.name not in {"machine", "mqtt", "source", "alarm"}
+        if item.name not in {"machine", "mqtt", "clips", "source", "alarm"}
     }
 
 

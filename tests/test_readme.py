@@ -14,6 +14,7 @@ from edgeasd import errors
 from edgeasd.cli import main
 from edgeasd.config import (
     AlarmConfig,
+    ClipsConfig,
     Config,
     FileConfig,
     MicrophoneConfig,
@@ -72,6 +73,7 @@ def test_readme_lists_every_state() -> None:
     ("row", "table"),
     [
         ("top", Config),
+        ("`[clips]`", ClipsConfig),
         ("`[machine.microphone]`", MicrophoneConfig),
         ("`[machine.file]`", FileConfig),
         ("`[machine.simulator]`", SimulatorConfig),
@@ -81,7 +83,7 @@ def test_readme_lists_every_state() -> None:
 def test_readme_lists_every_key_of_a_table(row: str, table: type) -> None:
     """The table of configuration tables has each key of those that it spells out."""
     (line,) = [one for one in section("Configuration").splitlines() if one.startswith(f"| {row} |")]
-    keys = {item.name for item in fields(table)} - {"machine", "mqtt"}
+    keys = {item.name for item in fields(table)} - {"machine", "mqtt", "clips"}
 
     assert keys <= set(re.findall(r"`(\w+)`", line))
 

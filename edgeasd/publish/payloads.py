@@ -65,6 +65,11 @@ class AudioQuality:
     overruns: int
 
 
+def event_id(node: str, boot_id: str, seq: int) -> str:
+    """Return the name of an event, the same for ever."""
+    return f"{node}-{boot_id}-{seq:06d}"
+
+
 def event_payload(
     event: AlarmEvent,
     *,
@@ -76,6 +81,7 @@ def event_payload(
     clock_synced: bool,
     model: ModelIdentity,
     audio: AudioQuality,
+    clip: str | None = None,
 ) -> Payload:
     """Return what is said when an alarm starts, lasts or ends; ``id`` names it for ever.
 
@@ -89,10 +95,11 @@ def event_payload(
         clock_synced: Whether the computer's clock was synchronised.
         model: The model behind the score.
         audio: The sound behind the score.
+        clip: Name of the file with the sound around the event, if one is kept.
     """
     return {
         "schema": "edgeasd.event/1",
-        "id": f"{node}-{boot_id}-{seq:06d}",
+        "id": event_id(node, boot_id, seq),
         "type": event.type,
         **_when(clock.time_ms(event.first_sample)),
         "clock_synced": clock_synced,
@@ -107,7 +114,7 @@ def event_payload(
         "duration_s": (event.first_sample - event.start_sample) / clock.sample_rate,
         "model": dataclasses.asdict(model),
         "audio": _finite(dataclasses.asdict(audio)),
-        "clip": None,
+        "clip": clip,
     }
 
 
@@ -126,13 +133,14 @@ def closing_payload(
     time_ms = round(1000 * time_s)
     return {
         **last,
-        "id": f"{last['node']}-{boot_id}-{seq:06d}",
+        "id": event_id(last["node"], boot_id, seq),
         "type": "end",
         **_when(time_ms),
         "clock_synced": clock_synced,
         "boot_id": boot_id,
         "seq": seq,
         "duration_s": raised_for(last, time_s),
+        "clip": None,
     }
 
 
@@ -239,6 +247,23 @@ class MqttHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipsHealth:
+    """How the sound around alarms is kept.
+
+    Attributes:
+        ok: Whether clips can be written, as far as is known.
+        reason: Why they cannot, in words; empty when they can.
+        written: Clips written since the start.
+        dropped: Clips given up.
+    """
+
+    ok: bool
+    reason: str
+    written: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class MachineHealth:
     """How one machine is listened to.
 
@@ -279,6 +304,7 @@ def health_payload(
     mqtt: MqttHealth,
     machines: Sequence[MachineHealth],
     storage_fault: str,
+    clips: ClipsHealth | None,
     refused: Sequence[str],
 ) -> Payload:
     """Return how the node is.
@@ -292,6 +318,7 @@ def health_payload(
         mqtt: How alerts get out.
         machines: How each machine is listened to.
         storage_fault: Why alerts cannot be stored, in words; empty when they can.
+        clips: How the sound around alarms is kept; None if it is not.
         refused: What of the configuration last read is not applied, in words.
     """
     return {
@@ -304,6 +331,7 @@ def health_payload(
         "mqtt": dataclasses.asdict(mqtt),
         "machines": [_finite(dataclasses.asdict(machine)) for machine in machines],
         "storage": {"ok": storage_fault == "", "reason": storage_fault},
+        "clips": None if clips is None else dataclasses.asdict(clips),
         "configuration": {"ok": not refused, "refused": list(refused)},
     }
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgeasd.publish import payloads
 from edgeasd.publish.payloads import (
     AudioQuality,
+    ClipsHealth,
     MachineHealth,
     ModelIdentity,
     MqttHealth,
@@ -109,6 +110,7 @@ def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payloa
         mqtt=MqttHealth(connected=True, reconnects=2, queued_events=0, dropped_events=0),
         machines=[machine],
         storage_fault=storage_fault,
+        clips=ClipsHealth(ok=True, reason="", written=3, dropped=0),
         refused=["node='edge-04' needs a restart"],
     )
 

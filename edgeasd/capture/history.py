@@ -1,0 +1,52 @@
+"""The last seconds of a machine's sound, for those who ask later what was heard."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeasd.stream import INT16_FULL_SCALE, AudioBlock, Int16Array
+
+
+class History:
+    """Keeps the latest samples of a stream, by position; sound that is lost reads as silence.
+
+    For one thread.  The samples lie in one array made at the start.
+
+    Args:
+        capacity: Samples kept.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity={capacity} must be at least 1")
+        self._samples: Int16Array = np.zeros(capacity, np.int16)
+        self._start: int | None = None
+        self.end_sample = 0
+        """Position just after the latest sample."""
+
+    def process(self, block: AudioBlock) -> None:
+        """Take in *block*, later than all before it."""
+        if self._start is None:
+            self._start = self.end_sample = block.first_sample
+        n_lost = block.first_sample - self.end_sample
+        if n_lost > 0:
+            self._write(np.zeros(min(n_lost, self._samples.size), np.int16), block.first_sample)
+        scaled = np.rint(block.samples * np.float32(INT16_FULL_SCALE))
+        values = np.clip(scaled, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1.0).astype(np.int16)
+        end_sample = block.first_sample + values.size
+        self._write(values[-self._samples.size :], end_sample)
+
+    def cut(self, first_sample: int, end_sample: int) -> Int16Array:
+        """Return what is kept of the samples from *first_sample* to before *end_sample*.
+
+        Returns:
+            Shape ``(n_samples,)``; shorter where the sound began later, is forgotten, or not there
+            yet; may be empty.
+        """
+        oldest = max(self._start or 0, self.end_sample - self._samples.size)
+        first, end = max(first_sample, oldest), min(end_sample, self.end_sample)
+        return self._samples[np.arange(first, max(first, end)) % self._samples.size]
+
+    def _write(self, values: Int16Array, end_sample: int) -> None:
+        self._samples[np.arange(end_sample - values.size, end_sample) % self._samples.size] = values
+        self.end_sample = end_sample
