@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from edgeasd import __version__
-from edgeasd.commands import check, listen, record, watch
+from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
 from edgeasd.options import PATH, config_option
@@ -126,41 +126,6 @@ def score(
             plot_scores(plot_folder, replay, path)
 
 
-@main.command(name="explain")
-@click.option("--model", "model_path", type=PATH, required=True, help="Model file.")
-@click.option("--section", default="", help="Section of the sound, if the model has several.")
-@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
-@click.option(
-    "--normal",
-    "normal_files",
-    type=PATH,
-    multiple=True,
-    help="Recording of normal sound to compare with, if not what the model knows; repeatable.",
-)
-@click.option("--picture", type=PATH, help="PNG file to draw: spectrum, bands and moments.")
-@click.argument("file", type=PATH)
-def explain_command(
-    *,
-    model_path: Path,
-    section: str,
-    channel: int,
-    normal_files: tuple[Path, ...],
-    picture: Path | None,
-    file: Path,
-) -> None:
-    """Tell what in the recording FILE makes its score: bands, tones, impacts."""
-    from edgeasd.detect.model import load_model
-    from edgeasd.diagnosis import explain_file, plot_explanation
-    from edgeasd.replay import Replay
-
-    replay = Replay(load_model(model_path), section, channel)
-    explanation, normal = explain_file(replay, file, normal_files)
-    for words in explanation.words:
-        click.echo(words)
-    if picture is not None:
-        plot_explanation(picture, replay, file, explanation, normal)
-
-
 @main.command()
 def devices() -> None:
     """List the microphones of this computer, with level and own sample rate."""
@@ -194,7 +159,7 @@ def model(file: Path) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-for command in (listen, record, check, watch):
+for command in (listen, record, check, explain, watch):
     main.add_command(command)
 
 

@@ -127,3 +127,49 @@ def check(*, config_path: Path, as_json: bool) -> None:
             click.echo(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
         sys.stdout.flush()
     sys.exit(exit_code)
+
+
+@click.command()
+@config_option
+@click.option("--machine", help="Machine of the configuration that the recording is of.")
+@click.option("--model", "model_path", type=PATH, help="Model file; no configuration is read then.")
+@click.option("--section", default="", help="Section of the model, if it has several.")
+@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
+@click.option(
+    "--normal",
+    "normal_files",
+    type=PATH,
+    multiple=True,
+    help="Recording of normal sound to compare with, if not what the model knows; repeatable.",
+)
+@click.option("--picture", type=PATH, help="PNG file to draw: spectrum, bands and moments.")
+@click.argument("event")
+def explain(
+    *,
+    config_path: Path,
+    machine: str | None,
+    model_path: Path | None,
+    section: str,
+    channel: int,
+    normal_files: tuple[Path, ...],
+    picture: Path | None,
+    event: str,
+) -> None:
+    """Tell what in a sound makes its score: bands, tones, impacts.
+
+    EVENT is the id of an alarm's start, whose clip is looked for, or a recording.
+    """
+    from edgeasd.diagnosis import Case, explain_file, find_event, plot_explanation, replay_of
+
+    if model_path is not None:
+        case = Case(Path(event), replay_of(model_path, section, channel))
+    elif machine is not None:
+        found = find_machine(config_path, machine)
+        case = Case(Path(event), replay_of(found.model, found.section, channel))
+    else:
+        case = find_event(config_path, event)
+    explanation, normal = explain_file(case, normal_files)
+    for words in explanation.words:
+        click.echo(words)
+    if picture is not None:
+        plot_explanation(picture, case, explanation, normal)

@@ -3,32 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeasd.capture.wavfile import read_clip
+from edgeasd.config import load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
+from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
+from edgeasd.options import find_machine
+from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A recording that is to be explained.
+
+    Attributes:
+        path: The file.
+        replay: How it is scored.
+    """
+
+    path: Path
+    replay: Replay
+
+
+def replay_of(model: Path, section: str, channel: int) -> Replay:
+    """Return how recordings of a section of the model file *model* are scored.
+
+    Raises:
+        ModelError: If the file cannot be used.
+    """
+    return Replay(load_model(model), section, channel)
+
+
+def find_event(config_path: Path, event_id: str) -> Case:
+    """Return the clip of an event of this computer, scored as its machine is.
+
+    Raises:
+        EdgeasdError: If there is none, or its machine is no longer known.
+    """
+    config = load_config(config_path)
+    clip = find_clip(config.clips_dir, event_id)
+    if clip is None:
+        raise AudioFileError(
+            f"{event_id}: no clip of this event is in {config.clips_dir}; name the id of an "
+            "alarm's start, or a recording with --machine or --model"
+        )
+    machine = find_machine(config_path, machine_of(clip, event_id))
+    return Case(clip, replay_of(machine.model, machine.section, channel=0))
+
+
 def explain_file(
-    replay: Replay, path: Path, normal_files: Sequence[Path] = ()
+    case: Case, normal_files: Sequence[Path] = ()
 ) -> tuple[Explanation, NormalSpectrum]:
-    """Return what made the highest score of the recording at *path*, and what was normal.
+    """Return what made the highest score of a recording, and what was normal.
 
     Args:
-        replay: How it is scored.
-        path: The recording; one of less than 10 s is taken whole.
+        case: The recording; one of less than 10 s is taken whole.
         normal_files: Recordings of normal sound to compare with in place of what the model says.
 
     Raises:
         EdgeasdError: If a file or the section cannot be used, or the model does not say how loud
             normal sound is and there are no *normal_files*.
     """
+    path, replay = case.path, case.replay
     model = replay.model
     section = model.section_index(replay.section)
     spec, window = model.document.features, model.document.window
@@ -53,16 +97,16 @@ def explain_file(
 
 
 def plot_explanation(
-    picture: Path, replay: Replay, path: Path, explanation: Explanation, normal: NormalSpectrum
+    picture: Path, case: Case, explanation: Explanation, normal: NormalSpectrum
 ) -> None:
-    """Draw the *explanation* of the recording at *path* into the file *picture*.
+    """Draw the *explanation* of a recording into the file *picture*.
 
     Raises:
         EdgeasdError: If the picture cannot be drawn or written.
     """
-    document = replay.model.document
-    threshold = replay.detector.alarm.threshold
-    title = f"{path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
+    document = case.replay.model.document
+    threshold = case.replay.detector.alarm.threshold
+    title = f"{case.path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
     _pictures().draw_explanation(picture, title, document.features, explanation, normal)
 
 

@@ -69,6 +69,27 @@ def test_explain_by_a_model_that_does_not_know_normal_sound_names_the_remedy(
     assert_refused(result, 65, "name recordings of it with --normal")
 
 
+def test_explain_of_an_event_finds_its_clip(folder: Path, tmp_path: Path) -> None:
+    """The id of an alarm's start is enough: clip, machine, model and section are found."""
+    name = "edge-01-5f1c2a9b-000001"
+    clips = tmp_path / "state" / "clips"
+    clips.mkdir(parents=True)
+    sound, rate = soundfile.read(folder / "fault.wav", dtype="int16")
+    soundfile.write(clips / f"20261122T161534Z_fan_1_{name}.flac", sound, rate)
+    config = tmp_path / "edgeasd.toml"
+    config.write_text(
+        f'state_dir = "state"\n[[machine]]\nname = "fan_1"\nmodel = "{MODEL[1]}"\nsection = "00"\n'
+    )
+
+    result = edgeasd("explain", "--config", config, name)
+    by_machine = edgeasd("explain", "--config", config, "--machine", "fan_1", folder / "fault.wav")
+    unknown = edgeasd("explain", "--config", config, "edge-01-5f1c2a9b-000002")
+
+    assert "dB above normal, in impacts, 87 a second" in result.stdout, result.stderr
+    assert result.stdout == by_machine.stdout
+    assert_refused(unknown, 66, "edge-01-5f1c2a9b-000002: no clip of this event is in")
+
+
 def test_explain_of_less_than_a_window_is_refused(folder: Path) -> None:
     """One second cannot be scored, so neither explained."""
     result = edgeasd("explain", *MODEL, folder / "short.wav")

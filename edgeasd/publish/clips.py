@@ -62,6 +62,11 @@ def find_clip(directory: Path, event_id: str) -> Path | None:
     return next((path for path in _clips(directory) if path.name.endswith(suffix)), None)
 
 
+def machine_of(clip: Path, event_id: str) -> str:
+    """Return the machine in the name of the *clip* of the event *event_id*."""
+    return clip.name.removesuffix(f"_{event_id}.flac").partition("_")[2]
+
+
 class ClipWriter:
     """Writes clips in a thread of its own, and removes old ones.
 
