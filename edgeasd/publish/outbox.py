@@ -3,21 +3,23 @@
 SQLite in WAL mode with ``synchronous=FULL``: an event outlives the process and the power once
 `Outbox.put` has returned.  Trouble with the disk never reaches the caller.  Events then wait in
 memory, and `Outbox.fault` says why.
+
+The file never grows beyond what the most events ever needed, as SQLite uses the space of deleted
+ones again: 14 MB for the 10,000 events of 1 kB that may wait.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
 import sqlite3
 import threading
-import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import time
+from typing import TYPE_CHECKING, TypeVar
 
 from edgeasd.errors import StorageError
+from edgeasd.publish.eventfile import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,41 +32,12 @@ _T = TypeVar("_T")
 MAX_HELD = 1000
 """Most events kept in memory while the disk cannot be written; about 1 kB each."""
 
-_BUSY_TIMEOUT_S = 1.0
-# Blobs, as SQLite verifies no text, and a checksum, as it verifies no content: a flipped bit must
-# not become an alert, nor a topic for which the broker closes the connection again and again.
-_TABLE = (
-    "event (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, topic BLOB NOT NULL, "
-    "payload BLOB NOT NULL, checksum INTEGER NOT NULL)"
-)
-# What was last said on a topic, kept when the event itself has been delivered.
-_LATEST_TABLE = (
-    "latest (topic BLOB PRIMARY KEY, id BLOB NOT NULL, payload BLOB NOT NULL, "
-    "checksum INTEGER NOT NULL)"
-)
-_SELECT = "SELECT id, topic, payload, checksum FROM event ORDER BY position LIMIT ?"
-_INSERT = "INSERT OR IGNORE INTO event (id, topic, payload, checksum) VALUES (?, ?, ?, ?)"
-_SELECT_LATEST = "SELECT id, topic, payload, checksum FROM latest LIMIT ?"
-_REPLACE_LATEST = "REPLACE INTO latest (id, topic, payload, checksum) VALUES (?, ?, ?, ?)"
-_DELETE = "DELETE FROM event WHERE id = ?"
-_DELETE_OLDEST = (
-    "DELETE FROM event WHERE position IN (SELECT position FROM event ORDER BY position LIMIT ?)"
-)
+MAX_AGE_S = 30 * 86_400.0
+"""Most seconds that an event waits: alerts of last month bury those of today."""
 
-
-@dataclass(frozen=True, slots=True)
-class QueuedEvent:
-    """An event as it is published.
-
-    Attributes:
-        event_id: Its name; the same event has the same name whenever it is sent.
-        topic: Where to.
-        payload: What is said.
-    """
-
-    event_id: str
-    topic: str
-    payload: bytes
+# Notes in the file: the latest event of each topic, and how long daemons have run by it.
+_LATEST = "latest/"
+_RUNNING_MS = "running_ms"
 
 
 class Outbox:
@@ -73,31 +46,37 @@ class Outbox:
     Args:
         path: Database file; its directory is made if need be.
         max_events: Most events kept; beyond it the oldest are dropped and counted.
+        max_age_s: Most seconds that an event waits; then it is dropped and counted.  Only the
+            time in which the outbox is open counts, as the wall clock may jump by years when a
+            time server sets it.
 
     Raises:
         StorageError: If the directory or the file is not to be written by this user.
     """
 
-    def __init__(self, path: Path, max_events: int = 10_000) -> None:
+    def __init__(self, path: Path, max_events: int = 10_000, max_age_s: float = MAX_AGE_S) -> None:
         _require_writable(path)
         self._path = path
         self._max_events = max_events
+        self._max_age_ms = round(1000 * max_age_s)
         self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
-        self._latest: dict[str, QueuedEvent] = {}
-        # What the file does not say yet: events to add, and ids to delete.
+        self._file: EventFile | None = None
+        # What the file does not say yet: events to add, ids to delete, and latest payloads.
         self._held: dict[str, QueuedEvent] = {}
         self._acknowledged: set[str] = set()
+        self._latest: dict[str, bytes] = {}
+        # How long the outbox has been open, in this run and those before.
+        self._opened_at = time.monotonic()
+        self._ran_before_ms = 0
+        self._noted_ms = 0
         self._dropped = 0
         self._fault = ""
         with self._lock:
-            for event in self._attempt(_read_latest) or []:
-                self._latest[event.topic] = event
             self._attempt(self._write)
 
     @property
     def dropped(self) -> int:
-        """Events given up since the start, as too many waited or the disk damaged them."""
+        """Events given up since the start: too many or too old, or damaged by the disk."""
         return self._dropped
 
     @property
@@ -107,33 +86,39 @@ class Outbox:
 
     def __len__(self) -> int:
         with self._lock:
-            stored = self._attempt(lambda db: db.execute("SELECT id FROM event").fetchall()) or []
-            acknowledged = {(event_id.encode(),) for event_id in self._acknowledged}
-            held = {(event_id.encode(),) for event_id in self._held}
-            return len(set(stored) - acknowledged | held)
+            stored = self._attempt(EventFile.ids) or set()
+            acknowledged = {event_id.encode() for event_id in self._acknowledged}
+            held = {event_id.encode() for event_id in self._held}
+            return len(stored - acknowledged | held)
 
     def put(self, event_id: str, topic: str, payload: bytes) -> None:
         """Keep an event, on disk when this returns; putting it twice is harmless."""
         with self._lock:
-            self._held[event_id] = self._latest[topic] = QueuedEvent(event_id, topic, payload)
+            self._held[event_id] = QueuedEvent(event_id, topic, payload)
+            self._latest[topic] = payload
             self._synchronise()
 
     def latest(self, topic: str) -> bytes | None:
-        """Return what was last put for *topic*, delivered or not; None if nothing ever was."""
+        """Return what was last put for *topic*, delivered or not; `None` if nothing ever was."""
         with self._lock:
-            event = self._latest.get(topic)
-            return None if event is None else event.payload
+            self._synchronise()
+            if topic in self._latest:
+                return self._latest[topic]
+            return self._attempt(lambda file: file.note(_LATEST + topic))
 
     def topics(self) -> list[str]:
         """Return the topics for which anything ever was put."""
         with self._lock:
-            return list(self._latest)
+            self._synchronise()
+            noted = self._attempt(EventFile.note_names) or []
+            names = [name[len(_LATEST) :] for name in noted if name.startswith(_LATEST)]
+            return list(dict.fromkeys([*names, *self._latest]))
 
     def pending(self, limit: int) -> list[QueuedEvent]:
         """Return the *limit* oldest events, oldest first."""
         with self._lock:
             self._synchronise()
-            stored = self._attempt(lambda db: self._read(db, limit)) or []
+            stored = self._attempt(lambda file: self._read(file, limit)) or []
             # An event can be in both: an error may come after the disk has taken it.
             events = {event.event_id: event for event in stored} | self._held
             return list(events.values())[:limit]
@@ -154,54 +139,65 @@ class Outbox:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._synchronise()
+            self._attempt(self._write)
             self._disconnect()
 
     def _synchronise(self) -> None:
-        if self._held or self._acknowledged or self._fault:
+        is_clock_due = self._running_ms() - self._noted_ms > self._max_age_ms / 100
+        if self._held or self._acknowledged or self._latest or self._fault or is_clock_due:
             self._attempt(self._write)
 
-    def _write(self, db: sqlite3.Connection) -> None:
-        db.executemany(_DELETE, [(event_id.encode(),) for event_id in self._acknowledged])
-        db.executemany(_INSERT, [_row(event) for event in self._held.values()])
-        # All of them, one a machine: the file may be a new one after damage.
-        db.executemany(_REPLACE_LATEST, [_row(event) for event in self._latest.values()])
-        (n_events,) = db.execute("SELECT count(*) FROM event").fetchone()
-        n_excess = max(0, n_events - self._max_events)
-        db.execute(_DELETE_OLDEST, (n_excess,))
-        db.commit()
+    def _running_ms(self) -> int:
+        return self._ran_before_ms + round(1000 * (time.monotonic() - self._opened_at))
+
+    def _write(self, file: EventFile) -> None:
+        running_ms = self._running_ms()
+        with file.transaction():
+            file.delete(self._acknowledged)
+            file.add(self._held.values(), running_ms)
+            n_old = file.delete_put_before(running_ms - self._max_age_ms)
+            n_excess = max(0, len(file) - self._max_events)
+            file.delete_oldest(n_excess)
+            latest = {_LATEST + topic: payload for topic, payload in self._latest.items()}
+            file.write_notes({**latest, _RUNNING_MS: b"%d" % running_ms})
+        self._count_dropped(
+            n_old, f"they wait for more than {self._max_age_ms / 86_400_000:g} days"
+        )
         self._count_dropped(n_excess, f"more than {self._max_events} wait")
+        self._noted_ms = running_ms
         self._held.clear()
         self._acknowledged.clear()
+        self._latest.clear()
         if self._fault:
             _log.info("%s: can be written again", self._path)
             self._fault = ""
 
-    def _read(self, db: sqlite3.Connection, limit: int) -> list[QueuedEvent]:
-        rows = db.execute(_SELECT, (limit + len(self._acknowledged),)).fetchall()
-        events = [_verified(row) for row in rows]
+    def _read(self, file: EventFile, limit: int) -> list[QueuedEvent]:
+        events = file.oldest(limit + len(self._acknowledged))
         return [event for event in events if event.event_id not in self._acknowledged]
 
-    def _attempt(self, operation: Callable[[sqlite3.Connection], _T]) -> _T | None:
+    def _attempt(self, operation: Callable[[EventFile], _T]) -> _T | None:
         """Return what *operation* does with the file, or nothing and say why."""
         try:
             try:
-                return self._with_file(operation)
+                return operation(self._connected())
             except sqlite3.DatabaseError as exc:
                 if type(exc) is not sqlite3.DatabaseError:  # itself means damaged, a subclass not
                     raise
                 self._set_aside(exc)
-                self._with_file(self._write)
-                return self._with_file(operation)
+                return operation(self._connected())
         except (sqlite3.Error, OSError) as exc:
             self._fail(exc)
             return None
 
-    def _with_file(self, operation: Callable[[sqlite3.Connection], _T]) -> _T:
-        if self._db is None:
-            self._db = _connect(self._path)
-        with self._db:  # rolls back on an error
-            return operation(self._db)
+    def _connected(self) -> EventFile:
+        if self._file is None:
+            file = EventFile(self._path)
+            ran_ms = int(file.note(_RUNNING_MS) or 0)
+            # Time goes on from where it was, in this run or the one before.
+            self._ran_before_ms += max(0, ran_ms - self._running_ms())
+            self._file = file
+        return self._file
 
     def _fail(self, exc: Exception) -> None:
         fault = f"{self._path}: {exc}; alerts wait in memory until it can be written"
@@ -221,10 +217,11 @@ class Outbox:
     def _set_aside(self, exc: Exception) -> None:
         """Move a damaged file away and hold what can still be read of it."""
         self._disconnect()
-        events = {event.event_id: event for event in _salvage(self._path, _SELECT)} | self._held
-        for event in _salvage(self._path, _SELECT_LATEST):
-            self._latest.setdefault(event.topic, event)
+        saved, notes = salvage(self._path)
+        events = {event.event_id: event for event in saved} | self._held
         self._held = {name: events[name] for name in events if name not in self._acknowledged}
+        noted = {name[len(_LATEST) :]: notes[name] for name in notes if name.startswith(_LATEST)}
+        self._latest = {event.topic: event.payload for event in saved} | noted | self._latest
         names = (f"{self._path.name}.corrupt-{n}" for n in itertools.count(1))
         aside = next(path for name in names if not (path := self._path.with_name(name)).exists())
         # SQLite has merged its log into the file, or deletes it when it finds no file beside it.
@@ -238,9 +235,9 @@ class Outbox:
         )
 
     def _disconnect(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _require_writable(path: Path) -> None:
@@ -257,68 +254,3 @@ def _require_writable(path: Path) -> None:
         raise StorageError(f"state_dir={directory} {rule}; change its owner or choose another")
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise StorageError(f"{path} must be a file that can be written; change its owner")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file, make it if need be, and verify it.
-
-    Raises:
-        sqlite3.OperationalError: If it cannot be used now.
-        sqlite3.DatabaseError: If it is damaged.
-    """
-    # One lock guards the connection, so any thread may use it.
-    db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
-    try:
-        db.text_factory = bytes
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
-        db.execute(f"CREATE TABLE IF NOT EXISTS {_LATEST_TABLE}")
-        _verify(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _verify(db: sqlite3.Connection) -> None:
-    tables = db.execute("SELECT sql FROM sqlite_master WHERE name = 'event'").fetchall()
-    if tables != [(f"CREATE TABLE {_TABLE}".encode(),)]:
-        raise sqlite3.DatabaseError("another schema")
-    # Checks the index too: a wrong one hides rows from DELETE, and their alerts would be repeated.
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != b"ok":
-        raise sqlite3.DatabaseError(verdict.decode(errors="replace"))
-
-
-def _row(event: QueuedEvent) -> tuple[bytes, bytes, bytes, int]:
-    fields = (event.event_id.encode(), event.topic.encode(), event.payload)
-    return (*fields, _checksum(*fields))
-
-
-def _verified(row: tuple[Any, ...]) -> QueuedEvent:
-    event_id, topic, payload, checksum = row
-    fields = (event_id, topic, payload)
-    if not all(isinstance(field, bytes) for field in fields) or _checksum(*fields) != checksum:
-        raise sqlite3.DatabaseError("an event has a wrong checksum")
-    return QueuedEvent(event_id.decode(), topic.decode(), payload)
-
-
-def _checksum(*fields: bytes) -> int:
-    # The lengths fix where one field ends and the next one starts.
-    return zlib.crc32(b"".join(len(field).to_bytes(4, "big") + field for field in fields))
-
-
-def _read_latest(db: sqlite3.Connection) -> list[QueuedEvent]:
-    return [_verified(row) for row in db.execute(_SELECT_LATEST, (-1,))]
-
-
-def _salvage(path: Path, query: str) -> list[QueuedEvent]:
-    """Return the events of a damaged file that can be read and have the right checksum."""
-    events: list[QueuedEvent] = []
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
-        db.text_factory = bytes
-        for row in db.execute(query, (-1,)):
-            with contextlib.suppress(sqlite3.DatabaseError):
-                events.append(_verified(row))
-    return events

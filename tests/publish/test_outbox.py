@@ -11,13 +11,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeasd.errors import StorageError
 from edgeasd.publish import outbox as outbox_module
-from edgeasd.publish.outbox import Outbox, QueuedEvent
+from edgeasd.publish.eventfile import QueuedEvent
+from edgeasd.publish.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,8 +50,8 @@ def open_outbox() -> Iterator[Callable[..., Outbox]]:
     """Opens outboxes and closes them in the end."""
     opened: list[Outbox] = []
 
-    def open_one(path: Path, max_events: int = 10_000) -> Outbox:
-        opened.append(Outbox(path, max_events))
+    def open_one(path: Path, **options: Any) -> Outbox:
+        opened.append(Outbox(path, **options))
         return opened[-1]
 
     yield open_one
@@ -144,6 +147,128 @@ def test_outbox_beyond_its_cap_drops_the_oldest_and_counts(
     assert (len(outbox), outbox.dropped) == (3, 7)
 
 
+def test_outbox_event_too_old_is_dropped_and_counted(
+    tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has waited for too long goes, though nothing new comes; what has not, stays."""
+    outbox = open_outbox(tmp_path / "outbox.db", max_age_s=1.0)
+    put(outbox, 1, 2)
+    time.sleep(0.7)
+    put(outbox, 3)
+
+    time.sleep(0.5)
+
+    assert outbox.pending(10) == events(3)
+    assert (len(outbox), outbox.dropped) == (1, 2)
+    assert "dropped the 2 oldest alerts: they wait for more than" in caplog.text
+
+
+def test_outbox_event_ages_over_restarts_and_not_by_the_wall_clock(
+    tmp_path: Path, open_outbox: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time counts in all runs together; a clock set forward by years makes nothing old."""
+    path = tmp_path / "outbox.db"
+    outbox = open_outbox(path, max_age_s=1.5)
+    put(outbox, 1)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    time.sleep(0.8)
+    outbox.close()
+
+    outbox = open_outbox(path, max_age_s=1.5)
+    put(outbox, 2)
+    before = outbox.pending(10)
+    time.sleep(0.9)
+
+    assert before == events(1, 2)
+    assert outbox.pending(10) == events(2)
+
+
+def test_outbox_file_at_its_cap_grows_no_further(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """The space of what was dropped or delivered is used again, in the file and in its log."""
+    path = tmp_path / "outbox.db"
+    outbox = open_outbox(path, max_events=50)
+
+    def size() -> int:
+        return sum(file.stat().st_size for file in tmp_path.glob("outbox.db*"))
+
+    # Beyond the 1000 pages after which SQLite starts its log from the front.
+    put(outbox, *range(400))
+    full = size()
+    put(outbox, *range(400, 1000))
+    outbox.remove(*(event(n).event_id for n in range(950, 1000)))
+    put(outbox, *range(1000, 1050))
+
+    assert size() == full
+    assert path.stat().st_size < 100_000
+    assert len(outbox) == 50
+
+
+def test_outbox_latest_of_a_topic_outlives_its_delivery_and_the_process(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """What was said last on a topic is known after the broker has it, and after a restart."""
+    path = tmp_path / "outbox.db"
+    outbox = open_outbox(path)
+    put(outbox, 1, 2)
+    outbox.put("other", "other topic", b"other")
+
+    outbox.remove(event(1).event_id, event(2).event_id, "other")
+    before = [outbox.latest(topic) for topic in (TOPIC, "other topic", "unknown")]
+    outbox.close()
+    after = [open_outbox(path).latest(topic) for topic in (TOPIC, "other topic", "unknown")]
+
+    assert before == after == [event(2).payload, b"other", None]
+
+
+def test_outbox_latest_on_a_full_disk_is_known_and_written_later(
+    small_disk: SmallDisk, open_outbox: Callable[..., Outbox]
+) -> None:
+    """The latest event counts though it was delivered before the disk could take it."""
+    path = small_disk.root / "outbox.db"
+    outbox = open_outbox(path)
+    put(outbox, 1)
+    small_disk.fill()
+    put(outbox, *range(2, 60))
+    outbox.remove(*(event(n).event_id for n in range(60)))
+
+    while_full = (outbox.latest(TOPIC), bool(outbox.fault))
+    small_disk.free()
+    outbox.close()
+
+    assert while_full == (event(59).payload, True)
+    assert open_outbox(path).latest(TOPIC) == event(59).payload
+
+
+def test_outbox_file_of_the_first_release_is_taken_over(
+    tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file without ages and notes keeps its events, and gets them from then on."""
+    path = tmp_path / "outbox.db"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(
+            "CREATE TABLE event (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, "
+            "topic BLOB NOT NULL, payload BLOB NOT NULL, checksum INTEGER NOT NULL)"
+        )
+        for item in events(1, 2):
+            fields = (item.event_id.encode(), item.topic.encode(), item.payload)
+            text = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+            db.execute(
+                "INSERT INTO event (id, topic, payload, checksum) VALUES (?, ?, ?, ?)",
+                (*fields, zlib.crc32(text)),
+            )
+
+    outbox = open_outbox(path)
+    put(outbox, 3)
+
+    assert outbox.pending(10) == events(1, 2, 3)
+    assert outbox.latest(TOPIC) == event(3).payload
+    assert caplog.records == []
+    assert list(tmp_path.glob("*.corrupt-*")) == []
+
+
 def test_outbox_of_a_killed_process_has_all_it_confirmed(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
@@ -178,10 +303,10 @@ def test_outbox_file_is_flushed_at_each_commit(
 ) -> None:
     """A power cut loses nothing that was put: SQLite writes ahead and flushes fully."""
     outbox = open_outbox(tmp_path / "outbox.db")
-    assert outbox._db is not None
+    assert outbox._file is not None
 
     settings = [
-        outbox._db.execute(f"PRAGMA {name}").fetchone()[0]
+        outbox._file._db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous")
     ]
 
@@ -425,6 +550,7 @@ def test_outbox_with_a_flipped_bit_never_gives_a_wrong_event(
         n_saved.append(len(pending) - 1)
         outbox.remove(*(item.event_id for item in pending))
 
+        assert outbox.latest(TOPIC) == event(1000).payload
         assert set(pending) <= right
         assert len(set(pending)) == len(pending)
         assert pending[-1] == event(1000)
@@ -452,6 +578,7 @@ def test_outbox_damaged_while_in_use_saves_what_is_right(
 
     assert pending == events(1, 3)
     assert outbox.pending(10) == events(1, 3, 4)
+    assert outbox.latest(TOPIC) == event(4).payload
     outbox.close()
     assert open_outbox(path).pending(10) == events(1, 3, 4)
 

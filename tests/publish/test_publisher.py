@@ -14,7 +14,8 @@ import pytest
 
 from edgeasd.config import MqttConfig
 from edgeasd.errors import ConfigError
-from edgeasd.publish.outbox import Outbox, QueuedEvent
+from edgeasd.publish.eventfile import QueuedEvent
+from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.publisher import MAX_IN_FLIGHT, MqttPublisher, Timing
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber, free_port, wait_until

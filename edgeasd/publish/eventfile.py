@@ -1,0 +1,199 @@
+"""The SQLite file behind the outbox: what is in it, and whether it can be trusted.
+
+A method that finds the file damaged raises `sqlite3.DatabaseError` itself, not a subclass; every
+other trouble (a full disk, a lock) is a subclass or an `OSError`, and may pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_BUSY_TIMEOUT_S = 1.0
+# Blobs, as SQLite verifies no text, and a checksum, as it verifies no content: a flipped bit must
+# not become an alert, nor a topic for which the broker closes the connection again and again.
+_FIRST_EVENT_TABLE = (
+    "event (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, topic BLOB NOT NULL, "
+    "payload BLOB NOT NULL, checksum INTEGER NOT NULL"
+)
+"""As the first release made it; `_AGE_COLUMN` and a parenthesis follow."""
+_AGE_COLUMN = "put_ms INTEGER NOT NULL DEFAULT 0"
+_TABLES = {
+    "event": f"{_FIRST_EVENT_TABLE}, {_AGE_COLUMN})",
+    "note": "note (name BLOB NOT NULL UNIQUE, value BLOB NOT NULL, checksum INTEGER NOT NULL)",
+}
+_SELECT = "SELECT id, topic, payload, checksum FROM event ORDER BY position LIMIT ?"
+_INSERT = (
+    "INSERT OR IGNORE INTO event (id, topic, payload, checksum, put_ms) VALUES (?, ?, ?, ?, ?)"
+)
+_DELETE = "DELETE FROM event WHERE id = ?"
+_DELETE_OLDEST = (
+    "DELETE FROM event WHERE position IN (SELECT position FROM event ORDER BY position LIMIT ?)"
+)
+_DELETE_PUT_BEFORE = "DELETE FROM event WHERE put_ms < ?"
+_SELECT_NOTES = "SELECT name, value, checksum FROM note"
+_SELECT_NOTE = f"{_SELECT_NOTES} WHERE name = ?"
+_INSERT_NOTE = "INSERT OR REPLACE INTO note (name, value, checksum) VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedEvent:
+    """An event as it is published.
+
+    Attributes:
+        event_id: Its name; the same event has the same name whenever it is sent.
+        topic: Where to.
+        payload: What is said.
+    """
+
+    event_id: str
+    topic: str
+    payload: bytes
+
+
+class EventFile:
+    """An open file of events, in the order they were put, and of notes by name.
+
+    Not for several threads at once.  Changes are lost unless made within `transaction`.
+
+    Args:
+        path: The file; made if need be.
+
+    Raises:
+        sqlite3.OperationalError: If it cannot be used now.
+        sqlite3.DatabaseError: If it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # The owner sees to it that one thread at a time uses the connection.
+        self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+        try:
+            self._db.text_factory = bytes
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._make_tables()
+            self._verify()
+        except BaseException:
+            self.close()
+            raise
+
+    def transaction(self) -> contextlib.AbstractContextManager[object]:
+        """Commit at the end, flushed to disk; take everything back on an error."""
+        return self._db
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def add(self, events: Iterable[QueuedEvent], put_ms: int) -> None:
+        """Append *events*, put at *put_ms*; those that are there already stay as they are."""
+        self._db.executemany(_INSERT, [(*_event_row(event), put_ms) for event in events])
+
+    def delete(self, event_ids: Iterable[str]) -> None:
+        """Delete these events; unknown ones are ignored."""
+        self._db.executemany(_DELETE, [(event_id.encode(),) for event_id in event_ids])
+
+    def delete_oldest(self, n_events: int) -> None:
+        """Delete that many events."""
+        self._db.execute(_DELETE_OLDEST, (n_events,))
+
+    def delete_put_before(self, put_ms: int) -> int:
+        """Delete what was put before that time, and return how many events it was."""
+        return self._db.execute(_DELETE_PUT_BEFORE, (put_ms,)).rowcount
+
+    def oldest(self, limit: int) -> list[QueuedEvent]:
+        """Return the *limit* oldest events, oldest first."""
+        return [_event(row) for row in self._db.execute(_SELECT, (limit,)).fetchall()]
+
+    def ids(self) -> set[Any]:
+        """Return the ids of all events, encoded; that of a damaged one can be anything."""
+        return {event_id for (event_id,) in self._db.execute("SELECT id FROM event")}
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
+
+    def note(self, name: str) -> bytes | None:
+        """Return what was noted under *name*, or `None`."""
+        row = self._db.execute(_SELECT_NOTE, (name.encode(),)).fetchone()
+        return None if row is None else _note(row)[1]
+
+    def note_names(self) -> list[str]:
+        """Return the names under which something was noted."""
+        return [_note(row)[0] for row in self._db.execute(_SELECT_NOTES).fetchall()]
+
+    def write_notes(self, notes: Mapping[str, bytes]) -> None:
+        """Note each value under its name, in place of what was noted before."""
+        rows = [(name.encode(), value) for name, value in notes.items()]
+        self._db.executemany(_INSERT_NOTE, [(*row, _checksum(*row)) for row in rows])
+
+    def _make_tables(self) -> None:
+        if self._schema("event") == f"CREATE TABLE {_FIRST_EVENT_TABLE})".encode():
+            self._db.execute(f"ALTER TABLE event ADD COLUMN {_AGE_COLUMN}")
+        for table in _TABLES.values():
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+
+    def _verify(self) -> None:
+        for name, table in _TABLES.items():
+            if self._schema(name) != f"CREATE TABLE {table}".encode():
+                raise sqlite3.DatabaseError("another schema")
+        # Checks the index too: a wrong one hides rows from DELETE, and their alerts would be
+        # repeated.
+        (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != b"ok":
+            raise sqlite3.DatabaseError(verdict.decode(errors="replace"))
+
+    def _schema(self, name: str) -> bytes | None:
+        query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+        row = self._db.execute(query, (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+
+def salvage(path: Path) -> tuple[list[QueuedEvent], dict[str, bytes]]:
+    """Return the events and notes of a damaged file that have the right checksum."""
+    events: list[QueuedEvent] = []
+    notes: dict[str, bytes] = {}
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        db.text_factory = bytes
+        with contextlib.suppress(sqlite3.Error):
+            for row in db.execute(_SELECT, (-1,)):
+                with contextlib.suppress(sqlite3.DatabaseError):
+                    events.append(_event(row))
+        for row in db.execute(_SELECT_NOTES):
+            with contextlib.suppress(sqlite3.DatabaseError):
+                name, value = _note(row)
+                notes[name] = value
+    return events, notes
+
+
+def _event_row(event: QueuedEvent) -> tuple[bytes, bytes, bytes, int]:
+    fields = (event.event_id.encode(), event.topic.encode(), event.payload)
+    return (*fields, _checksum(*fields))
+
+
+def _event(row: tuple[Any, ...]) -> QueuedEvent:
+    event_id, topic, payload = _verified(row, "an event")
+    return QueuedEvent(event_id.decode(), topic.decode(), payload)
+
+
+def _note(row: tuple[Any, ...]) -> tuple[str, bytes]:
+    name, value = _verified(row, "a note")
+    return name.decode(), value
+
+
+def _verified(row: tuple[Any, ...], what: str) -> tuple[bytes, ...]:
+    *fields, checksum = row
+    if not all(isinstance(field, bytes) for field in fields) or _checksum(*fields) != checksum:
+        raise sqlite3.DatabaseError(f"{what} has a wrong checksum")
+    return tuple(fields)
+
+
+def _checksum(*fields: bytes) -> int:
+    # The lengths fix where one field ends and the next one starts.
+    return zlib.crc32(b"".join(len(field).to_bytes(4, "big") + field for field in fields))
