@@ -51,6 +51,8 @@ class MqttConfig:
     """Broker's host name or address."""
     port: int = field(default=1883, metadata=between(1, 65_535))
     """Broker's TCP port; 8883 is usual with TLS."""
+    version: str = field(default="3.1.1", metadata=one_of("3.1.1", "5"))
+    """Version of MQTT; with 5 the broker says which messages it refuses, and why."""
     base: str = field(
         default="",
         metadata=rule(

@@ -42,7 +42,7 @@ class Daemon:
         self._stopping = False
         self._reload_asked = False
         self._started_at = time.monotonic()
-        self._connected = False
+        self._delivery = (False, "", "")
         self._refused: list[str] = []
         self._models = Models()
         self._node = Node(config)
@@ -211,9 +211,13 @@ class Daemon:
         news = False
         for machine in self._machines.values():
             news |= machine.tell_state()
-        connected = self._node.publisher.connected
-        news |= connected != self._connected
-        self._connected = connected
+        delivery = (
+            self._node.publisher.connected,
+            self._node.publisher.fault,
+            self._node.outbox.fault,
+        )
+        news |= delivery != self._delivery
+        self._delivery = delivery
         return news
 
     def _progressing(self) -> bool:
@@ -233,6 +237,7 @@ class Daemon:
                 reconnects=node.publisher.reconnects,
                 queued_events=len(node.outbox),
                 dropped_events=node.outbox.dropped,
+                fault=node.publisher.fault,
             ),
             machines=[machine.health() for machine in self._machines.values()],
             storage_fault=node.outbox.fault,

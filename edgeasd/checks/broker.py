@@ -7,13 +7,14 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from edgeasd.checks.verdict import Finding, Verdict, judge
 from edgeasd.config import Config, MqttConfig
 from edgeasd.errors import BrokerError
+from edgeasd.publish.credentials import tls_context
 from edgeasd.publish.mqtt import Connection, account, check_broker, in_words
-from edgeasd.publish.tls import tls_context
 from edgeasd.publish.topics import Topics
 
 _TIMEOUT_S = 5.0
@@ -125,25 +126,28 @@ def _explain(config: MqttConfig, topic: str, lost: BrokerError | None) -> Findin
 def _takes(config: MqttConfig, topic: str) -> bool | None:
     """Return whether the broker takes a message, by MQTT 5; None if it does not say."""
     try:
-        connection = _connection(config, tells_refusals=True)
+        connection = _connection(replace(config, version="5"))
     except BrokerError:
         return None  # it speaks MQTT 3.1.1 only
     try:
         number = connection.publish(topic, b"", qos=1)
-        told = _wait(connection, lambda: number in connection.acknowledged())
-        return not connection.is_refused(number) if told else None
+        answers: dict[int, str] = {}
+
+        def is_answered() -> bool:
+            answers.update(connection.answers())
+            return number in answers
+
+        return answers[number] == "" if _wait(connection, is_answered) else None
     except BrokerError:
         return False  # it prefers to disconnect
     finally:
         connection.close(cleanly=True)
 
 
-def _connection(config: MqttConfig, *, tells_refusals: bool = False) -> Connection:
+def _connection(config: MqttConfig) -> Connection:
     # Another name than the daemon's: the broker would disconnect a running daemon.
     client_id = f"edgeasd-check-{secrets.token_hex(4)}"
-    return Connection(
-        config, client_id, connect_timeout_s=_TIMEOUT_S, tells_refusals=tells_refusals
-    )
+    return Connection(config, client_id, connect_timeout_s=_TIMEOUT_S)
 
 
 def _wait(connection: Connection, holds: Callable[[], bool]) -> bool:

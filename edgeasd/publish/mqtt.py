@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place for it
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: TID251  # as above
 
-from edgeasd.errors import BrokerError, ConfigError
-from edgeasd.publish.tls import tls_context
+from edgeasd.errors import BrokerError
+from edgeasd.publish.credentials import os_reason, read_password, tls_context
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from paho.mqtt.reasoncodes import ReasonCode  # noqa: TID251  # as above
 
     from edgeasd.config import MqttConfig
@@ -37,6 +35,8 @@ CONNECT_TIMEOUT_S = 10.0
 # Mosquitto answers a wrong password with "not authorised".
 _BAD_PASSWORD_OR_NOT_AUTHORISED = (134, 135)
 
+_MAX_UNLIMITED = 65_535  # what a broker takes that names no receive maximum: every packet number
+
 
 class Connection:
     """A connection from its opening to its end; used by one thread at a time.
@@ -46,8 +46,6 @@ class Connection:
         client_id: Name of this client, unique at the broker.
         will: Topic and payload that the broker publishes, retained, if the connection breaks.
         connect_timeout_s: Seconds until an attempt is given up.
-        tells_refusals: Whether to speak MQTT 5, in which the broker says that it refused a message;
-            in MQTT 3.1.1 it acknowledges that too.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -61,18 +59,18 @@ class Connection:
         *,
         will: tuple[str, bytes] | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        tells_refusals: bool = False,
     ) -> None:
         self._config = config
         self._refusal = ""
         self._is_accepted = False
-        self._acknowledged: list[int] = []
+        self._answers: list[tuple[int, str]] = []
+        self._receive_maximum = _MAX_UNLIMITED
         self._received: list[tuple[str, bytes]] = []
-        self._refused: set[int] = set()
-        self._answered: set[int] = set()
-        self._client = _new_client(config, client_id, tells_refusals=tells_refusals)
+        self._subscriptions: dict[int, bool] = {}
+        self._client = _new_client(config, client_id)
         self._client.connect_timeout = connect_timeout_s
         self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
@@ -97,7 +95,7 @@ class Connection:
             self.serve(remaining_s)
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> int:
-        """Hand a message over; for QoS 1 its number comes back from `acknowledged`.
+        """Hand a message over; for QoS 1 its number comes back from `answers`.
 
         Raises:
             ValueError: If *topic* is no topic to publish on.
@@ -114,11 +112,11 @@ class Connection:
 
     def is_answered(self, number: int) -> bool:
         """Whether the broker has answered the subscription *number*."""
-        return number in self._answered
+        return number in self._subscriptions
 
     def is_refused(self, number: int) -> bool:
-        """Whether the broker has refused the subscription or, if it tells that, the message."""
-        return number in self._refused
+        """Whether the broker has refused the subscription *number*."""
+        return self._subscriptions.get(number) is False
 
     def received(self) -> list[tuple[str, bytes]]:
         """Return topic and payload of the messages received since the last call."""
@@ -130,10 +128,18 @@ class Connection:
         """Whether messages wait for the network; handing more over would pile them up."""
         return self._client.want_write()
 
-    def acknowledged(self) -> list[int]:
-        """Return the numbers of the messages acknowledged since the last call."""
-        numbers, self._acknowledged = self._acknowledged, []
-        return numbers
+    @property
+    def receive_maximum(self) -> int:
+        """Most messages at QoS 1 that the broker takes before it has answered the first."""
+        return self._receive_maximum
+
+    def answers(self) -> list[tuple[int, str]]:
+        """Return the numbers of the messages answered since the last call, in order.
+
+        Beside each stands why the broker refused it, empty if it took it.  Only MQTT 5 tells.
+        """
+        answers, self._answers = self._answers, []
+        return answers
 
     def serve(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """Wait for the network, or until *wake_fd* is readable, and do what there is to do.
@@ -157,7 +163,7 @@ class Connection:
                 self._client.loop_write()
             self._client.loop_misc()  # keepalive
         if self._client.socket() is None:
-            raise BrokerError(self._endin_words())
+            raise BrokerError(self._end_in_words())
 
     def close(self, *, cleanly: bool) -> None:
         """End the connection; unless *cleanly*, the broker publishes the will."""
@@ -168,9 +174,10 @@ class Connection:
             sock.close()
 
     def _on_connect(
-        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _props: Any
+        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, props: Any
     ) -> None:
         self._is_accepted = not reason.is_failure
+        self._receive_maximum = getattr(props, "ReceiveMaximum", _MAX_UNLIMITED)
         if reason.value in _BAD_PASSWORD_OR_NOT_AUTHORISED:
             self._refusal = (
                 f"refuses the user name {self._config.username!r} or its password; "
@@ -181,24 +188,26 @@ class Connection:
         elif reason.is_failure:
             self._refusal = f"refuses the connection: {reason}"
 
+    def _on_disconnect(
+        self, _client: paho.Client, _userdata: Any, flags: Any, reason: ReasonCode, _props: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._refusal = f"ends the connection: {reason}"
+
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, number: int, reason: ReasonCode, _props: Any
     ) -> None:
-        self._acknowledged.append(number)
-        if reason.is_failure:
-            self._refused.add(number)
+        self._answers.append((number, str(reason) if reason.is_failure else ""))
 
     def _on_subscribe(
         self, _client: Any, _userdata: Any, number: int, reasons: list[ReasonCode], _props: Any
     ) -> None:
-        self._answered.add(number)
-        if any(reason.is_failure for reason in reasons):
-            self._refused.add(number)
+        self._subscriptions[number] = not any(reason.is_failure for reason in reasons)
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         self._received.append((message.topic, bytes(message.payload)))
 
-    def _endin_words(self) -> str:
+    def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
         if self._refusal:
             return f"{broker} {self._refusal}"
@@ -206,7 +215,8 @@ class Connection:
             return f"connection to the {broker} was lost"
         return (
             f"{broker} closes the connection without a word; check that mqtt.port speaks "
-            "MQTT 3.1.1, and whether it wants TLS (mqtt.ca_file) or a certificate (mqtt.cert_file)"
+            f"MQTT {self._config.version}, and whether it wants TLS (mqtt.ca_file) or a "
+            "certificate (mqtt.cert_file)"
         )
 
 
@@ -231,30 +241,22 @@ def require_files(config: MqttConfig) -> None:
     _new_client(config, "")
 
 
-def _new_client(config: MqttConfig, client_id: str, *, tells_refusals: bool = False) -> paho.Client:
+def _new_client(config: MqttConfig, client_id: str) -> paho.Client:
+    is_5 = config.version == "5"
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
-        # In MQTT 5 every session is a new one unless it is asked to last.
-        clean_session=None if tells_refusals else True,
-        protocol=paho.MQTTv5 if tells_refusals else paho.MQTTv311,
+        protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
+        # In MQTT 5 the library starts a new session too, which ends with its connection.
+        clean_session=None if is_5 else True,
         reconnect_on_failure=False,
     )
     client.max_inflight_messages_set(0)  # no queue in memory: the caller limits
     if config.username:
-        client.username_pw_set(config.username, _password(config.password_file))
+        client.username_pw_set(config.username, read_password(config.password_file))
     if config.ca_file is not None:
         client.tls_set_context(tls_context(config))
     return client
-
-
-def _password(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"mqtt.password_file={path} cannot be read ({_reason(exc)})") from exc
 
 
 def in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR0911  # by cause
@@ -271,22 +273,18 @@ def in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR
         case ConnectionRefusedError():
             return f"connection refused at {address}; check mqtt.port and that the broker runs"
         case ssl.SSLError() | ConnectionError():
-            return f"TLS with {address} fails ({_reason(exc)}); check mqtt.port and mqtt.ca_file"
+            return f"TLS with {address} fails ({os_reason(exc)}); check mqtt.port and mqtt.ca_file"
         case TimeoutError():
             return f"no answer from {address}; check mqtt.host, mqtt.port and firewalls"
         case ValueError():
             return f"mqtt.host={config.host!r} must be a host name or address"
         case _:
-            return f"{address} cannot be reached ({_reason(exc)})"
+            return f"{address} cannot be reached ({os_reason(exc)})"
 
 
 def account(config: MqttConfig) -> str:
     """Return in words as whom the broker sees this client."""
     return f"user {config.username!r}" if config.username else "anonymous users"
-
-
-def _reason(exc: OSError | ValueError) -> str:
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
 
 
 def _address(config: MqttConfig) -> str:

@@ -237,13 +237,15 @@ class MqttHealth:
         connected: Whether the broker has accepted the connection.
         reconnects: Connections accepted after the first one.
         queued_events: Events that wait for the broker's acknowledgement.
-        dropped_events: Events given up as too many waited.
+        dropped_events: Events given up as too many waited, or for too long.
+        fault: Why alerts do not get out, in words; empty when they do.
     """
 
     connected: bool
     reconnects: int
     queued_events: int
     dropped_events: int
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeasd.errors import BrokerError, EdgeasdError
+from edgeasd.publish.inflight import InFlight
 from edgeasd.publish.mqtt import Connection, require_files
 from edgeasd.publish.topics import OFFLINE, ONLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from edgeasd.config import MqttConfig
     from edgeasd.publish.outbox import Outbox
     from edgeasd.publish.topics import Topics
@@ -83,6 +86,7 @@ class MqttPublisher:
     ) -> None:
         require_files(config)
         self._config = config
+        self._address = f"{config.host}:{config.port}"
         self._topics = topics
         self._outbox = outbox
         self._client_id = client_id
@@ -100,8 +104,7 @@ class MqttPublisher:
         self._n_connections = 0
         self._fault = "not connected yet"
         self._delay_s = timing.reconnect_min_s
-        self._in_flight: dict[int, str] = {}
-        self._progress_s = 0.0
+        self._in_flight = InFlight(timing.reconnect_min_s, timing.reconnect_max_s)
 
     @property
     def connected(self) -> bool:
@@ -115,7 +118,7 @@ class MqttPublisher:
 
     @property
     def fault(self) -> str:
-        """Why there is no connection, in words with the remedy; empty when there is one."""
+        """Why alerts do not get out, in words with the remedy; empty when they do."""
         return self._fault
 
     @property
@@ -197,51 +200,78 @@ class MqttPublisher:
             connection.close(cleanly=ends_cleanly)
 
     def _begin(self) -> None:
-        self._in_flight.clear()
+        self._in_flight.reset()
+        self._fault = ""
         with self._lock:
             self._unsent = set(self._retained)
             self._transient.clear()
         self._n_connections += 1
         self._is_connected = True
-        self._fault = ""
-        _log.info("connected to %s:%d", self._config.host, self._config.port)
+        _log.info("connected to %s", self._address)
 
     def _send(self, connection: Connection) -> None:
-        if connection.is_congested:
-            return
-        with self._lock:
-            retained = [item for item in self._retained.items() if item[0] in self._unsent]
-            self._unsent.clear()
-        for topic, payload in retained:
-            connection.publish(topic, payload, qos=1, retain=True)
-        for event in self._outbox.pending(MAX_IN_FLIGHT):
-            if connection.is_congested:
-                return
-            if event.event_id not in self._in_flight.values():
-                if not self._in_flight:
-                    self._progress_s = time.monotonic()
-                number = connection.publish(event.topic, event.payload, qos=1)
-                self._in_flight[number] = event.event_id
+        blocked: AbstractSet[str] = self._in_flight.refused.keys()
+        if self._in_flight.is_retry_due(time.monotonic()):
+            with self._lock:
+                self._unsent |= blocked & self._retained.keys()
+            blocked = set()
+        self._send_retained(connection)
+        self._send_events(connection, blocked)
         while self._transient and not connection.is_congested:
             topic, payload = self._transient.popleft()
             connection.publish(topic, payload, qos=0)
 
+    def _send_retained(self, connection: Connection) -> None:
+        while self._may_send(connection):
+            with self._lock:
+                topic = next((topic for topic in self._retained if topic in self._unsent), None)
+                if topic is None:
+                    return
+                self._unsent.remove(topic)
+                payload = self._retained[topic]
+            number = connection.publish(topic, payload, qos=1, retain=True)
+            self._in_flight.add(number, topic, None, time.monotonic())
+
+    def _send_events(self, connection: Connection, blocked: AbstractSet[str]) -> None:
+        sent = self._in_flight.event_ids
+        for event in self._outbox.pending(MAX_IN_FLIGHT):
+            # Behind one that was refused all wait, so that they arrive in their order.
+            if event.topic in blocked or not self._may_send(connection):
+                return
+            if event.event_id not in sent:
+                number = connection.publish(event.topic, event.payload, qos=1)
+                self._in_flight.add(number, event.topic, event.event_id, time.monotonic())
+
+    def _may_send(self, connection: Connection) -> bool:
+        return not connection.is_congested and len(self._in_flight) < connection.receive_maximum
+
     def _serve(self, connection: Connection, timeout_s: float) -> set[int]:
-        """Wait for the network or to be woken, and return what was acknowledged."""
+        """Wait for the network or to be woken, and return what was answered."""
         connection.serve(timeout_s, self._wake_fd)
         if self._wake_fd is not None:
             with contextlib.suppress(BlockingIOError):  # it was the network
                 os.eventfd_read(self._wake_fd)
-        numbers = connection.acknowledged()
-        events = [self._in_flight.pop(number) for number in numbers if number in self._in_flight]
-        if events:
-            self._progress_s = time.monotonic()
-            self._outbox.remove(*events)
-        elif self._in_flight and time.monotonic() - self._progress_s > self._timing.acknowledge_s:
-            raise BrokerError(
-                f"broker at {self._config.host}:{self._config.port} acknowledges no event"
+        answers = connection.answers()
+        if answers:
+            self._settle(answers)
+        elif self._in_flight.stalled_s(time.monotonic()) > self._timing.acknowledge_s:
+            raise BrokerError(f"broker at {self._address} acknowledges no event")
+        return {number for number, _ in answers}
+
+    def _settle(self, answers: list[tuple[int, str]]) -> None:
+        delivered = self._in_flight.settle(answers, time.monotonic())
+        if delivered:
+            self._outbox.remove(*delivered)
+        self._set_fault(
+            next(
+                (
+                    f"broker at {self._address} refuses messages on {topic} ({reason}); "
+                    "check its access control list"
+                    for topic, reason in self._in_flight.refused.items()
+                ),
+                "",
             )
-        return set(numbers)
+        )
 
     def _say_offline(self, connection: Connection) -> bool:
         number = connection.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
@@ -252,6 +282,6 @@ class MqttPublisher:
         return False
 
     def _set_fault(self, fault: str) -> None:
-        if fault != self._fault:
+        if fault and fault != self._fault:
             _log.warning("%s", fault)
         self._fault = fault

@@ -67,7 +67,7 @@ class Mosquitto:
                     "persistence true",
                     f"persistence_location {folder}/",
                     "autosave_interval 0",
-                    "max_queued_messages 0",
+                    "max_queued_messages 100000",
                     # What it acknowledged it has passed on, so that `kill` does not lose it.
                     "max_inflight_messages 0",
                     *lines,
@@ -86,7 +86,17 @@ class Mosquitto:
                 ["mosquitto_passwd", "-b", path, user, password], check=True, capture_output=True
             )
         if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+            self.reload()
+
+    def add_lines(self, *lines: str) -> None:
+        """Add lines to its configuration, before it is started."""
+        with self._config.open("a") as config:
+            config.writelines(f"{line}\n" for line in lines)
+
+    def reload(self) -> None:
+        """Have it read its accounts and its access control list again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""

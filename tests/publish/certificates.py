@@ -19,8 +19,8 @@ class Authority:
         self._ca_key = folder / "ca.key"
         _openssl("req", "-x509", *_key(self._ca_key), "-out", self.ca_file, "-subj", "/CN=test CA")
 
-    def issue(self, name: str, host: str) -> tuple[Path, Path]:
-        """Return the certificate and the key of *host*, in files called *name*."""
+    def issue(self, name: str, host: str, days: int = 1) -> tuple[Path, Path]:
+        """Return certificate and key of *host*, in files called *name*; valid for *days*."""
         certificate, key, request = (
             self._folder / f"{name}.{suffix}" for suffix in ("pem", "key", "csr")
         )
@@ -29,7 +29,7 @@ class Authority:
         _openssl("req", *_key(key), "-out", request, "-subj", f"/CN={host}")
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.ca_file, "-CAkey", self._ca_key),
-            *("-CAcreateserial", "-days", "1", "-extfile", names, "-out", certificate),
+            *("-CAcreateserial", "-days", str(days), "-extfile", names, "-out", certificate),
         )
         return certificate, key
 

@@ -59,14 +59,14 @@ def test_embedded_broker_delivers_qos_1_and_keeps_retained_messages(
         connection.publish("event", b"1", qos=1),
         connection.publish("state", b"ok", qos=1, retain=True),
     ]
-    acknowledged: list[int] = []
-    while len(acknowledged) < len(numbers):
+    answers: list[tuple[int, str]] = []
+    while len(answers) < len(numbers):
         connection.serve(1.0)
-        acknowledged += connection.acknowledged()
+        answers += connection.answers()
     late = subscribe(broker.port)
 
     connection.close(cleanly=True)
-    assert acknowledged == numbers
+    assert answers == [(number, "") for number in numbers]
     assert (early.wait_for("event", b"1").qos, early.wait_for("state", b"ok").retain) == (1, False)
     assert late.wait_for("state", b"ok").retain
     assert late.on("event") == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,7 +48,7 @@ def test_check_broker_beside_a_running_daemon_leaves_it_connected(mosquitto: Mos
     check_broker(config)
 
     number = daemon.publish("topic", b"still here", qos=1)
-    while number not in daemon.acknowledged():
+    while (number, "") not in daemon.answers():
         daemon.serve(1.0)
     daemon.close(cleanly=True)
 
@@ -155,13 +157,13 @@ def test_connection_with_tls_delivers(
     connection = Connection(config_for(broker.port, ca_file=authority.ca_file), "edge-03")
 
     numbers = [connection.publish("topic", bytes(5000), qos=1) for _ in range(100)]
-    acknowledged: list[int] = []
-    while len(acknowledged) < len(numbers):
+    answers: list[tuple[int, str]] = []
+    while len(answers) < len(numbers):
         connection.serve(1.0)
-        acknowledged += connection.acknowledged()
+        answers += connection.answers()
 
     connection.close(cleanly=True)
-    assert acknowledged == numbers
+    assert answers == [(number, "") for number in numbers]
 
 
 def test_check_broker_with_an_unknown_authority_says_so(
@@ -309,3 +311,28 @@ def test_connection_that_breaks_raises(mosquitto: Mosquitto) -> None:
         serve_until_it_ends()
 
     assert str(caught.value) == f"connection to the broker at 127.0.0.1:{mosquitto.port} was lost"
+
+
+def test_connection_by_mqtt_5_that_the_broker_ends_tells_why() -> None:
+    """The reason in the broker's farewell is told.  Mosquitto 2.0.11 gives none."""
+    connack, disconnect = b"\x20\x03\x00\x00\x00", b"\xe0\x02\x8b\x00"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(1000)
+                sock.sendall(connack + disconnect)
+                sock.recv(1000)
+
+        broker = threading.Thread(target=serve)
+        broker.start()
+        connection = Connection(config_for(port, version="5"), "edge-03")
+        with pytest.raises(BrokerError) as caught:
+            connection.serve(5.0)
+        broker.join()
+
+    assert str(caught.value) == (
+        f"broker at 127.0.0.1:{port} ends the connection: Server shutting down"
+    )

@@ -107,7 +107,7 @@ def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payloa
         version="0.1.0",
         uptime_s=30.5,
         boot_id="5f1c2a9b",
-        mqtt=MqttHealth(connected=True, reconnects=2, queued_events=0, dropped_events=0),
+        mqtt=MqttHealth(connected=True, reconnects=2, queued_events=0, dropped_events=0, fault=""),
         machines=[machine],
         storage_fault=storage_fault,
         clips=ClipsHealth(ok=True, reason="", written=3, dropped=0),

@@ -85,6 +85,33 @@ def test_publisher_connected_says_online_and_stopped_says_offline(
     assert not publisher.is_alive
 
 
+def test_publisher_by_mqtt_5_keeps_to_what_the_broker_takes_at_once(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_publisher: Callable[..., MqttPublisher],
+    subscribe: Callable[..., Subscriber],
+    outbox: Outbox,
+) -> None:
+    """States and events together never exceed the receive maximum, and all arrive in order."""
+    broker = make_mosquitto()
+    broker.add_lines("max_inflight_messages 3")
+    broker.start()
+    subscriber = subscribe(broker.port)
+    publisher = make_publisher(broker.port, version="5")
+    machines = [f"m{n}" for n in range(30)]
+    put(outbox, *range(50))
+    for machine in machines:
+        publisher.publish_retained(TOPICS.state(machine), b"ok")
+
+    publisher.start()
+    wait_until(lambda: len(outbox) == 0, "the outbox is empty")
+    subscriber.wait_for(EVENTS, b"49")
+
+    assert subscriber.on(EVENTS) == payloads(*range(50))
+    for machine in machines:
+        subscriber.wait_for(TOPICS.state(machine), b"ok")
+    assert (publisher.reconnects, publisher.fault) == (0, "")
+
+
 def test_publisher_tells_whether_it_lives_and_is_connected(
     mosquitto: Mosquitto, make_publisher: Callable[..., MqttPublisher]
 ) -> None:
@@ -367,7 +394,7 @@ def test_publisher_has_no_more_events_in_flight_than_its_limit(
     make_publisher: Callable[..., MqttPublisher],
     outbox: Outbox,
 ) -> None:
-    """A broker that acknowledges nothing gets twenty events, in order, and none of them twice."""
+    """A broker that acknowledges no event gets twenty events, in order, and none of them twice."""
     broker = make_fake_broker()
     publisher = make_publisher(broker.port, Timing(stop_s=0.1))
     put(outbox, *range(100))

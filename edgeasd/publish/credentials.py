@@ -1,0 +1,68 @@
+"""Password and certificates of the connection to the broker, read from the files configured."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from edgeasd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgeasd.config import MqttConfig
+
+
+def read_password(path: Path | None) -> str | None:
+    """Return the first line of the file at *path*; `None` without one.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"mqtt.password_file={path} cannot be read ({os_reason(exc)})") from exc
+
+
+def tls_context(config: MqttConfig) -> ssl.SSLContext:
+    """Return what verifies the broker's certificate and host name, and shows this node's own.
+
+    Raises:
+        ConfigError: If a file that *config* names cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as exc:
+        raise ConfigError(
+            f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({os_reason(exc)})"
+        ) from exc
+    context.sslsocket_class = _TlsSocket
+    if config.cert_file is not None:
+        try:
+            # The empty password fails on an encrypted key; none at all would ask on the terminal.
+            context.load_cert_chain(config.cert_file, config.key_file, password="")
+        except OSError as exc:
+            raise ConfigError(
+                f"mqtt.cert_file={config.cert_file} and mqtt.key_file={config.key_file} must be "
+                f"PEM files of a certificate and its unencrypted key ({os_reason(exc)})"
+            ) from exc
+    return context
+
+
+def os_reason(exc: OSError | ValueError) -> str:
+    """Return what *exc* says, without its number and file name."""
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: the client library leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as overridden
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise

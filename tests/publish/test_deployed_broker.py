@@ -1,0 +1,263 @@
+"""The broker configuration that is shipped, on a real mosquitto: who gets in, and who may what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edgeasd.config import MqttConfig
+from edgeasd.errors import BrokerError
+from edgeasd.publish.mqtt import Connection, check_broker
+from edgeasd.publish.topics import Topics
+from tests.publish.brokers import Mosquitto, wait_until
+from tests.publish.certificates import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.network
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+OWN, OTHER = Topics("", "edge-01"), Topics("", "edge-02")
+ACCOUNTS = {"edge-01": "secret", "edge-02": "secret2", "viewer": "secret3"}
+
+
+class DeployedMosquitto(Mosquitto):
+    """A mosquitto with the files of deploy/, but for port, user and folders.
+
+    Args:
+        folder: For its files.
+        authority: Signs its certificate, and those of clients.
+        changes: Texts of its configuration and what they become.
+    """
+
+    def __init__(self, folder: Path, authority: Authority, changes: dict[str, str]) -> None:
+        super().__init__(folder, ACCOUNTS)
+        self.acl = folder / "acl"
+        self.acl.write_text((DEPLOY / "mosquitto.acl").read_text())
+        certificate, key = authority.issue("broker", "localhost")
+        text = (DEPLOY / "mosquitto.conf").read_text()
+        for old, new in {
+            "listener 8883": f"user root\nlistener {self.port} 127.0.0.1",
+            "/etc/mosquitto/certs/broker.pem": str(certificate),
+            "/etc/mosquitto/certs/broker.key": str(key),
+            "/etc/mosquitto/ca_certificates/ca.pem": str(authority.ca_file),
+            "/etc/mosquitto/acl": str(self.acl),
+            "password_file /etc/mosquitto/passwords": f"password_file {folder}/passwords",
+            "persistence_location /var/lib/mosquitto/": f"persistence_location {folder}/",
+            **changes,
+        }.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        self._config.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path_factory.mktemp("authority") / "files")
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, authority: Authority) -> Iterator[Callable[..., DeployedMosquitto]]:
+    """Starts brokers with the files of deploy/, and stops them in the end."""
+    made: list[DeployedMosquitto] = []
+
+    def start(changes: dict[str, str] | None = None) -> DeployedMosquitto:
+        folder = tmp_path / f"broker{len(made)}"
+        made.append(DeployedMosquitto(folder, authority, changes or {}))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for broker in made:
+        broker.stop()
+
+
+@pytest.fixture
+def config_of(tmp_path: Path, authority: Authority) -> Callable[..., MqttConfig]:
+    """Makes configurations of the accounts."""
+
+    def make(broker: Mosquitto, account: str, **more: Any) -> MqttConfig:
+        password_file = tmp_path / f"{account}.password"
+        password_file.write_text(ACCOUNTS[account])
+        named = {"username": account, "password_file": password_file, "version": "5", **more}
+        return MqttConfig("localhost", broker.port, ca_file=authority.ca_file, **named)
+
+    return make
+
+
+class Consumer:
+    """A client of its own that subscribes with an account and collects what it gets."""
+
+    def __init__(self, config: MqttConfig) -> None:
+        self.connection = Connection(config, f"consumer-{config.username}")
+        self.connection.subscribe("edgeasd/v1/#", qos=1)
+        self.got: list[tuple[str, bytes]] = []
+
+    def wait_for(self, topic: str, payload: bytes) -> None:
+        """Wait for a message."""
+
+        def found() -> bool:
+            self.connection.serve(0.1)
+            self.got += self.connection.received()
+            return (topic, payload) in self.got
+
+        wait_until(found, f"{payload!r} on {topic}")
+
+
+def answer(connection: Connection, topic: str) -> str:
+    """Publish on *topic*, and return why the broker refuses it; empty if it does not."""
+    number = connection.publish(topic, b"by " + topic.encode(), qos=1)
+    answers: dict[int, str] = {}
+
+    def answered() -> bool:
+        connection.serve(0.1)
+        answers.update(connection.answers())
+        return number in answers
+
+    wait_until(answered, "answered")
+    return answers[number]
+
+
+def test_deployed_broker_lets_a_node_write_its_own_topics_only(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """A node's own topics reach a consumer; those of another node are refused and do not."""
+    broker = deploy()
+    consumer = Consumer(config_of(broker, "viewer"))
+    node = Connection(config_of(broker, "edge-01"), "edgeasd-edge-02")  # any client id will do
+
+    own = [OWN.availability, OWN.health, OWN.state("m"), OWN.score("m"), OWN.event("m")]
+    others = [OTHER.availability, OTHER.event("m"), "edgeasd/v1", "elsewhere"]
+    refusals = [answer(node, topic) for topic in others]
+    accepted = [answer(node, topic) for topic in own]
+
+    consumer.wait_for(own[-1], b"by " + own[-1].encode())
+    assert refusals == ["Not authorized"] * len(others)
+    assert accepted == [""] * len(own)
+    assert [topic for topic, _ in consumer.got] == own
+    for connection in (node, consumer.connection):
+        connection.close(cleanly=True)
+
+
+def test_deployed_broker_lets_consumers_read_only(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """An account that reads the alerts can forge none; a node reads nothing, not even its own."""
+    broker = deploy()
+    viewer = Connection(config_of(broker, "viewer"), "viewer")
+    node = Connection(config_of(broker, "edge-01"), "node")
+    node.subscribe("edgeasd/v1/#", qos=1)
+
+    forged = [
+        answer(viewer, topic)
+        for topic in (OWN.event("m"), Topics("", "viewer").event("m"), "elsewhere")
+    ]
+    answer(node, OWN.event("m"))
+    node.serve(0.2)
+
+    assert forged == ["Not authorized"] * 3
+    assert node.received() == []
+    for connection in (node, viewer):
+        connection.close(cleanly=True)
+
+
+def test_deployed_broker_serves_nobody_in_clear_or_unknown(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """Without TLS, without an account or with a wrong password nobody gets in."""
+    broker = deploy()
+    right = config_of(broker, "edge-01")
+    wrong_file = Path(str(right.password_file) + ".wrong")
+    wrong_file.write_text("wrong")
+
+    refused = [
+        MqttConfig("localhost", broker.port),
+        MqttConfig("localhost", broker.port, ca_file=right.ca_file, version="5"),
+        config_of(broker, "edge-01", password_file=wrong_file),
+    ]
+
+    check_broker(right)
+    for config in refused:
+        with pytest.raises(BrokerError):
+            check_broker(config)
+
+
+def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
+    deploy: Callable[..., DeployedMosquitto], authority: Authority
+) -> None:
+    """With the two lines in force a certificate is needed, its name counts, and no password."""
+    broker = deploy(
+        {
+            "#require_certificate true": "require_certificate true",
+            "#use_identity_as_username true": "use_identity_as_username true",
+            "password_file ": "#password_file ",
+        }
+    )
+    certificate, key = authority.issue("edge-01", "edge-01")
+    without = MqttConfig("localhost", broker.port, ca_file=authority.ca_file, version="5")
+    config = MqttConfig(
+        "localhost",
+        broker.port,
+        ca_file=authority.ca_file,
+        cert_file=certificate,
+        key_file=key,
+        version="5",
+    )
+
+    node = Connection(config, "node")
+    with pytest.raises(BrokerError, match=r"mqtt\.cert_file"):
+        check_broker(without)
+
+    assert answer(node, OWN.event("m")) == ""
+    assert answer(node, OTHER.event("m")) == "Not authorized"
+    node.close(cleanly=True)
+
+
+def test_deployed_broker_killed_keeps_what_waits_for_a_consumer(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """What mosquitto has acknowledged reaches a consumer that was away, though it is killed."""
+    broker = deploy()
+    config = config_of(broker, "viewer")
+
+    def consumer() -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="historian", clean_session=False
+        )
+        client.tls_set(str(config.ca_file))
+        client.username_pw_set("viewer", ACCOUNTS["viewer"])
+        client.on_message = lambda _client, _data, message: got.append(bytes(message.payload))
+        client.on_subscribe = lambda *_: subscribed.append(True)
+        client.connect("localhost", broker.port)
+        client.subscribe("edgeasd/v1/+/+/event", qos=1)
+        client.loop_start()
+        wait_until(lambda: subscribed, "subscribed")
+        return client
+
+    got: list[bytes] = []
+    subscribed: list[bool] = []
+    away = consumer()
+    away.disconnect()
+    away.loop_stop()
+    node = Connection(config_of(broker, "edge-01"), "node")
+    waiting = [b"%d" % n for n in range(120)]
+    for first in range(0, len(waiting), 20):
+        for payload in waiting[first : first + 20]:
+            node.publish(OWN.event("m"), payload, qos=1)
+        # Its answer comes after those of the others, and after the broker has saved them.
+        answer(node, OWN.health)
+
+    broker.kill()
+    broker.start()
+    back = consumer()
+    wait_until(lambda: len(got) >= len(waiting), "all that waited")
+    back.disconnect()
+    back.loop_stop()
+
+    assert got == waiting
