@@ -80,9 +80,14 @@ class EventFile:
             self._db.execute("PRAGMA synchronous=FULL")
             self._make_tables()
             self._verify()
+            self._identity = _identity(path)
         except BaseException:
             self.close()
             raise
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether this is still the file at *path*: it may be deleted or mounted over."""
+        return self._identity == _identity(path)
 
     def transaction(self) -> contextlib.AbstractContextManager[object]:
         """Commit at the end, flushed to disk; take everything back on an error."""
@@ -124,9 +129,9 @@ class EventFile:
         row = self._db.execute(_SELECT_NOTE, (name.encode(),)).fetchone()
         return None if row is None else _note(row)[1]
 
-    def note_names(self) -> list[str]:
-        """Return the names under which something was noted."""
-        return [_note(row)[0] for row in self._db.execute(_SELECT_NOTES).fetchall()]
+    def notes(self) -> dict[str, bytes]:
+        """Return all that was noted, by name."""
+        return dict(_note(row) for row in self._db.execute(_SELECT_NOTES).fetchall())
 
     def write_notes(self, notes: Mapping[str, bytes]) -> None:
         """Note each value under its name, in place of what was noted before."""
@@ -170,6 +175,14 @@ def salvage(path: Path) -> tuple[list[QueuedEvent], dict[str, bytes]]:
                 name, value = _note(row)
                 notes[name] = value
     return events, notes
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _event_row(event: QueuedEvent) -> tuple[bytes, bytes, bytes, int]:

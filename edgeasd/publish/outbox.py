@@ -10,6 +10,7 @@ ones again: 14 MB for the 10,000 events of 1 kB that may wait.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -110,9 +111,8 @@ class Outbox:
         """Return the topics for which anything ever was put."""
         with self._lock:
             self._synchronise()
-            noted = self._attempt(EventFile.note_names) or []
-            names = [name[len(_LATEST) :] for name in noted if name.startswith(_LATEST)]
-            return list(dict.fromkeys([*names, *self._latest]))
+            noted = _latest(self._attempt(EventFile.notes) or {})
+            return list(noted | self._latest)
 
     def pending(self, limit: int) -> list[QueuedEvent]:
         """Return the *limit* oldest events, oldest first."""
@@ -191,12 +191,16 @@ class Outbox:
             return None
 
     def _connected(self) -> EventFile:
+        if self._file is not None and not self._file.is_at(self._path):
+            self._move(self._file)
         if self._file is None:
             file = EventFile(self._path)
             ran_ms = int(file.note(_RUNNING_MS) or 0)
             # Time goes on from where it was, in this run or the one before.
             self._ran_before_ms += max(0, ran_ms - self._running_ms())
             self._file = file
+            if self._held or self._latest:  # what a file before this one had is in memory alone
+                self._write(file)
         return self._file
 
     def _fail(self, exc: Exception) -> None:
@@ -217,11 +221,7 @@ class Outbox:
     def _set_aside(self, exc: Exception) -> None:
         """Move a damaged file away and hold what can still be read of it."""
         self._disconnect()
-        saved, notes = salvage(self._path)
-        events = {event.event_id: event for event in saved} | self._held
-        self._held = {name: events[name] for name in events if name not in self._acknowledged}
-        noted = {name[len(_LATEST) :]: notes[name] for name in notes if name.startswith(_LATEST)}
-        self._latest = {event.topic: event.payload for event in saved} | noted | self._latest
+        self._hold(*salvage(self._path))
         names = (f"{self._path.name}.corrupt-{n}" for n in itertools.count(1))
         aside = next(path for name in names if not (path := self._path.with_name(name)).exists())
         # SQLite has merged its log into the file, or deletes it when it finds no file beside it.
@@ -234,10 +234,28 @@ class Outbox:
             len(self._held),
         )
 
+    def _move(self, file: EventFile) -> None:
+        """Hold what is in a file that is no longer in its place, for the next one there."""
+        _log.error("%s: was replaced or deleted; its alerts are written again", self._path)
+        with contextlib.suppress(sqlite3.Error):
+            self._hold(file.oldest(-1), file.notes())
+        self._disconnect()
+
+    def _hold(self, events: list[QueuedEvent], notes: dict[str, bytes]) -> None:
+        """Have what a file had written to the next one; what is newer in memory goes before."""
+        held = {event.event_id: event for event in events} | self._held
+        self._held = {name: held[name] for name in held if name not in self._acknowledged}
+        latest = {event.topic: event.payload for event in events} | _latest(notes)
+        self._latest = latest | self._latest
+
     def _disconnect(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _latest(notes: dict[str, bytes]) -> dict[str, bytes]:
+    return {name[len(_LATEST) :]: notes[name] for name in notes if name.startswith(_LATEST)}
 
 
 def _require_writable(path: Path) -> None:

@@ -196,9 +196,9 @@ def test_outbox_file_at_its_cap_grows_no_further(
     # Beyond the 1000 pages after which SQLite starts its log from the front.
     put(outbox, *range(400))
     full = size()
-    put(outbox, *range(400, 1000))
-    outbox.remove(*(event(n).event_id for n in range(950, 1000)))
-    put(outbox, *range(1000, 1050))
+    put(outbox, *range(400, 700))
+    outbox.remove(*(event(n).event_id for n in range(650, 700)))
+    put(outbox, *range(700, 750))
 
     assert size() == full
     assert path.stat().st_size < 100_000
@@ -443,6 +443,48 @@ def test_outbox_on_a_disk_that_turns_read_only_recovers(
     assert (outbox.pending(10), outbox.fault) == (events(1, 2, 3), "")
 
 
+def test_outbox_whose_file_is_deleted_writes_a_new_one(
+    tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events do not go on into a file that nobody will ever find again."""
+    path = tmp_path / "outbox.db"
+    outbox = open_outbox(path)
+    put(outbox, 1, 2)
+    outbox.remove(event(1).event_id)
+    for file in tmp_path.glob("outbox.db*"):
+        file.unlink()
+
+    put(outbox, 3)
+
+    assert (outbox.pending(10), outbox.fault) == (events(2, 3), "")
+    assert outbox.latest(TOPIC) == event(3).payload
+    assert sqlite_ids(path) == [item.event_id.encode() for item in events(2, 3)]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_outbox_mounted_over_goes_on_where_the_disk_is(
+    small_disk: SmallDisk, open_outbox: Callable[..., Outbox]
+) -> None:
+    """A disk that is replaced gets what the one before had; while it cannot be written, a fault."""
+    outbox = open_outbox(small_disk.root / "outbox.db")
+    put(outbox, 1, 2)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,ro", "tmpfs", str(small_disk.root)]
+    subprocess.run(mount, check=True)
+
+    put(outbox, 3)
+    while_read_only = (outbox.pending(10), bool(outbox.fault))
+    small_disk.remount("rw")
+    put(outbox, 4)
+
+    assert while_read_only == (events(1, 2, 3), True)
+    assert (outbox.pending(10), outbox.fault) == (events(1, 2, 3, 4), "")
+    outbox.close()
+    assert sqlite_ids(small_disk.root / "outbox.db") == [
+        item.event_id.encode() for item in events(1, 2, 3, 4)
+    ]
+    subprocess.run(["umount", "-l", small_disk.root], check=True)
+
+
 def test_outbox_in_a_directory_that_cannot_be_made_raises(tmp_path: Path) -> None:
     """The message names the directory and what to do."""
     (tmp_path / "file").touch()
@@ -655,7 +697,9 @@ def test_outbox_damaged_keeps_what_was_last_said(
     outbox.remove("a")
     outbox.close()
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("INSERT INTO event VALUES (7, x'00', x'00', x'00', 1)")
+        db.execute(
+            "INSERT INTO event (id, topic, payload, checksum) VALUES (x'00', x'00', x'00', 1)"
+        )
 
     open_outbox(path).pending(1)
 

@@ -1,0 +1,37 @@
+"""The daemon, with a note of what it committed and what the broker acknowledged: run as a script.
+
+Arguments: a file for the notes, then the command line of ``edgeasd``.  A note is a line, ``put`` or
+``remove`` and an event's id; the first is written once `Outbox.put` has returned, the second before
+`Outbox.remove` is called.  What is written outlives SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from edgeasd.cli import main
+from edgeasd.publish.outbox import Outbox
+
+
+def note_everything(path: str) -> None:
+    """Have every outbox of this process write its notes to *path*."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    put, remove = Outbox.put, Outbox.remove
+
+    def noted_put(self: Outbox, event_id: str, topic: str, payload: bytes) -> None:
+        put(self, event_id, topic, payload)
+        os.write(file, f"put {event_id} {topic}\n".encode())
+
+    def noted_remove(self: Outbox, *event_ids: str) -> None:
+        os.write(file, "".join(f"remove {event_id} -\n" for event_id in event_ids).encode())
+        remove(self, *event_ids)
+
+    Outbox.put = noted_put  # type: ignore[method-assign]
+    Outbox.remove = noted_remove  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    note_everything(sys.argv[1])
+    sys.argv = ["edgeasd", *sys.argv[2:]]
+    main()
