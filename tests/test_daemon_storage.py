@@ -1,0 +1,163 @@
+"""The daemon goes on when its disk is full, breaks or was never to be written, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.publish.brokers import Mosquitto, Subscriber, wait_until
+from tests.site import NODE, Site, events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.network,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount a file system"),
+]
+
+# An alarm that lasts: an event for each second of sound.
+MACHINE = """
+[machine.simulator]
+fault_duration_s = 0
+paced = false
+[machine.alarm]
+threshold = -1000.0
+clear_threshold = -1001.0
+raise_after = 1
+update_every_s = 5.0
+"""
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A mosquitto."""
+    broker = Mosquitto(tmp_path / "broker")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
+    """A site of that broker; its state directory becomes a mount point."""
+    site = Site(tmp_path, broker.port)
+    site.configure(MACHINE)
+    state(site).mkdir()
+    yield site
+    for process in site.processes:
+        process.kill()
+        process.communicate()
+    while state(site).is_mount():
+        subprocess.run(["umount", "-l", state(site)], check=True)
+
+
+def state(site: Site) -> Path:
+    """The state directory."""
+    return site.folder / "state"
+
+
+def mount(site: Site, *options: str) -> None:
+    """Mount something on the state directory."""
+    subprocess.run(["mount", *options, state(site)], check=True)
+
+
+def mount_disk(site: Site, name: str) -> None:
+    """Mount a new file system of 8 MB, in a file, on the state directory."""
+    image = site.folder / name
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    mount(site, "-o", "loop,errors=remount-ro", str(image))
+
+
+def wait_for_health(subscriber: Subscriber, *, ok: bool) -> dict[str, Any]:
+    """Wait until the last health message says whether storage is in order, and return it."""
+
+    def last() -> dict[str, Any]:
+        payloads = subscriber.on(f"{NODE}/health")
+        return dict(json.loads(payloads[-1])["storage"]) if payloads else {}
+
+    wait_until(lambda: last().get("ok") is ok, f"health says that storage is ok={ok}", 60.0)
+    return last()
+
+
+def assert_complete(subscriber: Subscriber) -> None:
+    """Check that every event of the daemon's run came, once and in order."""
+    numbers = [event["seq"] for event in events(subscriber)]
+    print(f"\n{len(numbers)} events, {len(numbers) - len(set(numbers))} of them again")
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def wait_for_events(subscriber: Subscriber, n_more: int = 5) -> None:
+    """Wait for new events."""
+    n_events = len(events(subscriber))
+    wait_until(lambda: len(events(subscriber)) >= n_events + n_more, "more events", 60.0)
+
+
+def test_daemon_on_a_full_disk_delivers_and_says_so_until_there_is_room(
+    broker: Mosquitto, site: Site
+) -> None:
+    """No event is lost, with the broker there or away, and the health message tells the fault."""
+    mount(site, "-t", "tmpfs", "-o", "size=256k", "tmpfs")
+    subscriber = Subscriber(broker.port, client_id="historian")
+    site.start()
+    wait_for_events(subscriber)
+
+    filler = state(site) / "filler"
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    told = wait_for_health(subscriber, ok=False)
+    wait_for_events(subscriber)
+    broker.hang()
+    subprocess.run(["sleep", "3"], check=True)  # events come meanwhile, to memory only
+    broker.resume()
+    wait_for_events(subscriber)
+    filler.unlink()
+    wait_for_health(subscriber, ok=True)
+    wait_for_events(subscriber)
+
+    assert "database or disk is full; alerts wait in memory" in told["reason"]
+    assert_complete(subscriber)
+    subscriber.close()
+
+
+def test_daemon_whose_disk_breaks_goes_on_with_the_next_one(broker: Mosquitto, site: Site) -> None:
+    """A file system that the kernel turns read-only is told; a new one in its place is used."""
+    mount_disk(site, "first.img")
+    subscriber = Subscriber(broker.port)
+    site.start()
+    wait_for_events(subscriber)
+
+    # What the kernel does on an error of the disk.
+    mount(site, "-o", "remount,abort")
+    told = wait_for_health(subscriber, ok=False)
+    wait_for_events(subscriber)
+    mount_disk(site, "second.img")
+    wait_for_health(subscriber, ok=True)
+    wait_for_events(subscriber)
+
+    assert "alerts wait in memory until it can be written" in told["reason"]
+    assert (state(site) / "outbox.sqlite3").exists()
+    assert_complete(subscriber)
+    subscriber.close()
+
+
+def test_daemon_with_a_read_only_state_directory_does_not_start(site: Site) -> None:
+    """It ends with the exit code of a directory that cannot be written, and says which."""
+    mount(site, "-t", "tmpfs", "-o", "ro", "tmpfs")
+
+    process = site.start()
+    _, log = process.communicate(timeout=60)
+
+    assert process.returncode == os.EX_CANTCREAT
+    assert f"state_dir={state(site)} must be a directory that the user who runs edgeasd can" in log
+    assert "Traceback" not in log
