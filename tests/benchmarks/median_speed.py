@@ -14,9 +14,8 @@ def measure_speedup(n_repeats: int = 20) -> float:
     """Return how many times faster the filter is than scipy's, the best of each in turn.
 
     The daemon has read a model file, and freed its bytes, before it filters.  From then on glibc
-    keeps freed memory up to twice that size; before, it gives the filter's scratch arrays back to
-    the system at the end of each call, and the 360 page faults of the next one make it 1.1 ms
-    rather than 0.3 ms.
+    keeps freed memory up to twice that size; before, it gives what the filter has freed back to the
+    system at the end of each call, and the next one pays for the page faults.
     """
     model_file = bytearray(8 << 20)
     del model_file
