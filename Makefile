@@ -18,8 +18,9 @@ test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
 	.venv-train/bin/python -m pytest tests/train $(PYTEST_ARGS)
 
-test-slow: packages .venv-train/ready  ## minutes each: a trained model on a microphone
+test-slow: packages .venv-train/ready  ## minutes each; and many more spoiled files
 	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
+	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 check: .venv-train/ready  ## style and types
 	.venv-train/bin/ruff format --check

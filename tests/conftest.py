@@ -17,6 +17,14 @@ from tests.site import Site
 settings.register_profile(
     "edgeasd", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# Others on every run, for `make test-slow`.
+settings.register_profile(
+    "thorough",
+    max_examples=2000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
 settings.load_profile("edgeasd")
 
 CHECKOUT = Path(__file__).resolve().parent.parent

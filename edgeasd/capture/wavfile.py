@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import stat
 import threading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BLOCK = 1_024
+_LEAST_RATE, _GREATEST_RATE = 1_000, 1_000_000
+"""A damaged header may say 1 Hz: resampled, such a recording of seconds would fill the memory."""
 
 # libsndfile's own log is the only place where it tells that a WAV file is cut short.
 _CUT_SHORT = re.compile(r"^\s*data : (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -40,7 +43,8 @@ class WavFile:
         paced: Whether to deliver in real time, from the first `read`.
 
     Raises:
-        AudioFileError: If there is no such file, channel, or not one sample; names the remedy.
+        AudioFileError: If there is no such file, channel, or not one sample, or if no microphone
+            has its rate; names the remedy.
     """
 
     overruns = 0
@@ -54,6 +58,7 @@ class WavFile:
         self._lock = threading.Lock()  # a file closed during a read brings the process down
         self._position = 0
         try:
+            self._check_rate()
             self._check_channel()
             self._next = self._first_block()
         except AudioFileError:
@@ -85,6 +90,14 @@ class WavFile:
         self._pace.stop()
         with self._lock:
             self._file.close()
+
+    def _check_rate(self) -> None:
+        rate = self._file.samplerate
+        if not _LEAST_RATE <= rate <= _GREATEST_RATE:
+            raise AudioFileError(
+                f"{self._path}: sample_rate={rate} must be from {_LEAST_RATE} to "
+                f"{_GREATEST_RATE}; record it again"
+            )
 
     def _check_channel(self) -> None:
         n_channels = self._file.channels
@@ -167,7 +180,8 @@ def _open(path: Path) -> Any:
     if empty:
         raise AudioFileError(f"{path}: is empty; record it again")
     try:
-        return soundfile.SoundFile(path)
+        # As bytes: a name need not be text.
+        return soundfile.SoundFile(os.fsencode(path))
     except (soundfile.SoundFileError, TypeError) as exc:  # TypeError: its name ends in .raw
         raise AudioFileError(
             f"{path}: is not a sound file that can be read; convert it to WAV or FLAC"

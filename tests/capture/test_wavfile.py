@@ -268,6 +268,28 @@ def test_wavfile_missing_channel_is_refused(tmp_path: Path, n_channels: int, mes
     assert str(caught.value) == f"{path}: {message}"
 
 
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001])
+def test_wavfile_with_the_rate_of_a_damaged_header_is_refused(wav: Path, rate: int) -> None:
+    """A second of sound that claims to last hours is not resampled to gigabytes."""
+    content = bytearray(wav.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    wav.write_bytes(content)
+
+    with pytest.raises(AudioFileError) as caught:
+        WavFile(wav)
+
+    assert str(caught.value) == (
+        f"{wav}: sample_rate={rate} must be from 1000 to 1000000; record it again"
+    )
+
+
+def test_wavfile_whose_name_is_no_text_is_read(wav: Path) -> None:
+    """A name that is not UTF-8, as an old archive may have, is as good as any other."""
+    path = wav.rename(os.fsdecode(os.fsencode(wav.with_suffix("")) + b"-\xff.wav"))
+
+    assert read_all(WavFile(path)).size == 16_000
+
+
 def test_wavfile_cut_short_gives_what_is_there(wav: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of a WAV file that lost its end the rest is delivered, with a warning."""
     wav.write_bytes(wav.read_bytes()[: HEADER_BYTES + 10_000])
