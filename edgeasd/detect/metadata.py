@@ -213,10 +213,11 @@ def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:
     ):
         if not 1 <= value <= 1_000_000:  # noqa: PLR2004 - beyond any use
             raise DocumentError(f"{name}={value} must be from 1 to 1000000")
-    if not 0 <= features.fmin < features.fmax <= features.sample_rate / 2:
+    # Much closer edges are equal in floating point, and the mel filters between them nothing.
+    if not 0 <= features.fmin <= features.fmax - 1 <= features.sample_rate / 2 - 1:
         raise DocumentError(
-            f"features.fmin={features.fmin:g} and fmax={features.fmax:g} must rise from 0 to at "
-            f"most half of sample_rate={features.sample_rate}"
+            f"features.fmin={features.fmin:g} and fmax={features.fmax:g} must rise by 1 or more "
+            f"from 0 to at most half of sample_rate={features.sample_rate}"
         )
     if not features.floor > 0:
         raise DocumentError(f"features.floor={features.floor:g} must be more than 0")

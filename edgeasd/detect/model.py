@@ -236,8 +236,12 @@ def _open_session(content: bytes, origin: str) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     try:
+        # Without the fallback, which has nothing to fall back on but says so on standard output.
         return onnxruntime.InferenceSession(
-            content, sess_options=options, providers=["CPUExecutionProvider"]
+            content,
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=False,
         )
     except Exception as exc:
         # ONNX Runtime's exceptions share no base class but this one.

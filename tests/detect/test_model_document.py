@@ -35,7 +35,8 @@ SCHEMA_DOCUMENT = json.loads(
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA_DOCUMENT)
 
 GEOMETRY_RISES = (
-    "features.fmin={} and fmax={} must rise from 0 to at most half of sample_rate=16000"
+    "features.fmin={} and fmax={} must rise by 1 or more from 0 to at most half of "
+    "sample_rate=16000"
 )
 MEDIAN_RULE = "window.median_frames={} must be one less than a power of two"
 NO_SOFTMAX = (
@@ -85,6 +86,7 @@ WRONG_DOCUMENTS: list[tuple[bytes, Change, str, bool]] = [
     (NEAREST, setter("features", "fmin", to=-1), GEOMETRY_RISES.format(-1, 8000), True),
     (NEAREST, setter("features", "fmin", to=8000), GEOMETRY_RISES.format(8000, 8000), False),
     (NEAREST, setter("features", "fmax", to=8001), GEOMETRY_RISES.format(0, 8001), False),
+    (NEAREST, setter("features", "fmax", to=0.99), GEOMETRY_RISES.format(0, 0.99), False),
     (NEAREST, setter("features", "hop_length", to=65),
      "features.hop_length and window.hop_frames must leave nothing out", False),
     (NEAREST, setter("window", "hop_frames", to=9),
