@@ -72,6 +72,7 @@ class EventFile:
     """
 
     def __init__(self, path: Path) -> None:
+        _verify_header(path)
         # The owner sees to it that one thread at a time uses the connection.
         self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
         try:
@@ -158,6 +159,23 @@ class EventFile:
         query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
         row = self._db.execute(query, (name,)).fetchone()
         return None if row is None else bytes(row[0])
+
+
+def _verify_header(path: Path) -> None:
+    """Check what SQLite takes for a disk that cannot be written rather than for damage.
+
+    Before SQLite opens the file, as closing it here would end SQLite's locks.
+
+    References:
+        SQLite, "Database File Format", sections 1.3.3 and 1.3.9.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        header = file.read(48)
+    write_version, schema_format = header[18:19], int.from_bytes(header[44:48], "big")
+    if write_version not in {b"", b"\1", b"\2"} or schema_format > 4:  # noqa: PLR2004
+        raise sqlite3.DatabaseError("another file format")
 
 
 def salvage(path: Path) -> tuple[list[QueuedEvent], dict[str, bytes]]:
