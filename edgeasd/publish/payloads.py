@@ -344,7 +344,9 @@ def encode(payload: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: If a number is not finite, which JSON cannot say.
     """
-    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # Half of a surrogate pair, which the JSON of a model file may have in a name, is no text.
+    return text.encode(errors="replace")
 
 
 def rfc3339(time_ms: int) -> str:

@@ -292,6 +292,39 @@ def test_encode_of_any_score_survives_the_round_trip(value: float) -> None:
     assert json.loads(sent)["score"] == value
 
 
+EVENT_VALIDATOR = validator("event")
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(max_size=8) | st.just("\ud800")  # JSON, so a model's name, may have half a pair
+POSITIONS = st.integers(0, 2**44)  # 35 years
+
+
+ALARMS = st.builds(
+    lambda kind, numbers, positions: AlarmEvent(kind, *numbers, *positions),
+    st.sampled_from(["start", "update", "end"]),
+    st.tuples(NUMBERS, NUMBERS, NUMBERS),
+    st.tuples(POSITIONS, POSITIONS).map(sorted),
+)
+
+
+@given(
+    ALARMS,
+    st.builds(AudioQuality, NUMBERS | st.just(-math.inf), st.integers(0), st.integers(0)),
+    st.builds(ModelIdentity, TEXTS, st.just("0" * 64), TEXTS),
+    st.floats(-(2**31), 2**37),
+)
+def test_event_of_any_finding_is_sent_and_agrees_with_its_schema(
+    alarm: AlarmEvent, audio: AudioQuality, model: ModelIdentity, start_s: float
+) -> None:
+    """Whatever the score, the position, the clock and the model's name: the alert goes out."""
+    sent = encode(event(event=alarm, audio=audio, model=model, clock=StreamClock(start_s, RATE)))
+
+    read = json.loads(sent)
+    EVENT_VALIDATOR.validate(read)
+    assert read["score"] == alarm.score
+    assert read["first_sample"] == alarm.first_sample
+    assert read["time"] == rfc3339(read["time_ms"])
+
+
 def test_encode_is_compact_utf8() -> None:
     """No blanks, and letters as they are."""
     sent = encode({"reason": "Gerät stumm", "n": 1})
