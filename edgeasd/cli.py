@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -29,6 +30,9 @@ class _Group(click.Group):
     """Turns an `EdgeasdError` into a message and its exit code, in this one place."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names of files that are no text come out as they went in.
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             return super().main(*args, **kwargs)
         except SystemExit as exc:

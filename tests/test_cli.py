@@ -26,6 +26,7 @@ def edgeasd(
         [sys.executable, "-m", "edgeasd", *map(str, arguments)],
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         check=False,
         timeout=60,
         env={**os.environ, **(environment or {})},
@@ -84,6 +85,20 @@ def test_score_csv_holds_what_the_json_lines_hold(folder: Path) -> None:
 
     assert [float(row["score"]) for row in rows] == [json.loads(line)["score"] for line in lines]
     assert list(rows[0]) == list(json.loads(lines[0]))
+
+
+def test_score_of_a_file_whose_name_is_no_text_gives_the_name_as_it_is(folder: Path) -> None:
+    """A name that is not UTF-8 stands in the table byte for byte."""
+    path = folder / os.fsdecode(b"sound-\xff.wav")
+    path.symlink_to("sound.wav")
+
+    result = edgeasd(
+        *("score", "--model", folder / "tiny.onnx", "--format", "csv", path),
+        environment={"PYTHONIOENCODING": "utf-8:strict"},  # as in most locales
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1].startswith(f"{path},")
 
 
 def test_score_per_clip_of_ten_seconds_is_the_score_of_its_only_full_window_run(
