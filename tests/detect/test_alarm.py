@@ -283,3 +283,30 @@ def test_alarm_adopted_goes_on_at_another_rate() -> None:
     quiet_until = 2 * (LENGTH + HOP + 1000)
     assert heirs[1].process(Score(3.0, 0, quiet_until - 1)) is None
     assert heirs[1].process(Score(3.0, 0, quiet_until)) is not None
+
+
+@given(SPECS, STREAMS)
+def test_alarm_any_scores_no_event_is_left_out(
+    spec: AlarmSpec, stream: list[tuple[float, int]]
+) -> None:
+    """Where a run is long enough or an update is due, and nothing forbids it, is an event."""
+    scores, events = play(spec, stream)
+    said = {event.first_sample: event for event in events}
+    last: AlarmEvent | None = None
+    run: list[Score] = []  # since the last start or end
+
+    for score in scores:
+        now = score.end_sample
+        run.append(score)
+        if last is None or last.type == "end":
+            high = [each.value >= spec.threshold for each in run[-spec.raise_after :]]
+            quiet = last is not None and now < last.first_sample + spec.cool_down
+            due = all(high) and len(high) == spec.raise_after and not quiet
+        else:
+            low = [each.value < spec.clear_threshold for each in run[-spec.clear_after :]]
+            due = all(low) and len(low) == spec.clear_after
+            due = due or now >= last.first_sample + spec.update_every
+        assert (now in said) == due
+        last = said.get(now, last)
+        if now in said and said[now].type != "update":
+            run = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeasd.capture.resampler import Resampler
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.model import Model, load_model
@@ -121,6 +124,29 @@ def test_pipeline_any_cut_gives_the_same_scores_and_events(
 
     assert detections == whole
     assert detections[0].score.first_sample == first_sample
+
+
+@settings(max_examples=30)
+@given(cuts(len(SOUND)), st.lists(st.integers(1, len(SOUND) - 1), max_size=3, unique=True))
+def test_pipeline_resampled_sound_with_gaps_gives_the_same_for_any_cut(
+    places: list[int], gaps: list[int]
+) -> None:
+    """At another rate and with interruptions, nothing depends on the cut of the blocks either."""
+
+    def detect(cuts: set[int]) -> list[Detection]:
+        resampler, pipeline = Resampler(11_025, 16_000), make_pipeline(SMALL["nearest"])
+        blocks = [
+            # A gap is 1000 samples of time; no sample of SOUND is lost.
+            replace(block, first_sample=at + 1000 * bisect_right(breaks, at))
+            for block in cut_at(SOUND, sorted(cuts))
+            for at in [block.first_sample]
+        ]
+        resampled = [resampler.process(block) for block in blocks]
+        return play(pipeline, [*resampled, resampler.flush()])
+
+    breaks = sorted(gaps)
+
+    assert detect({*places, *breaks}) == detect(set(breaks))
 
 
 @METHODS
