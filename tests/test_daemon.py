@@ -225,6 +225,29 @@ def test_daemon_killed_leaves_its_will(broker: Mosquitto, site: Site) -> None:
     subscriber.close()
 
 
+def test_daemon_whose_events_are_refused_says_so_in_its_health(
+    broker: Mosquitto, site: Site, tmp_path: Path
+) -> None:
+    """Under MQTT 5 consumers of the health message learn that alerts do not get out, and why."""
+    (tmp_path / "acl").write_text(f"topic readwrite #\ntopic deny {NODE}/m1/event\n")
+    broker.add_lines(f"acl_file {tmp_path / 'acl'}")
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    site.configure(FILE, mqtt='version = "5"')
+
+    finish(site.start())
+    subscriber.wait_for(f"{NODE}/availability", b"offline")
+    subscriber.close()
+
+    health = json.loads(subscriber.on(f"{NODE}/health")[-1])
+    assert health["mqtt"]["fault"] == (
+        f"broker at 127.0.0.1:{broker.port} refuses messages on {NODE}/m1/event (Not authorized); "
+        "check its access control list"
+    )
+    assert health["mqtt"]["connected"]
+    assert health["mqtt"]["queued_events"] == 2
+
+
 def test_daemon_with_a_refused_password_says_so_and_goes_on(
     broker: Mosquitto, site: Site, tmp_path: Path
 ) -> None:
