@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.publish.outbox import Outbox, QueuedEvent
+from edgeasd.publish.eventfile import QueuedEvent
+from edgeasd.publish.outbox import Outbox
 from tests.mutation import fewer_examples, spoiled
 
 pytestmark = pytest.mark.fuzz
