@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.capture.devices import InputDevice, check_channel, find_device
+from edgeasd.capture.devices import InputDevice, check_channel, find_device, stable_name
 from edgeasd.errors import AudioDeviceError
 
 WEBCAM = InputDevice(0, "HD Webcam: USB Audio (hw:1,0)", "ALSA", 1, 48_000, is_default=False)
@@ -12,6 +12,26 @@ USB_1 = InputDevice(2, "USB PnP Sound: Audio (hw:2,0)", "ALSA", 1, 44_100, is_de
 USB_2 = InputDevice(3, "USB PnP Sound: Audio (hw:3,0)", "ALSA", 2, 44_100, is_default=False)
 PULSE = InputDevice(5, "pulse", "ALSA", 32, 44_100, is_default=True)
 PULSE_JACK = InputDevice(6, "pulse", "JACK", 2, 48_000, is_default=False)
+SOCKET = InputDevice(
+    7,
+    "Codec: USB Audio (hw:4,0)",
+    "ALSA",
+    1,
+    48_000,
+    is_default=False,
+    usb_path="usb:0000:00:14.0-1.4",
+    usb_id="usb-id:0d8c:0014:A7",
+)
+TWIN = InputDevice(
+    8,
+    "Codec: USB Audio (hw:5,0)",
+    "ALSA",
+    1,
+    48_000,
+    is_default=False,
+    usb_path="usb:0000:00:14.0-2",
+    usb_id="usb-id:0d8c:0014",
+)
 ALL = [WEBCAM, USB_1, USB_2, PULSE, PULSE_JACK]
 
 
@@ -88,3 +108,52 @@ def test_check_channel_beyond_the_device_is_refused() -> None:
         "microphone.channel=2 must be from 0 to 1, "
         "as 'USB PnP Sound: Audio (hw:3,0)' has 2 channels"
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device"),
+    [
+        ("usb:0000:00:14.0-1.4", SOCKET),
+        ("usb:0000:00:14.0-2", TWIN),
+        ("usb-id:0d8c:0014:A7", SOCKET),
+        ("usb-id:0d8c:0014", TWIN),
+        ("(hw:4,0)", SOCKET),
+    ],
+)
+def test_find_device_usb_name_means_one_of_two_of_a_kind(wanted: str, device: InputDevice) -> None:
+    """Socket and serial number tell apart what the name does not."""
+    assert find_device(wanted, [*ALL, SOCKET, TWIN]) is device
+
+
+def test_find_device_vendor_and_product_alone_mean_the_only_one_of_its_kind() -> None:
+    """The serial number may be left out while there is one such device."""
+    assert find_device("usb-id:0d8c:0014", [*ALL, SOCKET]) is SOCKET
+
+
+@pytest.mark.parametrize("wanted", ["usb:0000:00:14.0-1", "usb-id:0d8c:0014:B8", "usb-id:0d8c:001"])
+def test_find_device_part_of_a_usb_name_is_refused(wanted: str) -> None:
+    """A socket or number is never a part of another; the message tells those that are there."""
+    with pytest.raises(AudioDeviceError) as caught:
+        find_device(wanted, [PULSE, SOCKET])
+
+    assert str(caught.value) == (
+        f"microphone.device={wanted!r} is not there; there are: "
+        "pulse, ALSA; Codec: USB Audio (hw:4,0), ALSA = usb:0000:00:14.0-1.4"
+    )
+
+
+def test_stable_name_is_the_surest_that_means_the_device_alone() -> None:
+    """Socket before name, and the name without its number unless two have it."""
+    devices = [*ALL, SOCKET, TWIN]
+
+    names = [stable_name(device, devices) for device in devices]
+
+    assert names == [
+        "HD Webcam: USB Audio",
+        "USB PnP Sound: Audio (hw:2,0), ALSA",
+        "USB PnP Sound: Audio (hw:3,0), ALSA",
+        "pulse, ALSA",
+        "pulse, JACK",
+        "usb:0000:00:14.0-1.4",
+        "usb:0000:00:14.0-2",
+    ]
