@@ -61,6 +61,12 @@ def judge(facts: Facts) -> tuple[State, str]:
             "clipping",
             "the sound is clipped; turn down the gain of the microphone",
         ),
+        (
+            facts.signal == "too_quiet",
+            "too_quiet",
+            "the sound is hardly above the steps of the converter; turn up the gain of the "
+            "microphone or move it closer",
+        ),
         (not facts.scored, "learning", "listening until there is enough sound for a score"),
     )
     return next(((state, reason) for holds, state, reason in verdicts if holds), ("ok", ""))

@@ -1,4 +1,4 @@
-"""Is there a living microphone behind the samples?  Level, flat signal, clipping."""
+"""Is there a living microphone behind the samples?  Level, flat, quiet and clipped signal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import numpy as np
 
 from edgeasd.stream import INT16_FULL_SCALE, AudioBlock, Float32Array
 
-SignalState = Literal["ok", "flat_signal", "clipping"]
+SignalState = Literal["ok", "flat_signal", "too_quiet", "clipping"]
 
 _SPANS_PER_S = 4
 _FLAT_SPANS = 8
 """Two seconds: long enough to be no accident, short enough to be told before anyone wonders."""
 _FLAT_RANGE = 1.0 / INT16_FULL_SCALE
 """One step of a 16-bit converter: less does not come out of a microphone that is connected."""
+_QUIET_POWER = 1e-8
+"""-80 dBFS is 3 steps of a 16-bit converter.  The noise of rounding, at -101 dBFS and alike in all
+bands, then hides what the machine does in the high ones, where most machines are 20 to 40 dB weaker
+than over all."""
+_QUIET_SPANS = 40
+"""Ten seconds, what a score rests on."""
 _CLIP_LEVEL = 0.999
 _CLIP_SHARE = 0.01
 """Share of clipped samples from which the sound is distorted and not merely loud once."""
@@ -42,6 +48,7 @@ class SignalMeter:
         self._powers: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._clipped: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._n_flat = 0
+        self._n_quiet = 0
         self.last_flat_sample = 0
         # Plain values: other threads look at them while this one counts on.
         self.level_dbfs = -math.inf
@@ -70,6 +77,7 @@ class SignalMeter:
         self._powers.clear()
         self._clipped.clear()
         self._n_flat = 0
+        self._n_quiet = 0
         self.last_flat_sample = 0
         self.level_dbfs = -math.inf
         self.state = "ok"
@@ -77,13 +85,19 @@ class SignalMeter:
     def _process_span(self, span: Float32Array) -> None:
         low, high = float(span.min()), float(span.max())
         self._n_flat = self._n_flat + 1 if high - low <= _FLAT_RANGE else 0
-        self._powers.append(float(np.mean(np.square(span, dtype=np.float64))))
+        span_power = float(np.mean(np.square(span, dtype=np.float64)))
+        self._powers.append(span_power)
+        # What a converter adds to all samples alike is no sound.
+        sound_power = span_power - float(np.mean(span, dtype=np.float64)) ** 2
+        self._n_quiet = self._n_quiet + 1 if sound_power < _QUIET_POWER else 0
         loud = max(high, -low) >= _CLIP_LEVEL
         self._clipped.append(float(np.mean(np.abs(span) >= _CLIP_LEVEL)) if loud else 0.0)
         power = sum(self._powers) / len(self._powers)
         self.level_dbfs = 10.0 * math.log10(power) if power > 0.0 else -math.inf
         if self._n_flat >= _FLAT_SPANS:
             self.state = "flat_signal"
+        elif self._n_quiet >= _QUIET_SPANS:
+            self.state = "too_quiet"
         else:
             is_clipped = sum(self._clipped) / len(self._clipped) >= _CLIP_SHARE
             self.state = "clipping" if is_clipped else "ok"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Payload: TypeAlias = dict[str, Any]
 State: TypeAlias = Literal[
-    "ok", "alarm", "no_audio", "flat_signal", "clipping", "stale", "learning"
+    "ok", "alarm", "no_audio", "flat_signal", "too_quiet", "clipping", "stale", "learning"
 ]
 
 

@@ -17,7 +17,7 @@ CLIP_S = 10
 _STEPS_PER_S = 8
 """Twice as often as the signal's state may change."""
 
-Flaw: TypeAlias = Literal["", "gap", "flat_signal", "clipping"]
+Flaw: TypeAlias = Literal["", "gap", "flat_signal", "too_quiet", "clipping"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -97,3 +97,42 @@ def test_signal_reset_is_like_new() -> None:
     assert meter.state == "ok"
     assert meter.level_dbfs == metered(tone(RATE, 0.1)).level_dbfs
     assert meter.last_flat_sample == 0
+
+
+def noise(n_samples: int, rms: float) -> Float32Array:
+    """Return noise as a 16-bit converter gives it."""
+    sound = np.random.default_rng(4).normal(0.0, rms, n_samples)
+    return (np.round(sound * 32_768) / 32_768).astype(np.float32)
+
+
+def test_signal_hardly_above_the_steps_for_ten_seconds_is_too_quiet() -> None:
+    """Sound below -80 dBFS is told after ten seconds, and no longer once it is louder."""
+    meter = SignalMeter(RATE)
+    states = []
+
+    for samples, first_sample in (
+        (noise(10 * RATE - 1, 8e-5), 0),
+        (noise(1, 8e-5), 10 * RATE - 1),
+        (noise(RATE, 3e-4), 10 * RATE),
+    ):
+        meter.process(AudioBlock(samples, first_sample))
+        states.append(meter.state)
+
+    assert states == ["ok", "too_quiet", "ok"]
+    assert meter.last_flat_sample == 0
+
+
+def test_signal_on_a_constant_is_as_quiet_as_without() -> None:
+    """A constant that the converter adds makes no sound of it."""
+    samples = noise(11 * RATE, 8e-5) + np.float32(0.01)
+
+    assert metered(samples).state == "too_quiet"
+    assert metered(samples).level_dbfs > -41
+
+
+def test_signal_with_a_knock_now_and_then_is_not_too_quiet() -> None:
+    """A machine that is heard every eight seconds is heard."""
+    samples = noise(40 * RATE, 8e-5)
+    samples[:: 8 * RATE] = 0.1
+
+    assert metered(samples).state == "ok"
