@@ -132,7 +132,11 @@ def score(
 
 @main.command()
 def devices() -> None:
-    """List the microphones of this computer, with level and own sample rate."""
+    """List the microphones of this computer, a line of JSON each.
+
+    What "device" says is to be written as microphone.device: it stays the same when numbers change.
+    """
+    from edgeasd.capture.devices import stable_name
     from edgeasd.capture.microphone import measure_level
     from edgeasd.capture.portaudio import list_devices
 
@@ -145,7 +149,8 @@ def devices() -> None:
             finding = {"level_dbfs": measure_level(device.full_name, 1.0)}
         except AudioDeviceError as exc:
             finding = {"error": str(exc)}
-        click.echo(json.dumps({**asdict(device), **finding}))
+        name = {"device": stable_name(device, found)}
+        click.echo(json.dumps({**name, **asdict(device), **finding}))
 
 
 @main.command()

@@ -85,7 +85,8 @@ class MicrophoneConfig:
     """A sound input of this computer."""
 
     device: str = ""
-    """Name or part of the name as ``edgeasd devices`` lists it; empty takes the default input."""
+    """What ``edgeasd devices`` calls it: socket (``usb:``), vendor, product and serial number
+    (``usb-id:``), or a part of its name; empty takes the default input."""
     channel: int = field(default=0, metadata=between(0, 63))
     """Channel of the device, counted from 0."""
     sample_rate: int = field(

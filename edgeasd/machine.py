@@ -138,6 +138,7 @@ class Machine:
             overruns=audio.overruns,
             real_time_factor=monitor.real_time_factor,
             level_dbfs=audio.level_dbfs,
+            drift_ppm=monitor.drift_ppm,
             model=self.voice.identity,
             model_fault=self._model_fault,
         )

@@ -160,6 +160,11 @@ class Monitor:
             pipeline.signal.level_dbfs, self._gaps_before + pipeline.gaps, self._source.overruns
         )
 
+    @property
+    def drift_ppm(self) -> float:
+        """By how many millionths the microphone's clock is fast; NaN if not known."""
+        return self._source.drift_ppm
+
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
         now = time.monotonic()

@@ -1,38 +1,21 @@
-"""A sound input of this computer as a source of sound.
-
-A thread reads the device, blocking, into a ring.  In callback mode PortAudio hides a device that
-went away, and systemd's ``MemoryDenyWriteExecute=yes`` forbids callbacks.
-
-A device that is *stuck* raises nothing and cannot be closed: reading it, stopping it and leaving
-Python in the usual way all hang.  `Microphone.fault` says so; only ``os._exit`` ends the process.
-"""
+"""A channel of a sound input of this computer as a source of sound."""
 
 from __future__ import annotations
 
-import logging
 import math
-import random
 import threading
-import time
 
 import numpy as np
 
-from edgeasd.capture.continuity import Continuity
-from edgeasd.capture.portaudio import InputStream, refresh
-from edgeasd.capture.ringbuffer import RingBuffer
+from edgeasd.capture.reader import DeviceReader, Tap
 from edgeasd.config import MicrophoneConfig
-from edgeasd.errors import AudioDeviceError
 from edgeasd.stream import INT16_FULL_SCALE, AudioBlock
 
-_log = logging.getLogger(__name__)
+_START_PATIENCE_S = 5.0
 
-_RING_S = 10.0
-_START_PATIENCE_S = 5.0  # for the first block
-_PATIENCE_S = 2.0  # for all others, beside the latency
-_FIRST_DELAY_S = 0.5
-_LONGEST_DELAY_S = 30.0
-_JOIN_S = 2.0
-_OVERFLOW_LOG_EVERY_S = 60.0
+# A device can be opened once: machines that listen to the same one share its reader.
+_lock = threading.Lock()
+_readers: list[DeviceReader] = []
 
 
 def measure_level(device: str, duration_s: float, channel: int = 0) -> float | None:
@@ -63,117 +46,75 @@ def measure_level(device: str, duration_s: float, channel: int = 0) -> float | N
 
 
 class Microphone:
-    """A sound input as an `AudioSource`.
+    """A channel of a sound input as an `AudioSource`; of one input there can be several.
 
-    A device that goes away is looked for again, after 0.5 s at first and 30 s at last.  The time
-    without sound is a gap: the position moves on by as many samples as the clock says were lost.
-    The device's own clock is not corrected: it may drift from the computer's by some 0.01 %.
+    The time without sound of a device that went away is a gap: the position moves on by as many
+    samples as the clock says were lost.  The device's own clock is not corrected: it may drift from
+    the computer's by some 0.01 %, see `drift_ppm`.
 
     Raises:
         AudioDeviceError: If the input is not there at the start or refuses to open; the message
             lists what could be taken instead.
+        ConfigError: If another machine listens to the same input at another rate or latency.
     """
 
     ended = False
 
     def __init__(self, config: MicrophoneConfig) -> None:
-        self._config = config
-        stream = InputStream(config, config.sample_rate)
-        self.sample_rate = stream.sample_rate
-        self._name = stream.device_name
-        self._ring = RingBuffer(round(_RING_S * self.sample_rate))
-        self._lost = ""
-        self._delay_s = _FIRST_DELAY_S
-        self._last_sound_s = time.monotonic()
-        self._patience_s = _START_PATIENCE_S
-        self._continuity = Continuity(
-            self.sample_rate, _PATIENCE_S + config.latency_s, self._last_sound_s
-        )
-        self._last_overflow_s = -math.inf
-        self._closing = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(stream,), name=f"microphone {self._name}", daemon=True
-        )
-        self._thread.start()
+        self._reader, self._tap = _listen(config)
+        self.sample_rate = self._reader.sample_rate
+        self._closed = threading.Event()
 
     @property
     def overruns(self) -> int:
         """How often sound was lost: in the device, by a reader that fell behind, by unplugging."""
-        return self._ring.overruns
+        return self._tap.ring.overruns
 
     @property
     def fault(self) -> str:
         """Why there is no sound now, for people to read; empty when all is well."""
-        if self.hung:
-            return f"microphone {self._name!r} is open but gives no sound; reconnect it"
-        return self._lost
+        return self._reader.fault
 
     @property
     def hung(self) -> bool:
         """Whether the device is open and gives no sound: only a restart may help."""
-        return not self._lost and time.monotonic() - self._last_sound_s >= self._patience_s
+        return self._reader.hung
+
+    @property
+    def drift_ppm(self) -> float:
+        """By how many millionths the device's clock is fast; NaN until known."""
+        return self._reader.drift_ppm
 
     def read(self, timeout_s: float) -> AudioBlock | None:
         """Return what came since the last call, at most 1 s; None if nothing within *timeout_s*."""
-        result = self._ring.read(self.sample_rate, timeout_s)
-        if result is None or self._closing.is_set():
+        result = self._tap.ring.read(self.sample_rate, timeout_s)
+        if result is None or self._closed.is_set():
             return None
         samples, first_sample = result
         return AudioBlock(samples.astype(np.float32) / np.float32(INT16_FULL_SCALE), first_sample)
 
     def close(self) -> None:
-        """Let go of the device; returns after 2 s even if it is stuck."""
-        self._closing.set()
-        self._ring.close()
-        self._thread.join(_JOIN_S)
-        if self._thread.is_alive():
-            _log.warning("microphone %r is stuck and could not be closed", self._name)
+        """Listen no more; the last one lets go of the device, within 2 s even if it is stuck."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._tap.ring.close()
+        with _lock:
+            self._reader.leave(self._tap)
+            is_last = self._reader.is_idle
+            if is_last:
+                _readers.remove(self._reader)
+        if is_last:
+            self._reader.close()
 
-    def _run(self, first_stream: InputStream) -> None:
-        stream: InputStream | None = first_stream
-        while stream is not None:
-            try:
-                self._pump(stream)
-            except AudioDeviceError as exc:
-                self._lost = str(exc)
-                _log.warning("%s; looking for it again", exc)
-            stream.close()
-            stream = self._reopen()
 
-    def _pump(self, stream: InputStream) -> None:
-        while not self._closing.is_set():
-            asked_s = time.monotonic()
-            samples, overflowed = stream.read()
-            now_s = time.monotonic()
-            n_lost = self._continuity.n_lost_before(
-                samples.size, asked_s, now_s, lost=overflowed or self._lost != ""
-            )
-            self._last_sound_s = now_s
-            self._patience_s = _PATIENCE_S + self._config.latency_s
-            self._delay_s = _FIRST_DELAY_S
-            self._report(now_s, overflowed=overflowed)
-            if n_lost is None:
-                continue
-            if n_lost > 0:
-                self._ring.mark_gap(n_lost)
-            self._ring.write(samples)
-
-    def _report(self, now_s: float, *, overflowed: bool) -> None:
-        if self._lost:
-            _log.info("microphone %r is back", self._name)
-            self._lost = ""
-        if overflowed and now_s - self._last_overflow_s > _OVERFLOW_LOG_EVERY_S:
-            self._last_overflow_s = now_s
-            _log.warning("microphone %r lost sound; raise microphone.latency_s", self._name)
-
-    def _reopen(self) -> InputStream | None:
-        # Jitter keeps several microphones of one hub from trying in step.
-        while not self._closing.wait(self._delay_s * random.uniform(0.75, 1.0)):
-            self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
-            try:
-                refresh()
-                return InputStream(self._config, self.sample_rate)
-            except AudioDeviceError as exc:
-                self._lost = str(exc)
-                _log.debug("%s", exc)
-        return None
+def _listen(config: MicrophoneConfig) -> tuple[DeviceReader, Tap]:
+    with _lock:
+        for reader in _readers:
+            if reader.reads(config.device):
+                return reader, reader.listen(config)
+        reader = DeviceReader(config)
+        tap = reader.listen(config)
+        reader.start()
+        _readers.append(reader)
+        return reader, tap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from edgeasd.capture.pace import Pace
@@ -25,6 +26,7 @@ class Simulator:
     overruns = 0
     fault = ""
     hung = False
+    drift_ppm = math.nan
 
     def __init__(self, config: SimulatorConfig) -> None:
         self._machine = RotatingMachine(config.seed)

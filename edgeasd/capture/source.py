@@ -42,6 +42,10 @@ class AudioSource(Protocol):
     def hung(self) -> bool:
         """Whether sound stays out for no known reason, so that only a restart may help."""
 
+    @property
+    def drift_ppm(self) -> float:
+        """By how many millionths its clock is fast against the computer's; NaN if not known."""
+
     def close(self) -> None:
         """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import stat
@@ -50,6 +51,7 @@ class WavFile:
     overruns = 0
     fault = ""
     hung = False
+    drift_ppm = math.nan
 
     def __init__(self, path: Path, channel: int = 0, *, paced: bool = False) -> None:
         self._path = path

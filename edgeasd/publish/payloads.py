@@ -279,6 +279,7 @@ class MachineHealth:
         overruns: Blocks lost as the computer was too slow.
         real_time_factor: Seconds of computing per second of sound; NaN when not known yet.
         level_dbfs: Level re full scale, decibels; minus infinity is digital silence.
+        drift_ppm: By how many millionths the microphone's clock is fast; NaN when not known yet.
         model: The model that scores it.
         model_fault: Why a model file that changed is not used, in words; empty when all is well.
     """
@@ -292,6 +293,7 @@ class MachineHealth:
     overruns: int
     real_time_factor: float
     level_dbfs: float
+    drift_ppm: float
     model: ModelIdentity
     model_fault: str
 

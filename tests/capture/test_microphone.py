@@ -11,20 +11,24 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from edgeasd.capture import microphone as microphone_module
+from edgeasd.capture import hardware, portaudio
+from edgeasd.capture import reader as reader_module
 from edgeasd.capture.microphone import Microphone, measure_level
 from edgeasd.capture.portaudio import InputStream, list_devices, refresh
 from edgeasd.config import MicrophoneConfig
-from edgeasd.errors import AudioDeviceError
+from edgeasd.errors import AudioDeviceError, ConfigError
+from tests.capture.test_hardware import plug_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from edgeasd.stream import AudioBlock, Int16Array
 
@@ -54,6 +58,10 @@ class Library(ModuleType):
         self.script: queue.Queue[Any] = queue.Queue()
         self.refused: dict[float, PortAudioError] = {}
         self.plugged_in = True
+        self.name = "desk"
+        self.n_channels = 2
+        self.opened_channels: list[int] = []
+        self.most_channels = 32
         self.opened_at_s: list[float] = []
         self.n_open = 0
         self.n_initialised = 0
@@ -74,7 +82,8 @@ class Library(ModuleType):
         if kind:
             raise PortAudioError("Error querying device -1")
         speaker = self._device(0, "speaker", n_channels=0)
-        return [speaker, self._device(1, "desk", n_channels=2)] if self.plugged_in else [speaker]
+        desk = self._device(1, self.name, n_channels=self.n_channels)
+        return [speaker, desk] if self.plugged_in else [speaker]
 
     def check_input_settings(self, *_: Any, samplerate: float) -> None:
         if samplerate in self.refused:
@@ -82,6 +91,9 @@ class Library(ModuleType):
 
     def RawInputStream(self, *, samplerate: float, channels: int, **_: Any) -> Stream:  # noqa: N802
         self.opened_at_s.append(time.monotonic())
+        self.opened_channels.append(channels)
+        if channels > self.most_channels:
+            raise PortAudioError("Invalid number of channels", -9998)
         self.check_input_settings(samplerate=samplerate)
         return Stream(self, channels)
 
@@ -117,9 +129,9 @@ class Stream:
             item = np.zeros(n_samples, np.int16)
         samples, overflowed = item if isinstance(item, tuple) else (item, False)
         assert samples.size == n_samples
-        interleaved = np.zeros((n_samples, self._n_channels), np.int16)
-        interleaved[:, -1] = samples
-        return interleaved.tobytes(), overflowed
+        # Channel n is louder by 100 n, to tell them apart.
+        channels = 100 * np.arange(self._n_channels, dtype=np.int16)
+        return (samples[:, np.newaxis] + channels).tobytes(), overflowed
 
     def abort(self) -> None:
         assert self._reader in (None, threading.current_thread())
@@ -133,9 +145,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """Return the scripted library, in place of the real one, and make waits short."""
     library = Library()
     monkeypatch.setitem(sys.modules, "sounddevice", library)
-    monkeypatch.setattr(microphone_module, "_FIRST_DELAY_S", 0.02)
-    monkeypatch.setattr(microphone_module, "_LONGEST_DELAY_S", 0.08)
-    monkeypatch.setattr(microphone_module, "_JOIN_S", 0.2)
+    monkeypatch.setattr(reader_module, "_FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(reader_module, "_LONGEST_DELAY_S", 0.08)
+    monkeypatch.setattr(reader_module, "_JOIN_S", 0.2)
     return library
 
 
@@ -144,7 +156,7 @@ def microphone(library: Library) -> Iterator[Microphone]:
     """Return an open microphone of the scripted library."""
     microphone = Microphone(CONFIG)
     yield microphone
-    microphone._closing.set()
+    microphone._reader._closing.set()
     library.script.put(block_of(0))
     microphone.close()
 
@@ -193,8 +205,105 @@ def test_microphone_channel_is_taken_out_of_the_others(library: Library) -> None
     library.script.put(block_of(7))
     microphone.close()
 
-    assert block.samples[0] == 5 / 32_768
+    assert block.samples[0] == 105 / 32_768
     assert library.n_open == 0
+
+
+def test_microphones_of_one_device_share_its_stream(library: Library) -> None:
+    """A device is opened once; each machine hears its channel, two may hear the same."""
+    left, right, again = (
+        Microphone(MicrophoneConfig(device=name, channel=channel, sample_rate=RATE))
+        for name, channel in (("desk", 0), ("desk, ALSA", 1), ("desk", 1))
+    )
+    library.script.put(block_of(5))
+    library.script.put(block_of(5))  # the first may have come before all listened
+    values = [next_block(one).samples[-1] * 32_768 for one in (left, right, again)]
+
+    left.close()
+    right.close()
+    n_open = library.n_open
+    library.script.put(block_of(6))
+    again.close()
+
+    assert values == [5, 105, 105]
+    assert len(library.opened_at_s) == 1
+    assert (n_open, library.n_open) == (1, 0)
+
+
+def test_microphone_leaves_those_that_listen_on(library: Library, microphone: Microphone) -> None:
+    """A machine that goes takes no sound from the others, and its place can be taken again."""
+    other = Microphone(CONFIG)
+    other.close()
+    other.close()
+    late = Microphone(CONFIG)
+    library.script.put(block_of(1))
+    library.script.put(block_of(2))
+    heard, heard_late = next_block(microphone), next_block(late)
+
+    assert other.read(0.0) is None
+    assert heard.samples[0] == 1 / 32_768
+    assert heard_late.first_sample == 0
+    assert (microphone.overruns, late.overruns) == (0, 0)
+    library.script.put(block_of(3))
+    late.close()
+
+
+def test_microphone_of_a_further_channel_reopens_a_device_of_many(library: Library) -> None:
+    """Of many channels those are opened that are wanted; one more is a gap for the others."""
+    library.n_channels = 32
+    first = Microphone(CONFIG)
+    library.script.put(block_of(1))
+    next_block(first)
+    second = Microphone(replace(CONFIG, channel=3))
+    for _ in range(50):
+        library.script.put(block_of(2))
+
+    heard = next_block(second)
+    wait_until(lambda: first.overruns == 1)
+
+    assert library.opened_channels == [1, 4]
+    assert (heard.first_sample, heard.samples[0]) == (0, 302 / 32_768)
+    assert (first.fault, second.fault, second.overruns) == ("", "", 0)
+    for one in (first, second):
+        library.script.put(block_of(3))
+        one.close()
+
+
+def test_microphone_that_refuses_all_its_channels_is_opened_with_those_wanted(
+    library: Library,
+) -> None:
+    """A device that offers eight channels, but not at this rate, is heard all the same."""
+    library.n_channels, library.most_channels = 8, 2
+
+    microphone = Microphone(replace(CONFIG, channel=1))
+    library.script.put(block_of(1))
+    heard = next_block(microphone)
+    library.script.put(block_of(2))
+    microphone.close()
+
+    assert library.opened_channels == [8, 2]
+    assert heard.samples[0] == 101 / 32_768
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"sample_rate": 44_100}, "microphone.sample_rate=44100 must be 16000"),
+        ({"sample_rate": 0}, "microphone.sample_rate=48000 must be 16000"),
+        ({"latency_s": 0.5}, "microphone.latency_s=0.5 must be 0.3"),
+    ],
+)
+def test_microphones_of_one_device_must_agree(
+    microphone: Microphone, other: dict[str, Any], message: str
+) -> None:
+    """Two machines cannot want one device differently; the message says what the first has."""
+    with pytest.raises(ConfigError) as caught:
+        Microphone(replace(CONFIG, **other))
+
+    assert str(caught.value) == (
+        f"{message}, as another machine has it for the same device 'desk'; give both the same"
+    )
+    assert microphone.fault == ""
 
 
 def test_microphone_without_a_rate_takes_that_of_the_device(library: Library) -> None:
@@ -259,6 +368,7 @@ def test_microphone_away_for_long_is_looked_for_less_and_less(
     library: Library, microphone: Microphone
 ) -> None:
     """Tries come after 1, 2, 4 and then 4 first delays, at least three quarters of each."""
+    library.n_channels = 1
     library.refused[RATE] = PortAudioError("Device unavailable", -9985)
     library.script.put(PortAudioError("Unanticipated host error", -9999))
 
@@ -287,7 +397,7 @@ def test_microphone_stuck_is_a_fault_and_close_returns(
     library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A device that hangs is reported, and does not hang the program."""
-    monkeypatch.setattr(microphone_module, "_START_PATIENCE_S", 0.05)
+    monkeypatch.setattr(reader_module, "_START_PATIENCE_S", 0.05)
     release = threading.Event()
     library.script.put(release.wait)
     microphone = Microphone(CONFIG)
@@ -298,7 +408,7 @@ def test_microphone_stuck_is_a_fault_and_close_returns(
     microphone.close()
     closed_in_s = time.monotonic() - start_s
     release.set()
-    microphone._thread.join(5.0)
+    microphone._reader._thread.join(5.0)
 
     assert fault == "microphone 'desk' is open but gives no sound; reconnect it"
     assert closed_in_s < 2.0
@@ -363,6 +473,27 @@ def test_refresh_while_a_stream_is_open_does_nothing(library: Library) -> None:
 
     assert n_while_open == 0
     assert library.n_initialised == 1
+
+
+def test_list_devices_leaves_out_a_card_that_was_exchanged(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a card that is now another's opens nothing until the list is made anew."""
+    monkeypatch.setattr(hardware, "SOUND_CLASS", tmp_path / "class/sound")
+    monkeypatch.setattr(portaudio, "_cards", None)
+    library.name = "Codec: USB Audio (hw:1,0)"
+    plug_in(tmp_path, 1, "0000:00:14.0/usb1/1-4", idVendor="0d8c", idProduct="0014")
+    (before,) = list_devices()
+
+    (tmp_path / "class/sound/card1").unlink()
+    plug_in(tmp_path, 1, "0000:00:14.0/usb1/1-3", idVendor="1b3f", idProduct="2008")
+    exchanged = list_devices()
+    refresh()
+    (after,) = list_devices()
+
+    assert (before.usb_path, before.usb_id) == ("usb:0000:00:14.0-4", "usb-id:0d8c:0014")
+    assert exchanged == []
+    assert (after.usb_path, after.usb_id) == ("usb:0000:00:14.0-3", "usb-id:1b3f:2008")
 
 
 def test_list_devices_gives_inputs_only(library: Library) -> None:

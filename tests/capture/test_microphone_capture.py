@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -149,8 +150,27 @@ print(list_devices())
 
     assert printed == (
         "[InputDevice(index=0, name='vmic', host_api='ALSA', n_channels=128, "
-        "sample_rate=44100, is_default=True)]\n"
+        "sample_rate=44100, is_default=True, usb_path='', usb_id='')]\n"
     )
+
+
+def test_devices_says_what_to_configure_and_how_loud_it_is(microphone: VirtualMicrophone) -> None:
+    """Each line has the name to write into the configuration, and the level."""
+    microphone.feed(noise(20 * SAMPLE_RATE))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeasd", "devices"],
+        cwd=ROOT,
+        env=os.environ | microphone.environment,
+        stdout=subprocess.PIPE,
+        timeout=30.0,
+        check=True,
+    )
+
+    found = json.loads(done.stdout)
+    assert found["device"] == "vmic"
+    # White noise has -4.8 dBFS; at the 44.1 kHz that ALSA claims zeros come in between.
+    assert -12.0 < found["level_dbfs"] < -4.0
 
 
 def test_open_source_unknown_device_lists_those_that_exist(microphone: VirtualMicrophone) -> None:
@@ -183,7 +203,7 @@ stream = InputStream(MicrophoneConfig(device="vmic"), 16_000)
 first, _ = stream.read()
 refresh()
 second, _ = stream.read()
-print(len(calls), first.tolist() + second.tolist())
+print(len(calls), first[:, 0].tolist() + second[:, 0].tolist())
 stream.close()
 refresh()
 print(len(calls))

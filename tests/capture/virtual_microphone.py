@@ -39,10 +39,13 @@ _RETRY_S = 0.002
 
 
 class VirtualMicrophone:
-    """The ALSA device ``vmic``, 16 kHz, one channel; to be used in a ``with`` statement.
+    """The ALSA device ``vmic``, 16 kHz; to be used in a ``with`` statement.
 
     Args:
         directory: An empty directory for the pipe and the configuration.
+        n_channels: Channels that its samples are meant for; it offers any number.
+        drift_ppm: By how many millionths its clock is fast.  Given, it catches up after a delay of
+            less than a second, as a clock does not wait for a busy computer.
 
     Attributes:
         environment: What the capturing process needs in its environment, beside the usual.
@@ -50,7 +53,12 @@ class VirtualMicrophone:
             ``time.monotonic()``.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, n_channels: int = 1, drift_ppm: float | None = None
+    ) -> None:
+        self._block = BLOCK * n_channels
+        self._block_s = BLOCK / SAMPLE_RATE / (1.0 + (drift_ppm or 0.0) * 1e-6)
+        self._longest_delay_s = self._block_s if drift_ppm is None else 1.0
         pipe = directory / "microphone.fifo"
         configuration = directory / "asound.conf"
         configuration.write_text(
@@ -75,7 +83,7 @@ class VirtualMicrophone:
         return self.writes[-1][0] if self.writes else 0
 
     def feed(self, samples: Int16Array) -> None:
-        """Start to feed *samples* in real time, as many as fill whole blocks, once."""
+        """Start to feed *samples*, interleaved, in real time, as many as fill whole blocks."""
         self._feeder = threading.Thread(target=self._feed, args=(samples,), daemon=True)
         self._feeder.start()
 
@@ -104,15 +112,15 @@ class VirtualMicrophone:
 
     def _feed(self, samples: Int16Array) -> None:
         due_s = time.monotonic()
-        for end in range(BLOCK, samples.size + 1, BLOCK):
+        for end in range(self._block, samples.size + 1, self._block):
             self._running.wait()
-            due_s += BLOCK / SAMPLE_RATE
+            due_s += self._block_s
             if self._stopped.wait(max(0.0, due_s - time.monotonic())):
                 return
-            self._write(samples[end - BLOCK : end].tobytes())
+            self._write(samples[end - self._block : end].tobytes())
             now_s = time.monotonic()
             self.writes.append((end, now_s))
-            if now_s - due_s > BLOCK / SAMPLE_RATE:
+            if now_s - due_s > self._longest_delay_s:
                 due_s = now_s  # it was paused, or nobody read: do not hurry after
 
     def _write(self, content: bytes) -> None:

@@ -86,7 +86,9 @@ def score(values: tuple[float, ...] = (1.0, 4.0, 2.5), level_dbfs: float = -31.2
     )
 
 
-def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payload:
+def health(
+    *, storage_fault: str = "", real_time_factor: float = 0.08, drift_ppm: float = 12.5
+) -> Payload:
     """A node with one machine."""
     machine = MachineHealth(
         name="press07",
@@ -98,6 +100,7 @@ def health(*, storage_fault: str = "", real_time_factor: float = 0.08) -> Payloa
         overruns=0,
         real_time_factor=real_time_factor,
         level_dbfs=-31.2,
+        drift_ppm=drift_ppm,
         model=MODEL,
         model_fault="",
     )
@@ -190,7 +193,7 @@ def test_event_end_has_the_duration_of_the_alarm() -> None:
         score(),
         score((0.5,), level_dbfs=-math.inf),
         health(),
-        health(storage_fault="disk full", real_time_factor=math.nan),
+        health(storage_fault="disk full", real_time_factor=math.nan, drift_ppm=math.nan),
     ],
     ids=lambda made: made["schema"],
 )
