@@ -1,7 +1,7 @@
 # Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.
 
 PYTHON ?= python3
-DEBIAN_PACKAGES = faketime iproute2 libportaudio2 libasound2-plugins mosquitto openssl pulseaudio \
+DEBIAN_PACKAGES = faketime iproute2 libportaudio2 jackd2 libasound2-plugins mosquitto openssl pulseaudio \
   systemd
 
 .PHONY: run test test-daemon test-train test-slow check format bench demo-model packages clean

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from edgeasd import __version__
 from edgeasd.config import Config, MachineConfig, load_config
-from edgeasd.errors import ConfigError, EdgeasdError
-from edgeasd.health import alive
+from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
+from edgeasd.health import alive, hangs
 from edgeasd.machine import Machine, Models
 from edgeasd.publish.payloads import MqttHealth, encode, health_payload
 from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
@@ -22,6 +24,7 @@ _SUMMARY_INTERVAL_S = 60.0
 _FOLLOW_INTERVAL_S = 2.0
 _STOP_TIMEOUT_S = 3.0
 _DELIVERY_TIMEOUT_S = 5.0
+_LEAVE_TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +62,7 @@ class Daemon:
         """Listen until `stop` is called or every source has ended.
 
         Raises:
+            HungDeviceError: If a device hangs; the process must end then.
             Exception: What ended a monitor that was not asked to end.
         """
         self._node.publisher.start()
@@ -133,6 +137,7 @@ class Daemon:
             if now >= summary_at:
                 summary_at = now + _SUMMARY_INTERVAL_S
                 self._log_summary()
+            self._leave_if_a_device_hangs()
             if any(machine.monitor.error is not None for machine in self._machines.values()):
                 return
             if ended:
@@ -223,6 +228,19 @@ class Daemon:
     def _progressing(self) -> bool:
         running = [one for one in self._machines.values() if one.monitor.running]
         return alive([one.facts() for one in running], network=self._node.publisher.is_alive)
+
+    def _leave_if_a_device_hangs(self) -> None:
+        for machine in self._machines.values():
+            if hangs(machine.facts()):
+                # Every event is on disk already.  What follows, the last words to the broker, may
+                # take its time but not for ever.
+                last = threading.Timer(_LEAVE_TIMEOUT_S, os._exit, (HungDeviceError.exit_code,))
+                last.daemon = True
+                last.start()
+                raise HungDeviceError(
+                    f"machine {machine.config.name!r}: {machine.voice.reason}; "
+                    "leaving for a restart"
+                )
 
     def _tell_health(self) -> None:
         node = self._node

@@ -39,6 +39,12 @@ class AudioDeviceError(EdgeasdError):
     exit_code = os.EX_UNAVAILABLE
 
 
+class HungDeviceError(AudioDeviceError):
+    """A microphone or the sound system hangs; only a restart of the process lets go of it."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
 class BrokerError(EdgeasdError):
     """The MQTT broker cannot be reached or refuses the connection."""
 

@@ -11,7 +11,7 @@ from edgeasd.publish.payloads import State
 _SILENT_AFTER_S = 2.0
 _STALLED_AFTER_S = 5.0
 _HUNG_AFTER_S = 10.0
-"""After these seconds without progress only a restart helps; see `alive`."""
+"""After these seconds without progress only a restart helps; see `alive` and `hangs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Facts:
 
     Attributes:
         fault: What the source says is wrong with it, in words; empty when all is well.
-        hung: Whether the source delivers nothing and does not look for its device either.
+        hung: Whether the source waits for its device in vain, and cannot let go of it.
         sound_age_s: Seconds since sound last came from the source.
         loop_age_s: Seconds since the machine's thread last asked its source for sound.
         window_age_s: Seconds since a window was last scored, or sound began or was interrupted.
@@ -72,6 +72,14 @@ def judge(facts: Facts) -> tuple[State, str]:
     return next(((state, reason) for holds, state, reason in verdicts if holds), ("ok", ""))
 
 
+def hangs(facts: Facts) -> bool:
+    """Return whether the machine's device hangs for so long that the process must be left.
+
+    No call of the audio library ends it, and it holds the device until the process is gone.
+    """
+    return facts.hung and facts.sound_age_s > _HUNG_AFTER_S
+
+
 def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     """Return whether everything makes progress, so that the watchdog may be fed.
 
@@ -81,7 +89,8 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     return network and not any(
         facts.loop_age_s > _HUNG_AFTER_S
         or _scores_nothing(facts)
-        or (facts.sound_age_s > _HUNG_AFTER_S and (facts.hung or not facts.fault))
+        or hangs(facts)
+        or (facts.sound_age_s > _HUNG_AFTER_S and not facts.fault)
         for facts in machines
     )
 

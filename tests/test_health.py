@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeasd.health import Facts, alive, judge
+from edgeasd.health import Facts, alive, hangs, judge
 
 WELL = Facts(
     fault="",
@@ -73,3 +73,19 @@ def test_judge_passes_on_what_the_source_says() -> None:
 def test_alive_needs_progress_or_a_known_fault(facts: Facts, network: bool, expected: bool) -> None:
     """A hang that nobody explains withholds the watchdog; a known fault does not."""
     assert alive([WELL, facts], network=network) is expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (replace(WELL, sound_age_s=11.0, fault="gives no sound", hung=True), True),
+        (replace(WELL, sound_age_s=9.0, fault="gives no sound", hung=True), False),
+        (replace(WELL, sound_age_s=3600.0, fault="unplugged"), False),
+        (replace(WELL, loop_age_s=11.0, sound_age_s=11.0), False),
+    ],
+)
+def test_hangs_is_for_devices_that_do_not_answer_for_ten_seconds(
+    facts: Facts, expected: bool
+) -> None:
+    """A device that is gone is waited for, and a scorer that stands is left to the watchdog."""
+    assert hangs(facts) is expected

@@ -143,6 +143,7 @@ def test_device_that_comes_back_does_not_disturb_another(tmp_path: Path) -> None
     assert lost["overruns"] == 1
 
 
+@pytest.mark.slow
 def test_device_that_the_list_lacks_comes_back_at_the_cost_of_one_gap(tmp_path: Path) -> None:
     """A device that was away when the list was made is found again by a restart of all streams.
 
