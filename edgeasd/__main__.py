@@ -1,5 +1,5 @@
 """``python -m edgeasd``."""
 
-from edgeasd.cli import main
+from edgeasd.cli import start
 
-main(prog_name="edgeasd")
+start()

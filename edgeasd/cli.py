@@ -29,16 +29,6 @@ _MATRICES = ("references", "spectrum")
 class _Group(click.Group):
     """Turns an `EdgeasdError` into a message and its exit code, in this one place."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Names of files that are no text come out as they went in.
-            sys.stdout.reconfigure(errors="surrogateescape")
-        try:
-            return super().main(*args, **kwargs)
-        except SystemExit as exc:
-            _leave_stuck_microphones(exc.code)
-            raise
-
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -170,6 +160,18 @@ def model(file: Path) -> None:
 
 for command in (listen, record, check, explain, watch):
     main.add_command(command)
+
+
+def start() -> None:
+    """Run the command line as a program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files that are no text come out as they went in.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        main(prog_name="edgeasd")
+    except SystemExit as exc:
+        _leave_stuck_microphones(exc.code)
+        raise
 
 
 def _leave_stuck_microphones(code: Any) -> None:
