@@ -6,6 +6,7 @@ set -euo pipefail
 # The user of the service must be able to read what root installs, whatever root's own umask is.
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
+export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 readonly prefix=/opt/edgeasd
 readonly current=$prefix/current

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,23 @@ def test_library_is_imported_in_one_place(library: str, allowed: set[str]) -> No
     }
 
     assert users == allowed
+
+
+def test_model_is_loaded_without_a_report_to_anyone(tmp_path: Path) -> None:
+    """ONNX Runtime stores no events to be sent and no number of this computer."""
+    program = (
+        "from edgeasd.demo import MODEL; from edgeasd.detect.model import load_model; "
+        "load_model(MODEL)"
+    )
+    # CI would switch it off by itself.
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}
+
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        env={**environment, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        timeout=120,
+        check=True,
+    )
+
+    assert list(tmp_path.rglob("*")) == []
