@@ -1,8 +1,8 @@
 # Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.
 
 PYTHON ?= python3
-DEBIAN_PACKAGES = faketime iproute2 libportaudio2 jackd2 libasound2-plugins mosquitto openssl pulseaudio \
-  systemd
+DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
+  openssl pulseaudio shellcheck systemd systemd-container
 
 .PHONY: run test test-daemon test-train test-slow check format bench demo-model packages clean
 

@@ -13,7 +13,7 @@ readonly current=$prefix/current
 readonly config=/etc/edgeasd
 readonly unit=/etc/systemd/system/edgeasd.service
 readonly command=/usr/local/bin/edgeasd
-checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+checkout=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 unfinished=
 

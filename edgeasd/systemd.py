@@ -1,4 +1,4 @@
-"""The service manager's notification protocol: ready, watchdog, status, stopping."""
+"""The service manager's notification protocol: ready, watchdog, status, stopping; credentials."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from pathlib import Path
 from typing import TextIO
 
 _log = logging.getLogger(__name__)
@@ -85,3 +86,17 @@ def is_journal(stream: TextIO) -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def credential(path: Path) -> Path:
+    """Return the credential that bears the name of file *path*; *path* itself if there is none.
+
+    What only root may read reaches the service, which is not root, in this way; root's own
+    ``edgeasd check`` reads the file.
+
+    References:
+        systemd.exec(5), Credentials.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    handed = Path(folder) / path.name
+    return handed if folder and handed.exists() else path

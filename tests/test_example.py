@@ -100,7 +100,7 @@ def test_example_as_it_is_runs_one_microphone() -> None:
     """The example is a valid configuration of one machine with a microphone, else of defaults."""
     config = parse_config(EXAMPLE_TEXT, PATH)
 
-    machine = MachineConfig("press07", PATH.parent / "press07.onnx")
+    machine = MachineConfig("press07", PATH.parent / "models/press07.onnx")
     assert config == Config(machine=(machine,))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeasd.errors import ConfigError, ModelError
-from edgeasd.systemd import notify, watchdog_interval_s
+from edgeasd.systemd import credential, notify, watchdog_interval_s
 
 UNIT = Path(__file__).parents[1] / "systemd" / "edgeasd.service"
 INSTALLED = "/opt/edgeasd/current/bin/edgeasd"
@@ -100,3 +100,18 @@ def test_watchdog_interval_is_half_of_what_this_process_is_given(
 
     monkeypatch.delenv("WATCHDOG_USEC")
     assert watchdog_interval_s() is None
+
+
+def test_credential_comes_before_the_file_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the manager hands over is taken; without a manager, or of another name, the file."""
+    file = Path("/etc/edgeasd/mqtt_password")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert credential(file) == file
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert credential(file) == file
+
+    (tmp_path / "mqtt_password").touch()
+    assert credential(file) == tmp_path / "mqtt_password"

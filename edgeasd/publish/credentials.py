@@ -6,6 +6,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from edgeasd.errors import ConfigError
+from edgeasd.systemd import credential
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ def read_password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        return credential(path).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({os_reason(exc)})") from exc
 
@@ -40,10 +41,10 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
             f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({os_reason(exc)})"
         ) from exc
     context.sslsocket_class = _TlsSocket
-    if config.cert_file is not None:
+    if config.cert_file is not None and config.key_file is not None:
         try:
             # The empty password fails on an encrypted key; none at all would ask on the terminal.
-            context.load_cert_chain(config.cert_file, config.key_file, password="")
+            context.load_cert_chain(config.cert_file, credential(config.key_file), password="")
         except OSError as exc:
             raise ConfigError(
                 f"mqtt.cert_file={config.cert_file} and mqtt.key_file={config.key_file} must be "

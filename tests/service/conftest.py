@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,20 +11,22 @@ from tests.service.debian import INSTALL, Debian, download_wheels, make_debian
 
 
 @pytest.fixture(scope="session")
-def clean_debian(tmp_path_factory: pytest.TempPathFactory) -> Debian:
+def clean_debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
     """A Debian 12 that nobody has touched; to be copied."""
     if os.geteuid() != 0:
         pytest.skip("making a Debian root needs root")
     folder = tmp_path_factory.mktemp("debian")
     make_debian(folder / "clean")
     download_wheels(folder / "wheels")
-    return Debian(folder / "clean", folder / "wheels")
+    debian = Debian(folder / "clean", folder / "wheels")
+    yield debian
+    debian.remove()
 
 
 @pytest.fixture(scope="session")
-def installed_debian(clean_debian: Debian) -> Debian:
-    """One in which ``install.sh`` was run once; to be read or copied."""
+def installed_debian(clean_debian: Debian) -> Iterator[Debian]:
+    """One in which ``install.sh`` was run once, by a careful root; to be read or copied."""
     debian = clean_debian.copy(clean_debian.root.with_name("installed"))
-    said = debian.run("sh", "-c", f"umask 077; exec {INSTALL}").stdout
-    debian.root.with_name("first.txt").write_text(said)
-    return debian
+    debian.first_words = debian.run("sh", "-c", f"umask 077; exec {INSTALL}").stdout
+    yield debian
+    debian.remove()

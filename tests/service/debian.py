@@ -76,6 +76,9 @@ class Debian:
     Args:
         root: The folder of its root.
         wheels: The folder of wheels.
+
+    Attributes:
+        first_words: What the installation said.
     """
 
     def __init__(self, root: Path, wheels: Path) -> None:
@@ -83,11 +86,16 @@ class Debian:
         self.root = root
         self._wheels = wheels
         self._n_runs = 0
+        self.first_words = ""
 
     def copy(self, root: Path) -> Debian:
         """Return a copy of this in folder *root*."""
         subprocess.run(["cp", "--archive", self.root, root], check=True, timeout=120)
         return Debian(root, self._wheels)
+
+    def remove(self) -> None:
+        """Remove its root: half a gigabyte that nobody looks at again."""
+        shutil.rmtree(self.root)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run *command* in it, without any service manager; its output is in ``stdout``."""

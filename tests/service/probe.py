@@ -51,7 +51,7 @@ _DEEDS: dict[str, Callable[[], object]] = {
     "write program": Path("/opt/edgeasd/new").touch,
     "write state": (Path(os.environ["STATE_DIRECTORY"]) / "new").touch,
     "execute written": _execute_written,
-    "read a home": lambda: os.listdir("/root"),
+    "read a home": lambda: list(Path("/root").iterdir()),
     "read the password's file": Path("/etc/edgeasd/mqtt_password").read_bytes,
     "read the kernel's log": lambda: os.open("/dev/kmsg", os.O_RDONLY),
     "read a disk": lambda: os.open("/dev/probed-disk", os.O_RDONLY),
@@ -65,7 +65,7 @@ _DEEDS: dict[str, Callable[[], object]] = {
     "real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
     "nicer": lambda: os.nice(-1),
     "mount": lambda: subprocess.run(["mount", "-t", "tmpfs", "x", "/mnt"], check=True),
-    "see process 1": lambda: os.stat("/proc/1"),
+    "see process 1": Path("/proc/1").stat,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 @pytest.fixture
-def debian(installed_debian: Debian, tmp_path: Path) -> Debian:
+def debian(installed_debian: Debian, tmp_path: Path) -> Iterator[Debian]:
     """A Debian with edgeasd in it, of this test alone."""
-    return installed_debian.copy(tmp_path / "root")
+    debian = installed_debian.copy(tmp_path / "root")
+    yield debian
+    debian.remove()
 
 
 def _mode(path: Path) -> int:
@@ -56,7 +59,7 @@ def test_install_in_a_clean_debian_makes_it_run(installed_debian: Debian) -> Non
 
 def test_install_says_what_comes_next(installed_debian: Debian) -> None:
     """The last lines are what is left to do, in order."""
-    said = installed_debian.root.with_name("first.txt").read_text()
+    said = installed_debian.first_words
 
     assert "installing python3 python3-venv libportaudio2" in said
     _, _, steps = said.partition("is installed; now\n")

@@ -53,7 +53,7 @@ class Site:
         (self.folder / "edgeasd.toml").write_text(
             f'node = "n1"\n[mqtt]\nhost = "127.0.0.1"\nport = {self.broker.port}\n'
             'username = "edge"\n'
-            'password_file = "/run/credentials/edgeasd.service/mqtt_password"\n'
+            'password_file = "mqtt_password"\n'
             f'[[machine]]\nname = "m1"\nmodel = "models/tiny.onnx"\n{source}\n'
         )
 
@@ -102,6 +102,7 @@ def booted_site(
         yield site
     site.subscriber.close()
     broker.stop()
+    site.debian.remove()
 
 
 @pytest.fixture
