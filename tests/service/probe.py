@@ -53,7 +53,6 @@ _DEEDS: dict[str, Callable[[], object]] = {
     "execute written": _execute_written,
     "read a home": lambda: list(Path("/root").iterdir()),
     "read the password's file": Path("/etc/edgeasd/mqtt_password").read_bytes,
-    "read the kernel's log": lambda: os.open("/dev/kmsg", os.O_RDONLY),
     "read a disk": lambda: os.open("/dev/probed-disk", os.O_RDONLY),
     "memory to write and run": lambda: mmap.mmap(-1, 4096, prot=7),
     "namespace": _new_namespace,
@@ -92,7 +91,7 @@ def main() -> None:
         "capabilities": int(status["CapBnd"], 16) | int(status["CapEff"], 16),
         "no_new_privileges": int(status["NoNewPrivs"]),
         "seccomp": int(status["Seccomp"]),
-        "nice": os.nice(0),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "password": (credentials / "mqtt_password").read_text(),
     }
     print(json.dumps(report), flush=True)

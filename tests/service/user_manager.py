@@ -35,13 +35,13 @@ _LEFT_OUT = {
     "SupplementaryGroups",
     "StateDirectory",
     "StateDirectoryMode",
-    "ConfigurationDirectory",
     "LoadCredential",
     "SetCredential",
     "PrivateUsers",
     "ProtectSystem",
     "ProtectHome",
     "PrivateTmp",
+    "NoExecPaths",
 }
 
 
