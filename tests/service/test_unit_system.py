@@ -221,6 +221,19 @@ def test_service_stopped_says_offline_and_ends_in_time(site: Site) -> None:
     site.subscriber.wait_for(AVAILABILITY, b"offline")
 
 
+def test_service_reloaded_takes_up_a_machine(site: Site) -> None:
+    """``systemctl reload`` reaches the daemon in its sandbox, which goes on with one more."""
+    pid = site.booted.show("MainPID")
+    second = f'[[machine]]\nname = "m2"\nmodel = "models/tiny.onnx"\n{SIMULATOR}'
+    site.configure(f"{SIMULATOR}\n{second}")
+
+    site.booted.run("systemctl", "reload", "edgeasd")
+    eventually(lambda: site.subscriber.on(f"{NODE}/m2/state"), "the second machine has a state")
+
+    assert site.booted.show("MainPID") == pid
+    assert b"offline" not in site.subscriber.on(AVAILABILITY)
+
+
 def test_service_killed_is_restarted(site: Site) -> None:
     """``kill -9`` costs the will, five seconds and the start."""
     began_s = time.monotonic()

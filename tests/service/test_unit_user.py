@@ -153,7 +153,6 @@ def test_service_with_a_wrong_configuration_is_not_restarted(
     assert "unknown key 'nodes'" in manager.said()
 
 
-@pytest.mark.skipif("ExecReload=" not in SHIPPED.read_text(), reason="the unit has no ExecReload")
 def test_service_reloaded_is_the_same_process(manager: UserManager, subscriber: Subscriber) -> None:
     """``systemctl reload`` ends nothing: the process stays, and stays online."""
     manager.systemctl("start", SHIPPED.name)
