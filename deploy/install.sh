@@ -74,6 +74,8 @@ build() { # SOURCE RELEASE
     sha256sum <"$release/edgeasd.service"
     "$release/bin/pip" list --format=freeze
   } >"$release/manifest"
+  # A power cut after the switch must not find half a program.
+  sync --file-system "$release"
   unfinished=
 }
 
