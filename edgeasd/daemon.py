@@ -45,7 +45,7 @@ class Daemon:
         self._stopping = False
         self._reload_asked = False
         self._started_at = time.monotonic()
-        self._delivery = (False, "", "")
+        self._told: tuple[object, ...] = ()
         self._refused: list[str] = []
         self._models = Models()
         self._node = Node(config)
@@ -66,8 +66,7 @@ class Daemon:
             Exception: What ended a monitor that was not asked to end.
         """
         self._node.publisher.start()
-        if self._node.clips is not None:
-            self._node.clips.start()
+        self._node.clips.start()
         self._node.forget_all_but(self._machines)
         for machine in self._machines.values():
             machine.monitor.start()
@@ -77,8 +76,7 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             self._stop_machines()
-            if self._node.clips is not None:
-                self._node.clips.stop(_STOP_TIMEOUT_S)
+            self._node.clips.stop(_STOP_TIMEOUT_S)
             self._node.publisher.stop()
             self._node.outbox.close()
         for machine in self._machines.values():
@@ -216,13 +214,14 @@ class Daemon:
         news = False
         for machine in self._machines.values():
             news |= machine.tell_state()
-        delivery = (
+        told = (
             self._node.publisher.connected,
             self._node.publisher.fault,
             self._node.outbox.fault,
+            self._node.clips.fault,
         )
-        news |= delivery != self._delivery
-        self._delivery = delivery
+        news |= told != self._told
+        self._told = told
         return news
 
     def _progressing(self) -> bool:
@@ -259,7 +258,7 @@ class Daemon:
             ),
             machines=[machine.health() for machine in self._machines.values()],
             storage_fault=node.outbox.fault,
-            clips=None if node.clips is None else node.clips.health,
+            clips=node.clips.health,
             refused=self._refused,
         )
         node.publisher.publish_retained(node.topics.health, encode(payload))

@@ -71,7 +71,7 @@ class Machine:
         self.voice = MachineVoice(node, config.name, self._detector)
         source = open_source(config.source)
         recorder = None
-        if node.clips is not None:
+        if site.clips.enabled:
             recorder = Recorder(site.clips, source.sample_rate, node.clips.put)
         self.monitor = Monitor(
             config.name,

@@ -18,6 +18,8 @@ from edgeasd.recorder import Recorder
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
 _READ_TIMEOUT_S = 0.5
+_PATIENCE_S = 10.0
+"""After these seconds without sound a clip is what was heard by then."""
 _log = logging.getLogger(__name__)
 
 
@@ -187,13 +189,19 @@ class Monitor:
                 block = self._source.read(_READ_TIMEOUT_S)
                 if block is not None:
                     self._process(block)
+                elif time.monotonic() - self._sound_at > _PATIENCE_S:
+                    self._end_clips()
             if self._source.ended:
                 self._report(self._stages.flush())
                 self._publish_scores()
-            if self._recorder is not None:
-                self._recorder.finish()
         except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
             self.error = exc
+        finally:
+            self._end_clips()
+
+    def _end_clips(self) -> None:
+        if self._recorder is not None:
+            self._recorder.finish()
 
     def _process(self, block: AudioBlock) -> None:
         began_s = time.monotonic()
@@ -254,7 +262,7 @@ class Monitor:
         keeps_sound = self._recorder is not None and event.type == "start"
         clip = self._outlet.event(event, self._clock, self.audio, keeps_sound=keeps_sound)
         if self._recorder is not None and clip is not None:
-            self._recorder.keep(clip, event.first_sample / self._clock.sample_rate)
+            self._recorder.keep(clip, event, self._stages.detector.model.document)
 
     def _publish_scores(self) -> None:
         if self._scores:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeasd.capture.history import History
 from edgeasd.config import ClipsConfig
+from edgeasd.detect.metadata import ModelDocument
 from edgeasd.publish.clips import Clip
-from edgeasd.stream import AudioBlock
+from edgeasd.stream import AlarmEvent, AudioBlock
+
+_SLACK_S = 3.0
+"""Blocks are of up to a second, scores come up to a hop and what the resampler holds later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,10 @@ class Recorder:
     """
 
     def __init__(self, config: ClipsConfig, sample_rate: int, take: Callable[[Clip], None]) -> None:
-        self._before = round(config.before_s * sample_rate)
-        self._after = round(config.after_s * sample_rate)
+        self._config = config
         self._sample_rate = sample_rate
-        # A second more, as positions come from the model's rate and blocks are of any length.
-        self._history = History(self._before + self._after + sample_rate)
+        kept_s = config.before_s + config.after_s + _SLACK_S
+        self._history = History(round(kept_s * sample_rate))
         self._take = take
         self._wishes: list[_Wish] = []
 
@@ -46,15 +50,26 @@ class Recorder:
         if self._wishes:
             self._hand_over(self._history.end_sample)
 
-    def keep(self, name: str, event_s: float) -> None:
+    def keep(self, name: str, event: AlarmEvent, document: ModelDocument) -> None:
         """Have a clip made.
+
+        It begins where a window began.  Its windows are then those that were heard live, and its
+        scores the same: bit for bit if the source has the rate of the model.
 
         Args:
             name: Of its file.
-            event_s: Position of the event in the stream, seconds.
+            event: The start of an alarm.
+            document: Of the model that raised it.
         """
-        at = round(event_s * self._sample_rate)
-        self._wishes.append(_Wish(name, at - self._before, at + self._after))
+        features, window = document.features, document.window
+        at, hop = event.first_sample, window.hop_frames * features.hop_length
+        last_window = at - features.n_samples(window.n_frames)
+        wanted = at - self._config.before_s * features.sample_rate
+        first = last_window - max(0, math.ceil((last_window - wanted) / hop)) * hop
+        end = at + round(self._config.after_s * features.sample_rate)
+        self._wishes.append(
+            _Wish(name, *(n * self._sample_rate // features.sample_rate for n in (first, end)))
+        )
 
     def finish(self) -> None:
         """Hand over what there is of the clips that are not complete: the sound has ended."""

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from edgeasd.clock import clock_synchronized
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
-from edgeasd.publish.clips import ClipWriter, clip_name
+from edgeasd.publish.clips import clip_name
+from edgeasd.publish.clipwriter import ClipWriter
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
@@ -46,7 +47,7 @@ class Node:
         topics: Of the node.
         outbox: Alerts that wait for the broker.
         publisher: The way to the broker.
-        clips: Where the sound around alarms goes; None keeps none.
+        clips: Where the sound around alarms goes.
     """
 
     def __init__(self, config: Config) -> None:
@@ -57,7 +58,7 @@ class Node:
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
         self.publisher = self._new_publisher(config.mqtt)
-        self.clips = ClipWriter(config.clips, config.clips_dir) if config.clips.enabled else None
+        self.clips = ClipWriter(config.clips, config.clips_dir)
 
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.

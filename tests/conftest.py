@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.disks import FrozenDisk, mounted_ext4
 from tests.publish.brokers import Mosquitto
 from tests.site import Site
 
@@ -67,3 +68,10 @@ def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
     for process in site.processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def frozen_disk(tmp_path: Path) -> Iterator[FrozenDisk]:
+    """A disk that can be made to answer no longer."""
+    with mounted_ext4(tmp_path / "ext4") as disk:
+        yield disk

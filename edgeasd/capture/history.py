@@ -45,8 +45,15 @@ class History:
         """
         oldest = max(self._start or 0, self.end_sample - self._samples.size)
         first, end = max(first_sample, oldest), min(end_sample, self.end_sample)
-        return self._samples[np.arange(first, max(first, end)) % self._samples.size]
+        # By slices: positions one by one would be ten times the size of the samples.
+        n_samples, start = max(0, end - first), first % self._samples.size
+        n_wrapped = max(0, start + n_samples - self._samples.size)
+        pieces = self._samples[start : start + n_samples], self._samples[:n_wrapped]
+        return np.concatenate(pieces)
 
     def _write(self, values: Int16Array, end_sample: int) -> None:
-        self._samples[np.arange(end_sample - values.size, end_sample) % self._samples.size] = values
+        start = (end_sample - values.size) % self._samples.size
+        n_before_wrap = min(values.size, self._samples.size - start)
+        self._samples[start : start + n_before_wrap] = values[:n_before_wrap]
+        self._samples[: values.size - n_before_wrap] = values[n_before_wrap:]
         self.end_sample = end_sample

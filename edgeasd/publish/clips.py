@@ -1,36 +1,29 @@
-"""The sound around the start of an alarm, as FLAC files.
-
-One thread writes; whoever has a clip leaves it and goes on.  Trouble with the disk reaches nobody
-but the health message.
-"""
+"""The sound around the start of an alarm, as FLAC files: whole, not too old, not too many."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import errno
 import os
-import queue
 import re
 import shutil
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import soundfile
 
 from edgeasd.config import ClipsConfig
-from edgeasd.publish.payloads import ClipsHealth
+from edgeasd.errors import StorageError
 from edgeasd.stream import Int16Array
 
-_log = logging.getLogger(__name__)
-
-MOST_WAITING = 8
-"""Clips that wait for a slow disk, 1 to 3 MB each; further ones are dropped and counted."""
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
 _PART = ".part"
-_RESERVE = 0.05
-"""Share of the disk that clips leave free: the outbox and others need it more."""
+_RESERVE_SHARE = 0.05
+_RESERVE_BYTES = 100_000_000
+"""Of the disk, the smaller of both stays free: the outbox and others need it more."""
 _SECONDS_PER_DAY = 86_400.0
 _BYTES_PER_MB = 1_000_000
 
@@ -67,8 +60,8 @@ def machine_of(clip: Path, event_id: str) -> str:
     return clip.name.removesuffix(f"_{event_id}.flac").partition("_")[2]
 
 
-class ClipWriter:
-    """Writes clips in a thread of its own, and removes old ones.
+class ClipFolder:
+    """The folder of this computer's clips; files of other names are let be.
 
     Args:
         config: How long and how many are kept.
@@ -77,112 +70,131 @@ class ClipWriter:
 
     def __init__(self, config: ClipsConfig, directory: Path) -> None:
         self._config = config
-        self._directory = directory
-        self._queue: queue.Queue[Clip | None] = queue.Queue(MOST_WAITING)
-        self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
-        self._written = 0
-        self._dropped = 0
-        self._fault = ""
+        self.directory = directory
 
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Write what waits, for at most *timeout_s* seconds."""
-        if not self._thread.is_alive():
-            return
-        try:
-            self._queue.put(None, timeout=timeout_s)
-        except queue.Full:
-            return
-        self._thread.join(timeout_s)
-
-    def put(self, clip: Clip) -> None:
-        """Have *clip* written soon; dropped and counted if too many wait.  Never waits."""
-        try:
-            self._queue.put_nowait(clip)
-        except queue.Full:
-            self._dropped += 1
-            self._fail("clips wait for the disk faster than it takes them")
-
-    @property
-    def health(self) -> ClipsHealth:
-        """How clips are kept."""
-        return ClipsHealth(self._fault == "", self._fault, self._written, self._dropped)
-
-    def _run(self) -> None:
-        self._attempt(self._clean_up)
-        while (clip := self._queue.get()) is not None:
-            if self._attempt(lambda clip=clip: self._write(clip)):  # type: ignore[misc]
-                self._written += 1
-            else:
-                self._dropped += 1
-
-    def _attempt(self, work: Callable[[], None]) -> bool:
-        try:
-            work()
-        except (OSError, soundfile.SoundFileError) as exc:
-            self._fail(f"clips cannot be written to {self._directory} ({exc})")
-            return False
-        if self._fault:
-            _log.info("clips can be written again")
-        self._fault = ""
-        return True
-
-    def _fail(self, fault: str) -> None:
-        if fault != self._fault:
-            _log.warning("%s; alerts go out without them", fault)
-        self._fault = fault
-
-    def _write(self, clip: Clip) -> None:
-        # FLAC is never longer than the samples by more than a header.
-        self._make_room(clip.samples.nbytes)
-        part = self._directory / (clip.name + _PART)
-        try:
-            with part.open("xb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                with soundfile.SoundFile(
-                    file, "w", clip.sample_rate, channels=1, subtype="PCM_16", format="FLAC"
-                ) as flac:
-                    flac.title = clip.name
-                    flac.write(clip.samples)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(part.with_suffix(""))
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _clean_up(self) -> None:
-        """Make the directory, remove what a crash left half written, and what is too old."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in self._directory.glob(f"*.flac{_PART}"):
-            if _NAME.fullmatch(part.name.removesuffix(_PART)):
-                part.unlink(missing_ok=True)
-        self._make_room(0)
-
-    def _make_room(self, n_bytes: int) -> None:
-        """Remove old clips until *n_bytes* more are within what may be kept.
+    def prepare(self) -> None:
+        """Make the directory, and remove what a crash left half written and what is too old.
 
         Raises:
-            OSError: If the disk has no room even without clips.
+            OSError: If clips cannot be written to it.
         """
-        clips = _clips(self._directory)
-        sizes = [clip.stat().st_size for clip in clips]
-        newest_kept_s = time.time() - self._config.max_age_days * _SECONDS_PER_DAY
-        for clip in clips:
-            disk = shutil.disk_usage(self._directory)
-            is_old = clip.stat().st_mtime < newest_kept_s
-            is_too_much = sum(sizes) + n_bytes > self._config.max_size_mb * _BYTES_PER_MB
-            if not (is_old or is_too_much or disk.free - n_bytes < _RESERVE * disk.total):
-                return
+        self._make()
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, "this user may not write there")
+        for part in self.directory.glob(f"*.flac{_PART}"):
+            if _NAME.fullmatch(part.name.removesuffix(_PART)):
+                part.unlink(missing_ok=True)
+        self.make_room()
+
+    def write(self, clip: Clip) -> None:
+        """Write *clip*, whole or not at all; the oldest make room.
+
+        Raises:
+            StorageError: If it alone is more than all clips together may take.
+            OSError: If it cannot be written now.
+        """
+        self._make()
+        path = self.directory / clip.name
+        part = path.with_name(clip.name + _PART)
+        with _encoded(clip) as flac:
+            self.make_room(os.fstat(flac.fileno()).st_size)
+            try:
+                _write(part, flac)
+                part.rename(path)
+            finally:
+                part.unlink(missing_ok=True)
+        _sync(self.directory)
+
+    def make_room(self, n_bytes: int = 0) -> None:
+        """Remove clips that are too old, then the oldest until *n_bytes* more may be kept.
+
+        Raises:
+            StorageError: If *n_bytes* are more than all clips together may take.
+            OSError: If the disk has no room even without clips; those there are then stay.
+        """
+        most = self._config.max_size_mb * _BYTES_PER_MB
+        if n_bytes > most:
+            raise StorageError(
+                f"clips.max_size_mb={self._config.max_size_mb:g} must be at least "
+                f"{n_bytes / _BYTES_PER_MB:.1f}, the size of a clip"
+            )
+        sizes = self._remove_old()
+        if not sizes and not n_bytes:
+            return
+        disk = os.statvfs(self.directory)
+        free = disk.f_bavail * disk.f_frsize
+        reserve = min(_RESERVE_BYTES, _RESERVE_SHARE * disk.f_blocks * disk.f_frsize)
+        n_taken = -(-n_bytes // disk.f_frsize) * disk.f_frsize
+        n_kept = sum(sizes.values())
+        excess = max(n_bytes - (most - n_kept), n_taken - (free - reserve))
+        if excess > n_kept:
+            raise OSError(errno.ENOSPC, f"only {free / _BYTES_PER_MB:.1f} MB are free")
+        for clip, size in sizes.items():
+            if excess <= 0:
+                break
             clip.unlink(missing_ok=True)
-            del sizes[0]
-        disk = shutil.disk_usage(self._directory)
-        if n_bytes and disk.free - n_bytes < _RESERVE * disk.total:
-            raise OSError(f"only {disk.free // _BYTES_PER_MB} MB are free")
+            excess -= size
+
+    def _remove_old(self) -> dict[Path, int]:
+        """Remove clips that are too old, and return the size of each other, the oldest first."""
+        newest_kept_s = time.time() - self._config.max_age_days * _SECONDS_PER_DAY
+        sizes = {}
+        for clip in _clips(self.directory):
+            status = clip.stat()
+            if status.st_mtime < newest_kept_s:
+                clip.unlink(missing_ok=True)
+            else:
+                sizes[clip] = status.st_size
+        return sizes
+
+    def _make(self) -> None:
+        # One that is there keeps its mode: the site may have let others read it.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _clips(directory: Path) -> list[Path]:
     """Return our files in *directory*, the oldest first; no other is ever touched."""
-    return sorted(path for path in directory.glob("*.flac") if _NAME.fullmatch(path.name))
+    return sorted(
+        path for path in directory.glob("*.flac") if _NAME.fullmatch(path.name) and path.is_file()
+    )
+
+
+@contextlib.contextmanager
+def _encoded(clip: Clip) -> Iterator[BinaryIO]:
+    """Give *clip* as FLAC, in a file that lies in memory.
+
+    Written to the disk by the sound library itself, a full disk is an "internal error" without a
+    reason.  And the library writes to a Python object through a callback, which systemd's
+    ``MemoryDenyWriteExecute=yes`` forbids; to a descriptor it writes without.
+    """
+    with os.fdopen(os.memfd_create("clip"), "r+b") as file:
+        with soundfile.SoundFile(
+            file.fileno(),
+            "w",
+            clip.sample_rate,
+            channels=1,
+            subtype="PCM_16",
+            format="FLAC",
+            closefd=False,
+        ) as flac:
+            flac.title = clip.name
+            flac.write(clip.samples)
+        file.seek(0)
+        yield file
+
+
+def _write(path: Path, content: BinaryIO) -> None:
+    # Speech may be in it: from the first byte for this user alone.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        shutil.copyfileobj(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    """Have the names in *directory* outlive the power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
