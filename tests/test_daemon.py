@@ -43,60 +43,6 @@ def test_daemon_publishes_one_start_and_one_end_of_a_fault(broker: Mosquitto, si
     subscriber.close()
 
 
-def test_daemon_keeps_the_sound_around_the_start_of_an_alarm(broker: Mosquitto, site: Site) -> None:
-    """The event names a FLAC file that holds the very samples, and scores as an alarm."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    site.configure(FILE)
-
-    finish(site.start())
-    subscriber.wait_for(f"{NODE}/availability", b"offline")
-    subscriber.close()
-
-    start, end = events(subscriber)
-    assert end["clip"] is None
-    kept, rate = soundfile.read(site.folder / "state" / "clips" / start["clip"], dtype="int16")
-    sound, _ = soundfile.read(site.folder / "sound.wav", dtype="int16")
-    at = start["first_sample"]
-    assert rate == RATE
-    np.testing.assert_array_equal(kept, sound[at - 20 * RATE : at + 10 * RATE])
-    scores = [row["score"] for row in site.score(f"state/clips/{start['clip']}")]
-    assert max(scores) >= start["threshold"]
-
-
-def test_daemon_without_clips_keeps_no_sound(broker: Mosquitto, site: Site) -> None:
-    """Switched off, nothing of what was heard is on the disk."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    site.configure(FILE, mqtt="[clips]\nenabled = false")
-
-    finish(site.start())
-    subscriber.wait_for(f"{NODE}/availability", b"offline")
-    subscriber.close()
-
-    assert [event["clip"] for event in events(subscriber)] == [None, None]
-    assert not (site.folder / "state" / "clips").exists()
-
-
-def test_daemon_whose_clips_cannot_be_written_sends_its_alerts(
-    broker: Mosquitto, site: Site
-) -> None:
-    """A folder that cannot be made costs the clip, not the alert; health says so."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    (site.folder / "clips").write_text("a file, not a folder")
-    site.configure(FILE, mqtt='[clips]\ndirectory = "clips"')
-
-    log = finish(site.start())
-    subscriber.wait_for(f"{NODE}/availability", b"offline")
-    subscriber.close()
-
-    assert [event["type"] for event in events(subscriber)] == ["start", "end"]
-    assert "clips cannot be written to" in log
-    clips = json.loads(subscriber.on(f"{NODE}/health")[-1])["clips"]
-    assert not clips["ok"]
-
-
 def test_daemon_payloads_match_their_schemas(broker: Mosquitto, site: Site) -> None:
     """Every payload on every topic validates against the schema of its kind."""
     broker.start()

@@ -149,7 +149,8 @@ class ClipFolder:
 
     def _make(self) -> None:
         # One that is there keeps its mode: the site may have let others read it.
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.directory.is_dir():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _clips(directory: Path) -> list[Path]:
