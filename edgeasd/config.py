@@ -111,6 +111,8 @@ class FileConfig:
     """Channel of the file, counted from 0."""
     paced: bool = True
     """Whether to play in real time rather than as fast as possible."""
+    repeat: bool = False
+    """Whether to begin anew at the end of the file, without end."""
 
 
 @dataclass(frozen=True, slots=True)

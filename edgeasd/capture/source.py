@@ -63,5 +63,7 @@ def open_source(config: SourceConfig) -> AudioSource:
 
         return Simulator(config)
     if isinstance(config, FileConfig):
-        return WavFile(config.path, config.channel, paced=config.paced)
+        return WavFile(
+            config.path, config.channel, paced=config.paced, repeat=config.repeat
+        )
     return Microphone(config)

@@ -42,6 +42,7 @@ class WavFile:
         path: The file.
         channel: Counted from 0.
         paced: Whether to deliver in real time, from the first `read`.
+        repeat: Whether to begin anew at the end; then it never ends, unless it is damaged.
 
     Raises:
         AudioFileError: If there is no such file, channel, or not one sample, or if no microphone
@@ -53,9 +54,12 @@ class WavFile:
     hung = False
     drift_ppm = math.nan
 
-    def __init__(self, path: Path, channel: int = 0, *, paced: bool = False) -> None:
+    def __init__(
+        self, path: Path, channel: int = 0, *, paced: bool = False, repeat: bool = False
+    ) -> None:
         self._path = path
         self._channel = channel
+        self._repeat = repeat
         self._file = _open(path)
         self._lock = threading.Lock()  # a file closed during a read brings the process down
         self._position = 0
@@ -117,12 +121,19 @@ class WavFile:
 
     def _read_ahead(self) -> Float32Array:
         try:
-            samples = self._file.read(_BLOCK, dtype="float32", always_2d=True)[:, self._channel]
+            samples = self._read_block()
+            if samples.size == 0 and self._repeat:
+                self._file.seek(0)
+                samples = self._read_block()
         except soundfile.SoundFileError as exc:
             return self._stop_at_damage(str(exc))
         if not np.all(np.isfinite(samples)):
             return self._stop_at_damage("a sample is not a number")
         return np.ascontiguousarray(samples)
+
+    def _read_block(self) -> Float32Array:
+        samples: Float32Array = self._file.read(_BLOCK, dtype="float32", always_2d=True)
+        return samples[:, self._channel]
 
     def _stop_at_damage(self, reason: str) -> Float32Array:
         _log.warning(

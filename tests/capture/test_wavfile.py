@@ -114,6 +114,21 @@ def test_wavfile_paced_keeps_real_time(wav: Path) -> None:
     source.close()
 
 
+def test_wavfile_repeated_begins_anew_without_a_gap(wav: Path) -> None:
+    """A file that repeats is one stream without end: positions go on where the file ends."""
+    source = WavFile(wav, repeat=True)
+    once = integers(16_000)[:, 0] / np.float32(32_768.0)
+
+    blocks = [block for _ in range(40) if (block := source.read(0.0)) is not None]
+
+    samples = np.concatenate([block.samples for block in blocks])
+    starts = np.cumsum([0, *(block.samples.size for block in blocks)])
+    assert [block.first_sample for block in blocks] == starts[:-1].tolist()
+    assert not source.ended
+    assert samples.size > 2 * once.size
+    assert np.array_equal(samples, np.resize(once, samples.size))
+
+
 def test_wavfile_closed_gives_nothing_more(wav: Path) -> None:
     """After `close` a read returns None at once, and a read that waits returns."""
     source = WavFile(wav, paced=True)
