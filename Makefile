@@ -4,7 +4,7 @@ PYTHON ?= python3
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
   openssl pulseaudio shellcheck systemd systemd-container
 
-.PHONY: run test test-daemon test-train test-slow check format bench demo-model packages clean
+.PHONY: run test test-daemon test-train test-slow check format bench scale soak demo-model packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -34,6 +34,12 @@ format: .venv/ready-dev  ## what can be mended without thought
 bench: packages .venv-train/ready  ## measured figures, as ratios within one run
 	.venv-train/bin/python -m tests.benchmarks
 	.venv-train/bin/python -m tests.benchmarks.training
+
+scale: packages .venv-train/ready  ## what each machine costs; how many one core carries
+	.venv-train/bin/python -m tests.benchmarks.scale --capacity
+
+soak: packages .venv-train/ready  ## a day of sound at eight machines, in half an hour to an hour
+	.venv-train/bin/python -m tests.benchmarks.soak
 
 demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo

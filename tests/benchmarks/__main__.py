@@ -20,48 +20,21 @@ import torch
 
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec, FrameTransform, LogMel
-from edgeasd.detect.metadata import ModelDocument, ScoringDocument, SectionDocument
 from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import AudioBlock, Float32Array
 from tests.benchmarks.median_speed import measure_speedup
-from train.graph import to_onnx, with_document
+from tests.benchmarks.networks import make_network
 from train.model import SectionNet
-from train.recipe import load_recipe
 
 RATE = 16_000
 BLOCK = 512
 N_ROUNDS = 9
-RECIPE = Path(__file__).parents[2] / "train" / "recipes" / "mbv2-cl-mf.toml"
 FEATURES = FeatureSpec()
 WINDOW = WindowSpec()
 WINDOW_SAMPLES = FEATURES.n_samples(WINDOW.n_frames)
 HOP_SAMPLES = WINDOW.hop_frames * FEATURES.hop_length
-
-
-def make_network() -> tuple[SectionNet, bytes]:
-    """Return the network of the paper, untrained, and its model file: time knows no weights."""
-    torch.manual_seed(0)
-    recipe = load_recipe(RECIPE)
-    network = SectionNet(
-        FEATURES.n_mels,
-        4,
-        kind=recipe.network.kind,
-        width=recipe.network.width,
-        pooling=recipe.network.pooling,
-    ).eval()
-    document = ModelDocument(
-        id="benchmark",
-        version="0",
-        created="2026-01-01T00:00:00Z",
-        machine_type="fan",
-        features=FEATURES,
-        window=WINDOW,
-        scoring=ScoringDocument("log_odds"),
-        sections=tuple(SectionDocument(f"{index:02d}", 1e9, 1e9) for index in range(4)),
-    )
-    return network, with_document(to_onnx(network, recipe), document)
 
 
 def in_turn(rounds: int, **functions: Callable[[], object]) -> dict[str, float]:
