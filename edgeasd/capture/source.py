@@ -63,7 +63,5 @@ def open_source(config: SourceConfig) -> AudioSource:
 
         return Simulator(config)
     if isinstance(config, FileConfig):
-        return WavFile(
-            config.path, config.channel, paced=config.paced, repeat=config.repeat
-        )
+        return WavFile(config.path, config.channel, paced=config.paced, repeat=config.repeat)
     return Microphone(config)
