@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeasd.detect.covariance import FEW_CLIPS
 from edgeasd.errors import EdgeasdError
 from train.clips import AUDIO_SUFFIXES
-from train.covariance import FEW_CLIPS
 from train.datasets import Clip, read_clips, section_names
 from train.features import ClipWindows, windows_of_clips
 from train.recipe import Recipe

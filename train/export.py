@@ -19,6 +19,7 @@ from edgeasd.detect.metadata import (
     SectionDocument,
 )
 from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
@@ -27,7 +28,6 @@ from train.datasets import read_clips
 from train.features import spectrum_of_clips, windows_of_clips
 from train.gate import Comparison, compare, time_windows
 from train.graph import quantise, to_onnx, with_document
-from train.normal import NormalSound
 from train.run import FittedRun, load_run, write_atomically
 from train.scoring import (
     RunWindows,

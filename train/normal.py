@@ -1,17 +1,18 @@
-"""What normal sounds like: references and covariance of the embeddings of training clips."""
+"""What normal sounds like, from the embeddings of training clips."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.cluster import KMeans
 
+from edgeasd.detect.covariance import clip_means
+from edgeasd.detect.normal import NormalSound, learn_mahalanobis
 from edgeasd.stream import Float32Array, Float64Array
 from train.clips import Clip
-from train.covariance import anomaly_prior, clip_means, learn_covariance, within_source
-from train.recipe import MahalanobisRecipe, Recipe
+from train.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,20 +21,6 @@ class ClipEmbeddings:
 
     clip: Clip
     windows: Float64Array
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NormalSound:
-    """What the distances of a model are measured from, and with.
-
-    Attributes:
-        references: Embeddings for each section, shape ``(n_references, n_dims)``.
-        distances: Weight and whitening matrix of each, see
-            `edgeasd.detect.scoring.MahalanobisScoring`; none for ``nearest``.
-    """
-
-    references: list[Float32Array]
-    distances: list[tuple[float, Float32Array]] = field(default_factory=list)
 
 
 def learn_normal(
@@ -51,7 +38,7 @@ def learn_normal(
         return NormalSound([_directions(_by_domain(clips, name), recipe) for name in sections])
     if method == "mahalanobis":
         groups = [_by_domain(clips, name) for name in sections]
-        return _learn_mahalanobis(groups, recipe.mahalanobis)
+        return learn_mahalanobis(groups, recipe.mahalanobis)
     return None
 
 
@@ -70,35 +57,6 @@ def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float
         clusters = KMeans(n_clusters, n_init=10, random_state=recipe.seed).fit(unit["source"])
         references.append(clusters.cluster_centers_)
     return np.concatenate(references).astype(np.float32)
-
-
-def _learn_mahalanobis(
-    groups: Sequence[dict[str, list[Float64Array]]], recipe: MahalanobisRecipe
-) -> NormalSound:
-    """Return references, and how to measure the distance from them.
-
-    Without a prior ``W = C^-1/2``.  With it ``W = A^1/2 C^-1``, the score test of embeddings of
-    covariance ``C + e A`` against C for small e (locally most powerful; Rao, 1948): directions in
-    which normal sound varies count little, those that an anomaly may take count more.
-    """
-    covariances = [(1.0, learn_covariance(groups, recipe))]
-    if recipe.source_weight:
-        covariances.append((recipe.source_weight, within_source(groups, recipe.covariance)))
-    prior = anomaly_prior(groups) if recipe.anomaly_prior else None
-    distances = []
-    for weight, covariance in covariances:
-        if prior is None:
-            whitening = np.linalg.inv(np.linalg.cholesky(covariance))
-        else:
-            whitening = np.linalg.cholesky(prior).T @ np.linalg.inv(covariance)
-        distances.append((weight, whitening.astype(np.float32)))
-    references = []
-    for domains in groups:
-        rows = [clip_means(clips) for clips in domains.values()]
-        if recipe.references == "means":
-            rows = [each.mean(axis=0, keepdims=True) for each in rows]
-        references.append(np.concatenate(rows).astype(np.float32))
-    return NormalSound(references, distances)
 
 
 def _by_domain(clips: Sequence[ClipEmbeddings], section: str) -> dict[str, list[Float64Array]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeasd.detect.covariance import MahalanobisRecipe
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.metadata import ModelDocument, ScoringDocument, SectionDocument
 from edgeasd.detect.windows import WindowSpec
@@ -24,7 +25,6 @@ from train.recipe_tables import (
     POOLINGS,
     AugmentationRecipe,
     LossRecipe,
-    MahalanobisRecipe,
     NearestRecipe,
     NetworkRecipe,
     OptimiserRecipe,

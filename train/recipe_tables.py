@@ -105,30 +105,6 @@ class NearestRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class MahalanobisRecipe:
-    """Distance to the nearest reference, measured by what varies in normal sound."""
-
-    references: str = field(default="means", metadata=one_of("means", "clips"))
-    """Of a section: the mean of each domain, or every training clip."""
-    covariance: str = field(default="full", metadata=one_of("full", "diagonal"))
-    """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
-    domain_scatter: bool = True
-    """Whether the scatter between and within the domains is added: what tells the rooms apart."""
-    scatter_windows: int = field(default=0, metadata=at_least(0))
-    """Of a domain with few clips in a section the scatter of its clips' pieces is added: this many
-    windows each.  0 adds none."""
-    taper: float = field(default=0.0, metadata=at_least(0))
-    """Weight of the same scatter, and of that between domains, within neighbouring mel bins only:
-    noise like that in the few clips, but of another spectrum.  0 adds none."""
-    anomaly_prior: bool = False
-    """Whether directions count by what an anomaly may look like: smooth over mel bins, and where
-    the sections differ."""
-    source_weight: float = field(default=0.0, metadata=at_least(0))
-    """Weight of the distance by the covariance within the source domain alone, against 1 of the
-    distance by all of the above."""
-
-
-@dataclass(frozen=True, slots=True)
 class SimulatorRecipe:
     """Clips of the simulated machine, made where no recordings are given.
 

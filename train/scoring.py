@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.scoring import (
     LogOddsScoring,
     MahalanobisScoring,
@@ -24,7 +25,7 @@ from train.console import tracked
 from train.datasets import Clip
 from train.features import ClipWindows
 from train.model import Network
-from train.normal import ClipEmbeddings, NormalSound, learn_normal
+from train.normal import ClipEmbeddings, learn_normal
 from train.recipe import Recipe
 
 _BATCH = 64

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
+from edgeasd.detect.covariance import FEW_CLIPS, anomaly_prior, learn_covariance, within_source
 from edgeasd.stream import Float64Array
-from train.covariance import FEW_CLIPS, anomaly_prior, learn_covariance, within_source
 from train.recipe import MahalanobisRecipe
 
 N_DIMS = 6

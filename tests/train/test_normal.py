@@ -9,12 +9,13 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
+from edgeasd.detect.covariance import anomaly_prior, learn_covariance
+from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.scoring import MahalanobisScoring
 from edgeasd.stream import Float64Array
 from tests.train.toy import RECIPE
 from train.clips import DOMAINS, Clip
-from train.covariance import anomaly_prior, learn_covariance
-from train.normal import ClipEmbeddings, NormalSound, learn_normal
+from train.normal import ClipEmbeddings, learn_normal
 from train.recipe import MahalanobisRecipe
 
 N_DIMS = 5
