@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.alarm import AlarmSpec
+from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.errors import ConfigError
+from edgeasd.site import Site
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,11 +21,13 @@ class Detector:
         model: The network and its geometry.
         section: Index of the machine's section in the model.
         alarm: When a score becomes an alarm.
+        site: What was learned on site, where that was asked for.
     """
 
     model: Model
     section: int
     alarm: AlarmSpec
+    site: Site | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -48,8 +52,17 @@ def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:
         ConfigError: If the clear threshold in force would be above the threshold.
     """
     index = model.section_index(section)
-    learned = model.document.sections[index]
-    sample_rate = model.document.features.sample_rate
+    document = model.document
+    alarm = alarm_spec(config, document.sections[index], document.features.sample_rate)
+    return Detector(model, index, alarm)
+
+
+def alarm_spec(config: AlarmConfig, learned: SectionDocument, sample_rate: int) -> AlarmSpec:
+    """Return when a score becomes an alarm, by what the site says and the model *learned*.
+
+    Raises:
+        ConfigError: If the clear threshold in force would be above the threshold.
+    """
     threshold = learned.threshold if config.threshold is None else config.threshold
     clear_threshold = config.clear_threshold
     if clear_threshold is None:
@@ -59,7 +72,7 @@ def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:
             f"alarm.clear_threshold={clear_threshold:g} must be at most the model's "
             f"threshold={threshold:g}"
         )
-    alarm = AlarmSpec(
+    return AlarmSpec(
         threshold=threshold,
         clear_threshold=clear_threshold,
         raise_after=config.raise_after,
@@ -67,4 +80,3 @@ def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:
         cool_down=round(config.cool_down_s * sample_rate),
         update_every=max(1, round(config.update_every_s * sample_rate)),
     )
-    return Detector(model, index, alarm)

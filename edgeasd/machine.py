@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeasd.capture.source import open_source
@@ -14,8 +14,9 @@ from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.health import Facts, judge
 from edgeasd.monitor import Monitor
-from edgeasd.publish.payloads import MachineHealth
+from edgeasd.publish.payloads import CalibrationHealth, MachineHealth
 from edgeasd.recorder import Recorder
+from edgeasd.site import at_site, files_of
 from edgeasd.voice import MachineVoice, Node
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Machine:
         self._models = models
         self._detector = self._make_detector(config)
         self._model_fault = ""
-        self._watch = FileWatch(_files(config))
+        self._watch = FileWatch(files_of(config))
         self.voice = MachineVoice(node, config.name, self._detector)
         source = open_source(config.source)
         recorder = None
@@ -93,12 +94,12 @@ class Machine:
         self._detector = self._make_detector(config)
         self.config = config
         self._model_fault = ""
-        self._watch = FileWatch(_files(config))
+        self._watch = FileWatch(files_of(config))
         self.monitor.use(self._detector)
         self._log_detector()
 
     def follow_files(self) -> bool:
-        """Use a model file that changed; return whether there is something new to tell.
+        """Use a model or site file that changed; return whether there is something new to tell.
 
         A file that cannot be used is told, and what was in use goes on.
         """
@@ -141,24 +142,37 @@ class Machine:
             drift_ppm=monitor.drift_ppm,
             model=self.voice.identity,
             model_fault=self._model_fault,
+            calibration=self._calibration_health(),
+        )
+
+    def _calibration_health(self) -> CalibrationHealth:
+        site = self._detector.site
+        made = site.calibration if site is not None else None
+        return CalibrationHealth(
+            version=None if made is None else made.number,
+            warning="" if site is None else site.warning,
+            score_drift=self.monitor.score_drift,
         )
 
     def _make_detector(self, config: MachineConfig) -> Detector:
-        model = self._models.load(config.model)
+        site = at_site(config, self._models.load(config.model))
+        if site.warning:
+            _log.warning("%s: %s", config.name, site.warning)
         try:
-            return make_detector(model, config.section, config.alarm)
+            return replace(make_detector(site.model, config.section, config.alarm), site=site)
         except ConfigError as exc:
             raise ConfigError(f"machine {config.name!r}: {exc}") from exc
 
     def _log_detector(self) -> None:
         detector = self._detector
         _log.info(
-            "%s: model %s, sha256 %.12s, threshold %.3f, clear threshold %.3f",
+            "%s: model %s, sha256 %.12s, threshold %.3f, clear threshold %.3f (%s)",
             self.config.name,
             detector.model.document.id,
             detector.model.sha256,
             detector.alarm.threshold,
             detector.alarm.clear_threshold,
+            "" if detector.site is None else detector.site.origin,
         )
 
 
@@ -200,8 +214,3 @@ def _stamp(path: Path) -> _Stamp:
     except OSError:
         return _Stamp()
     return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _files(config: MachineConfig) -> list[Path]:
-    """Return the files that a machine is scored by."""
-    return [config.model]

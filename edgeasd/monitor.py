@@ -10,6 +10,7 @@ from typing import Protocol
 
 from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.source import AudioSource
+from edgeasd.detect.drift import Drift
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detector import Detector
 from edgeasd.health import Facts
@@ -45,10 +46,20 @@ class _Stages:
         self.detector = detector
         self.pipeline: Pipeline = detector.pipeline()
         self._resampler = Resampler(source_rate, detector.sample_rate)
+        self._drift_meter = None if detector.site is None else detector.site.drift_meter()
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the scores moved since calibration; `None` when not known."""
+        return None if self._drift_meter is None else self._drift_meter.drift
 
     def process(self, block: AudioBlock) -> list[Detection]:
         """Return what *block* of the source completes."""
-        return self.pipeline.process(self._resampler.process(block))
+        detections = self.pipeline.process(self._resampler.process(block))
+        if self._drift_meter is not None and not self.pipeline.alarm.active:
+            for detection in detections:
+                self._drift_meter.process(detection.score)
+        return detections
 
     def flush(self) -> list[Detection]:
         """Return what the end of the source's sound completes."""
@@ -166,6 +177,11 @@ class Monitor:
     def drift_ppm(self) -> float:
         """By how many millionths the microphone's clock is fast; NaN if not known."""
         return self._source.drift_ppm
+
+    @property
+    def score_drift(self) -> Drift | None:
+        """How the scores moved since calibration; `None` when not known."""
+        return self._stages.drift
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""

@@ -25,8 +25,8 @@ from train.model import Network, SectionNet
 from train.recipe import Recipe
 
 # What ONNX Runtime 1.17 reads, the oldest that the daemon runs on.
-_OPSET = 18
-_IR_VERSION = 9
+OPSET = 18
+IR_VERSION = 9
 
 _QUANTISED = ["Conv", "Clip", "Add"]
 """The convolutions with what stands between them; pooling and classifier stay exact."""
@@ -43,7 +43,7 @@ def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
         input_names=[INPUT],
         output_names=[EMBEDDING, LOGITS] if isinstance(network, SectionNet) else [EMBEDDING],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=_OPSET,
+        opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )
@@ -102,7 +102,7 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]  # the library has 
 
 def _without_traces(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return *proto* without what is of no use to the daemon and tells of who trained it."""
-    proto.ir_version = _IR_VERSION
+    proto.ir_version = IR_VERSION
     proto.ClearField("doc_string")
     for entry in (proto.graph, *proto.graph.node, *proto.graph.value_info):
         entry.ClearField("metadata_props")

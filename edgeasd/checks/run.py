@@ -15,6 +15,7 @@ from edgeasd.config import MachineConfig, load_config
 from edgeasd.detect.model import load_model
 from edgeasd.detector import make_detector
 from edgeasd.errors import EdgeasdError
+from edgeasd.site import at_site
 
 
 def run_checks(config_path: Path) -> Iterator[Verdict]:
@@ -37,17 +38,26 @@ def run_checks(config_path: Path) -> Iterator[Verdict]:
 
 
 def _check_model(machine: MachineConfig) -> Finding:
-    model = load_model(machine.model)
+    site = at_site(machine, load_model(machine.model))
+    model, document = site.model, site.model.document
     detector = make_detector(model, machine.section, machine.alarm)
-    document = model.document
     return Finding(
         f"{document.id} {document.version}, section {document.sections[detector.section].name}, "
         f"sha256 {model.sha256[:12]}, threshold {detector.alarm.threshold:.3f}"
     )
 
 
+def _check_calibration(machine: MachineConfig) -> Finding:
+    site = at_site(machine, load_model(machine.model))
+    if site.warning:
+        return Finding(site.warning, doubtful=True)
+    if machine.alarm.threshold is not None:
+        return Finding("alarm.threshold of the configuration goes before any other")
+    return Finding(site.origin)
+
+
 _MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig], Finding]] = MappingProxyType(
-    {"model": _check_model}
+    {"model": _check_model, "calibration": _check_calibration}
 )
 """What needs no sound, by name."""
 

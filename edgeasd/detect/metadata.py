@@ -59,6 +59,17 @@ class Matrix:
             raise DocumentError("float32 must hold finite numbers only")
         return values
 
+    def extended(self, more: Matrix) -> Matrix:
+        """Return the rows of this matrix followed by those of *more*.
+
+        Raises:
+            DocumentError: If either is damaged, or they differ in the number of columns.
+        """
+        rows, added = self.values(), more.values()
+        if rows.shape[1] != added.shape[1]:
+            raise DocumentError(f"references have {added.shape[1]} columns, not {rows.shape[1]}")
+        return Matrix.of(np.concatenate((rows, added)))
+
 
 @dataclass(frozen=True, slots=True)
 class DistanceDocument:
@@ -199,6 +210,34 @@ class ModelDocument:
                 )
         if self.scoring.method == "mahalanobis" and not self.distances:
             raise DocumentError("distances must be at least one for scoring.method='mahalanobis'")
+
+
+def with_metadata(graph: bytes, document: ModelDocument) -> bytes:
+    """Return the bytes of a model file: the ONNX *graph*, which has no document, with *document*.
+
+    Serialised messages of Protocol Buffers that follow each other are merged when they are read, so
+    that the document need only be appended, as one more entry of ``ModelProto.metadata_props``.
+
+    References:
+        onnx.proto, ModelProto (field 14) and StringStringEntryProto (1, 2); Protocol Buffers,
+        Encoding, "Last One Wins".
+    """
+    entry = _length_delimited(1, METADATA_KEY) + _length_delimited(2, document.to_json())
+    return graph + _length_delimited(14, entry)
+
+
+def _length_delimited(field_number: int, value: str | bytes) -> bytes:
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(field_number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Return seven bits a byte, the lowest first; all but the last have the top bit set."""
+    groups = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -51,17 +52,25 @@ class Model:
             self.document = self._read_document()
             self._outputs = self._check_graph()
             self._check_run()
-            self._scorings = [
-                self._make_scoring(index) for index in range(len(self.document.sections))
-            ]
-            self._spectra = [
-                None
-                if one.spectrum is None
-                else NormalSpectrum.of_rows(_values(one.spectrum, f"sections[{index}].spectrum"))
-                for index, one in enumerate(self.document.sections)
-            ]
+            self._learn_normal()
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{origin}: {exc}") from exc
+
+    def with_document(self, document: ModelDocument) -> Model:
+        """Return the same network with another *document*, as one that was adapted on site.
+
+        Raises:
+            ModelError: If the document contradicts itself or the network.
+        """
+        other = copy.copy(self)
+        other.document = document
+        try:
+            document.check()
+            other._check_run()  # noqa: SLF001 - of this very class
+            other._learn_normal()  # noqa: SLF001
+        except (DocumentError, ValueError) as exc:
+            raise ModelError(f"{self._origin}: {exc}") from exc
+        return other
 
     def run(self, values: Float32Array) -> NetworkOutput:
         """Return what the network says of one window.
@@ -109,6 +118,17 @@ class Model:
                 "make a model file with 'python -m train export'"
             )
         return ModelDocument.from_json(metadata[METADATA_KEY])
+
+    def _learn_normal(self) -> None:
+        """Make ready what the document says of normal sound."""
+        sections = self.document.sections
+        self._scorings = [self._make_scoring(index) for index in range(len(sections))]
+        self._spectra = [
+            None
+            if one.spectrum is None
+            else NormalSpectrum.of_rows(_values(one.spectrum, f"sections[{index}].spectrum"))
+            for index, one in enumerate(sections)
+        ]
 
     def _make_scoring(self, index: int) -> Scoring:
         method = self.document.scoring

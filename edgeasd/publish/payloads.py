@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgeasd.detect.drift import Drift
     from edgeasd.stream import AlarmEvent, Score
 
 Payload: TypeAlias = dict[str, Any]
@@ -266,6 +267,21 @@ class ClipsHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationHealth:
+    """What the threshold of a machine rests on.
+
+    Attributes:
+        version: Of the site's calibration in force; `None` where the model's own threshold is.
+        warning: What is wrong with it, in words; empty when all is well.
+        score_drift: How the scores moved since; `None` when not known yet.
+    """
+
+    version: int | None
+    warning: str
+    score_drift: Drift | None
+
+
+@dataclass(frozen=True, slots=True)
 class MachineHealth:
     """How one machine is listened to.
 
@@ -282,6 +298,7 @@ class MachineHealth:
         drift_ppm: By how many millionths the microphone's clock is fast; NaN when not known yet.
         model: The model that scores it.
         model_fault: Why a model file that changed is not used, in words; empty when all is well.
+        calibration: What its threshold rests on.
     """
 
     name: str
@@ -296,6 +313,7 @@ class MachineHealth:
     drift_ppm: float
     model: ModelIdentity
     model_fault: str
+    calibration: CalibrationHealth
 
 
 def health_payload(

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeasd.detect.drift import Drift
 from edgeasd.publish import payloads
 from edgeasd.publish.payloads import (
     AudioQuality,
+    CalibrationHealth,
     ClipsHealth,
     MachineHealth,
     ModelIdentity,
@@ -103,6 +105,7 @@ def health(
         drift_ppm=drift_ppm,
         model=MODEL,
         model_fault="",
+        calibration=CalibrationHealth(2, "", Drift(0.1, 24, drifted=False)),
     )
     return payloads.health_payload(
         node="edge-03",

@@ -1,0 +1,249 @@
+"""``edgeasd learn``: a model from minutes of normal sound, on the factory PC, in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edgeasd import __version__
+from edgeasd.config import MachineConfig
+from edgeasd.detect.calibration import LEAST_DECISIONS, AlarmRate, NormalScores
+from edgeasd.detect.features import LogMel
+from edgeasd.detect.learning import (
+    CLIP_WINDOWS,
+    FEATURES,
+    WINDOW,
+    cross_scores,
+    cut_clips,
+    learn,
+)
+from edgeasd.detect.metadata import (
+    DistanceDocument,
+    Matrix,
+    ModelDocument,
+    ScoringDocument,
+    SectionDocument,
+    with_metadata,
+)
+from edgeasd.detect.model import Model
+from edgeasd.detect.spectrum import normal_spectrum
+from edgeasd.detect.tail import Rate
+from edgeasd.detector import alarm_spec
+from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.site import replace_file
+from edgeasd.sounds import Recording, blocks_of
+from edgeasd.stream import AudioBlock, Float32Array
+
+TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
+ENOUGH_S = 600.0
+LEAST_S = 320.0
+"""Below, neither the covariance of 128 mel bins nor a threshold is more than guesswork."""
+FIRST_BUDGET = 1.0 / 604_800.0
+"""False alarms a second: one a week."""
+
+_CLIP_FRAMES = CLIP_WINDOWS * WINDOW.hop_frames
+_CLIP_S = _CLIP_FRAMES / FEATURES.frames_per_s
+_N_SPECTRUM = 50
+
+Progress = Callable[[float], None]
+"""Takes the seconds of sound that were read since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A model that was made.
+
+    Attributes:
+        path: Where it is.
+        n_clips: Clips of ten seconds that it was learned from.
+        n_recordings: Recordings that they were cut from.
+        threshold: Its first threshold.
+        rate: False alarms a second to expect at it.
+    """
+
+    path: Path
+    n_clips: int
+    n_recordings: int
+    threshold: float
+    rate: Rate
+
+    def lines(self) -> list[str]:
+        """Return in words what was learned, and what it is worth."""
+        sound_s = self.n_clips * _CLIP_S
+        week = 604_800.0
+        lines = [
+            f"learned from {self.n_clips} clips of 10 s, {sound_s / 60.0:.0f} min, of "
+            f"{self.n_recordings} recording{'s' if self.n_recordings > 1 else ''}",
+            f"first threshold {self.threshold:.4g}: {self.rate.expected * week:.2g} false alarms a "
+            f"week to expect, 95 % interval {self.rate.low * week:.2g} to "
+            f"{self.rate.high * week:.2g}",
+        ]
+        if sound_s < 0.95 * ENOUGH_S:
+            lines.append(
+                f"warning: {sound_s / 60.0:.0f} min are little; learn from "
+                f"{ENOUGH_S / 60.0:.0f} min or more"
+            )
+        return [*lines, f"model in {self.path}; set its threshold by 'edgeasd calibrate'"]
+
+
+def learn_machine(
+    machine: MachineConfig,
+    recordings: Sequence[Recording],
+    channel: int,
+    *,
+    over: bool = False,
+    progress: Progress = lambda _: None,
+) -> Learned:
+    """Write a model for *machine* to where the configuration expects it.
+
+    Args:
+        machine: Of the configuration.
+        recordings: Normal sound.
+        channel: Of the files, counted from 0.
+        over: Whether to replace a model that is there.
+        progress: Is told of the sound that was read.
+
+    Raises:
+        EdgeasdError: If there is a model already, too little sound, or a file cannot be used.
+    """
+    if machine.model.exists() and not over:
+        raise ModelError(
+            f"{machine.model}: is there already; add --replace, or name another file as "
+            "machine.model in the configuration"
+        )
+    rows, frames = _read(recordings, channel, progress)
+    clips = cut_clips(rows, CLIP_WINDOWS)
+    refuse_too_little(len(clips) * _CLIP_S, LEAST_S)
+    spec = alarm_spec(machine.alarm, SectionDocument("", 0.0, 0.0), FEATURES.sample_rate)
+    scores = cross_scores(rows)
+    refuse_too_few(scores)
+    rate = AlarmRate(scores, spec)
+    threshold = rate.threshold(FIRST_BUDGET)
+    normal = learn(clips)
+    section = SectionDocument(
+        machine.section or "00",
+        threshold,
+        rate.clear_threshold(threshold),
+        Matrix.of(normal.references[0]),
+        Matrix.of(normal_spectrum(frames).rows()),
+    )
+    distances = tuple(
+        DistanceDocument(weight, Matrix.of(values)) for weight, values in normal.distances
+    )
+    training = {
+        "recipe": "edgeasd learn",
+        "n_clips": len(clips),
+        "recordings": [digest(path) for one in recordings for path in one.paths],
+        "versions": {"edgeasd": __version__},
+    }
+    content = _content(machine, section, distances, training)
+    replace_file(machine.model, content)
+    return Learned(machine.model, len(clips), len(recordings), threshold, rate.at(threshold)[0])
+
+
+def refuse_too_little(sound_s: float, least_s: float) -> None:
+    """Check that there is as much sound as is needed.
+
+    Raises:
+        AudioFileError: If not; the message says how much more.
+    """
+    if sound_s < least_s:
+        raise AudioFileError(
+            f"normal sound={sound_s / 60.0:.1f} min must be at least {least_s / 60.0:.1f} min in "
+            f"pieces of 10 s or more; record {(least_s - sound_s) / 60.0:.1f} min more"
+        )
+
+
+def refuse_too_few(scores: NormalScores) -> None:
+    """Check that there is enough sound for a threshold.
+
+    Raises:
+        AudioFileError: If not; the message says how much more.
+    """
+    score_s = scores.span / scores.sample_rate
+    refuse_too_little(scores.duration_s + score_s, (LEAST_DECISIONS + 1) * score_s)
+
+
+def digest(path: Path) -> str:
+    """Return what a recording is known by: the start of its SHA-256, hexadecimal."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            sha256.update(piece)
+    return sha256.hexdigest()[:16]
+
+
+def _content(
+    machine: MachineConfig,
+    section: SectionDocument,
+    distances: tuple[DistanceDocument, ...],
+    training: dict[str, object],
+) -> bytes:
+    """Return the bytes of the model file, which the daemon has taken once already."""
+    now = datetime.now(timezone.utc)
+    document = ModelDocument(
+        id=f"{machine.name}-learned",
+        version=f"{now:%Y.%m.%d}",
+        created=now.isoformat(timespec="seconds"),
+        machine_type=machine.name,
+        features=FEATURES,
+        window=WINDOW,
+        scoring=ScoringDocument("mahalanobis", clip_windows=CLIP_WINDOWS),
+        sections=(section,),
+        distances=distances,
+        training=training,
+    )
+    content = with_metadata(TEMPLATE.read_bytes(), document)
+    Model(content, str(machine.model))
+    return content
+
+
+def _read(
+    recordings: Sequence[Recording], channel: int, progress: Progress
+) -> tuple[list[Float32Array], list[Float32Array]]:
+    """Return the embeddings of each recording, and the frames of some clips of all of them."""
+    n_clips = sum(one.duration_s for one in recordings) / _CLIP_S
+    every = max(1, int(n_clips / _N_SPECTRUM))
+    rows, some, n_read = [], [], 0
+    for recording in recordings:
+        own = [np.empty((0, FEATURES.n_mels), np.float32)]
+        for frames in _clips_of(recording, channel):
+            windows = frames[: len(frames) // WINDOW.n_frames * WINDOW.n_frames]
+            own.append(windows.reshape(-1, WINDOW.n_frames, FEATURES.n_mels).mean(axis=1))
+            if n_read % every == 0:
+                some.append(frames)
+            n_read += 1
+            progress(_CLIP_S)
+        rows.append(np.concatenate(own))
+    return rows, some
+
+
+def _clips_of(recording: Recording, channel: int) -> Iterator[Float32Array]:
+    """Yield the log-mel frames of 10 s after 10 s, whole clips only."""
+    log_mel = LogMel(FEATURES)
+    pending = [np.empty((0, FEATURES.n_mels), np.float32)]
+    for block in _joined(blocks_of(recording, channel, FEATURES.sample_rate)):
+        pending.append(log_mel.process(block).values)
+        frames = np.concatenate(pending)
+        n_used = len(frames) // _CLIP_FRAMES * _CLIP_FRAMES
+        yield from frames[:n_used].reshape(-1, _CLIP_FRAMES, FEATURES.n_mels)
+        pending = [frames[n_used:]]
+
+
+def _joined(blocks: Iterator[AudioBlock]) -> Iterator[AudioBlock]:
+    """Yield *blocks* a few seconds at a time: their frames cost half as much."""
+    pending: list[Float32Array] = []
+    first_sample = 0
+    for block in blocks:
+        pending.append(block.samples)
+        if sum(map(len, pending)) >= _CLIP_FRAMES * FEATURES.hop_length:
+            samples = np.concatenate(pending)
+            yield AudioBlock(samples, first_sample)
+            first_sample += len(samples)
+            pending = []
+    yield AudioBlock(np.concatenate([np.empty(0, np.float32), *pending]), first_sample)
