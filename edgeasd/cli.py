@@ -21,6 +21,7 @@ from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
 from edgeasd.options import PATH, config_option
+from edgeasd.site_commands import calibrate, learn
 from edgeasd.systemd import JournalFormatter, is_journal
 
 _MATRICES = ("references", "spectrum")
@@ -148,6 +149,7 @@ def devices() -> None:
 def model(file: Path) -> None:
     """Print what the model FILE says about itself, as JSON."""
     from edgeasd.detect.model import load_model
+    from edgeasd.site import describe_sites
 
     loaded = load_model(file)
     document = {"sha256": loaded.sha256, **asdict(loaded.document)}
@@ -155,10 +157,11 @@ def model(file: Path) -> None:
     for matrix in (*matrices, *(one["whitening"] for one in document["distances"])):
         if matrix is not None:
             del matrix["float32"]
+    document["sites"] = describe_sites(file)
     click.echo(json.dumps(document, indent=2))
 
 
-for command in (listen, record, check, explain, watch):
+for command in (listen, record, learn, calibrate, check, explain, watch):
     main.add_command(command)
 
 

@@ -31,7 +31,7 @@ _SMOOTHED_S = 0.25
 """A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
 _TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
-_in_style = mpl.rc_context(
+in_style = mpl.rc_context(
     {
         "axes.spines.right": False,
         "axes.spines.top": False,
@@ -45,7 +45,7 @@ _in_style = mpl.rc_context(
 )
 
 
-@_in_style
+@in_style
 def draw_scores(
     path: Path,
     title: str,
@@ -86,10 +86,10 @@ def draw_scores(
         below.axvspan(start_s, end_s, color=ANOMALY, alpha=0.25, linewidth=0, label=label)
     below.set(xlabel="time (s)", ylabel="score of the 10 s before")
     below.legend(loc="upper left", ncols=4)
-    _save(figure, path)
+    save(figure, path)
 
 
-@_in_style
+@in_style
 def draw_explanation(
     path: Path, title: str, spec: FeatureSpec, explanation: Explanation, normal: NormalSpectrum
 ) -> None:
@@ -128,7 +128,7 @@ def draw_explanation(
         color=_signs(explanation.moments),
     )
     by_moment.set(xlabel="time (s)", ylabel="share of the score", xlim=main.get_xlim())
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_frames(
@@ -207,7 +207,12 @@ def _signs(values: npt.NDArray[np.float64]) -> list[str]:
     return [ANOMALY if value > 0 else NORMAL for value in values]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write *figure* as a PNG file.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
     try:
         figure.savefig(path, format="png")
     except OSError as exc:

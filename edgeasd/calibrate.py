@@ -1,0 +1,248 @@
+"""``edgeasd calibrate``: a threshold from normal sound and a budget of false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edgeasd.capture.source import open_source
+from edgeasd.config import MachineConfig
+from edgeasd.detect.calibration import (
+    FEW_DECISIONS,
+    AlarmRate,
+    NormalScores,
+    sound_to_factor_2,
+)
+from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.tail import Rate
+from edgeasd.detector import alarm_spec
+from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.learn import digest, refuse_too_few
+from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
+from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
+from edgeasd.sounds import Recording, blocks_of
+
+WEEK_S = 604_800.0
+_PROMISED = 3.0
+"""A budget is supported if the upper end of the interval is at most this many times as much ..."""
+_REACH = 100.0
+"""... and it asks for an alarm in at most this many times the sound.  Further out the expectation
+rests on the rare long tails, beyond the interval's end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """A calibration that was made.
+
+    Attributes:
+        calibration: The new version.
+        rates: How often normal sound raises the alarm, by threshold.
+        scores: That it was made from.
+        path: Of the site file.
+        overridden: Whether the configuration names a threshold of its own, which goes before it.
+        notes: What else is to be said.
+    """
+
+    calibration: Calibration
+    rates: AlarmRate
+    scores: NormalScores
+    path: Path
+    overridden: bool
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return in words what was found, and what it is worth."""
+        made = self.calibration
+        rate = Rate(made.expected_per_week, made.low_per_week, made.high_per_week)
+        found = "counted" if made.method == "counted" else f"from the {made.fit['peaks']} highest"
+        lines = [
+            *self.notes,
+            f"normal sound: {_duration(made.sound_s)}, {made.decisions} independent decisions",
+            f"threshold {made.threshold:.4g}, clear threshold {made.clear_threshold:.4g}",
+            f"false alarms to expect: {per_time(rate.expected)}, 95 % interval "
+            f"{per_time(rate.low)} to {per_time(rate.high)} ({found}); asked for "
+            f"{per_time(made.budget_per_week)}",
+        ]
+        reach_s = WEEK_S / made.budget_per_week / _REACH
+        needed_s = max(sound_to_factor_2(rate, made.sound_s), reach_s)
+        if needed_s > made.sound_s:
+            lines.append(
+                f"from about {_duration(needed_s)} of normal sound on, more than twice as many "
+                "could be ruled out"
+            )
+        if rate.high > _PROMISED * made.budget_per_week or made.sound_s < reach_s:
+            lines.append(
+                f"warning: this sound cannot support {per_time(made.budget_per_week)}; the "
+                "threshold is set for it, but more alarms cannot be ruled out"
+            )
+        if made.decisions < FEW_DECISIONS:
+            lines.append(
+                f"warning: {made.decisions} decisions are few, {FEW_DECISIONS} are wanted; take "
+                "the threshold for a first guess"
+            )
+        if self.overridden:
+            lines.append(
+                "warning: alarm.threshold in the configuration goes before it; remove that key"
+            )
+        return [
+            *lines,
+            f"version {made.number} in {self.path}; the daemon takes it up within seconds",
+        ]
+
+
+def calibrate(
+    machine: MachineConfig,
+    recordings: Sequence[Recording],
+    *,
+    channel: int,
+    per_week: float,
+    duration_s: float,
+    progress: Progress = lambda _: None,
+) -> Outcome:
+    """Set the threshold of *machine*, by recordings or, where there are none, by live sound.
+
+    Args:
+        machine: Of the configuration.
+        recordings: Normal sound that the model was not learned from.
+        channel: Of the files, counted from 0.
+        per_week: False alarms a week that are accepted.
+        duration_s: Of live sound, seconds.
+        progress: Is told of the sound that was scored.
+
+    Raises:
+        EdgeasdError: If there is too little sound, it was learned from, or anything cannot be used.
+    """
+    model = load_model(machine.model)
+    refuse_learned_from(model, recordings)
+    document = read_site(machine)
+    site = at_site(machine, model)
+    collector = ScoreCollector(site.model, site.section, progress)
+    rate = model.document.features.sample_rate
+    for recording in recordings:
+        collector.add(blocks_of(recording, channel, rate))
+    if not recordings:
+        source = open_source(machine.source)
+        try:
+            collector.add(live_blocks(source, rate, duration_s))
+        finally:
+            source.close()
+    before = site.calibration
+    made = conclude(machine, site, collector.scores, per_week)
+    calibration = replace(
+        made.calibration,
+        sources=tuple(str(path) for one in recordings for path in one.paths),
+        added_sources=before.added_sources if before else (),
+        references=before.references if before else None,
+        distances=before.distances if before else (),
+    )
+    return store(machine, document, replace(made, calibration=calibration))
+
+
+def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week: float) -> Outcome:
+    """Return the threshold that *scores* give, not yet stored.
+
+    Raises:
+        EdgeasdError: If there are too few.
+    """
+    section = site.model.document.sections[site.section]
+    spec = alarm_spec(replace_thresholds(machine).alarm, section, scores.sample_rate)
+    refuse_too_few(scores)
+    rates = AlarmRate(scores, spec)
+    threshold = rates.threshold(per_week / WEEK_S)
+    rate, method = rates.at(threshold)
+    low, median, high = np.quantile(scores.values, [0.05, 0.5, 0.95])
+    calibration = Calibration(
+        number=1,
+        model_sha256=site.model.sha256,
+        section=section.name,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        threshold=threshold,
+        clear_threshold=rates.clear_threshold(threshold),
+        raise_after=machine.alarm.raise_after,
+        clear_after=machine.alarm.clear_after,
+        cool_down_s=machine.alarm.cool_down_s,
+        budget_per_week=per_week,
+        expected_per_week=rate.expected * WEEK_S,
+        low_per_week=rate.low * WEEK_S,
+        high_per_week=rate.high * WEEK_S,
+        method=method,
+        fit={
+            "level": rates.tail.level,
+            "peaks": rates.tail.n_peaks,
+            "dispersion": rates.dispersion,
+        },
+        sound_s=scores.duration_s,
+        decisions=rates.decisions,
+        score_quantiles=(float(low), float(median), float(high)),
+    )
+    overridden = machine.alarm.threshold is not None
+    return Outcome(calibration, rates, scores, site_path(machine), overridden)
+
+
+def store(machine: MachineConfig, document: SiteDocument, outcome: Outcome) -> Outcome:
+    """Write the calibration as the newest version."""
+    last = document.versions[-1].number if document.versions else 0
+    calibration = replace(outcome.calibration, number=last + 1)
+    write_site(machine, document.with_version(calibration))
+    return replace(outcome, calibration=calibration)
+
+
+def undo(machine: MachineConfig) -> str:
+    """Take back the newest version, and return in words what is in force then.
+
+    Raises:
+        EdgeasdError: If there is none.
+    """
+    document = read_site(machine)
+    if not document.versions:
+        raise ConfigError(f"machine={machine.name!r} has no calibration that could be undone")
+    write_site(machine, replace(document, versions=document.versions[:-1]))
+    site = at_site(machine, load_model(machine.model))
+    section = site.model.document.sections[site.section]
+    origin = f"version {site.calibration.number}" if site.calibration else "the model's own"
+    lines = [
+        f"version {document.versions[-1].number} is undone; threshold {section.threshold:.4g} "
+        f"({origin}) is in force within seconds"
+    ]
+    return "\n".join([*lines, *([f"warning: {site.warning}"] if site.warning else [])])
+
+
+def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:
+    """Check that the model was not learned from *recordings*: it knows them too well.
+
+    Raises:
+        EdgeasdError: If it was.
+    """
+    known = model.document.training.get("recordings", [])
+    for path in (path for one in recordings for path in one.paths):
+        if digest(path) in known:
+            raise EdgeasdError(
+                f"{path}: the model was learned from it, so its scores are too low; calibrate with "
+                "normal sound of another time"
+            )
+
+
+def replace_thresholds(machine: MachineConfig) -> MachineConfig:
+    """Return *machine* without thresholds of its own."""
+    alarm = replace(machine.alarm, threshold=None, clear_threshold=None)
+    return replace(machine, alarm=alarm)
+
+
+def per_time(per_week: float) -> str:
+    """Return a rate in the unit in which it is easiest to imagine."""
+    for per, unit in ((168.0, "an hour"), (7.0, "a day"), (1.0, "a week")):
+        if per_week >= 0.9 * per:
+            return f"{per_week / per:.2g} {unit}"
+    return f"{per_week * 52.0:.2g} a year"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5400.0:  # noqa: PLR2004 - an hour and a half
+        return f"{seconds / 60.0:.0f} min"
+    if seconds < 172_800.0:  # noqa: PLR2004 - two days
+        return f"{seconds / 3600.0:.1f} h"
+    return f"{seconds / 86_400.0:.0f} days"

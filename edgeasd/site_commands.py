@@ -1,0 +1,150 @@
+"""The commands that learn on site: a model on day one, and a threshold that means something."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeasd.options import PATH, config_option, duration, find_machine
+
+_channel_option = click.option(
+    "--channel", default=0, show_default=True, help="Channel of the files, counted from 0."
+)
+
+
+@click.command()
+@config_option
+@_channel_option
+@click.option("--replace", is_flag=True, help="Replace the model that is there.")
+@click.argument("machine")
+@click.argument("files", type=PATH, nargs=-1, required=True)
+def learn(
+    *, config_path: Path, channel: int, replace: bool, machine: str, files: tuple[Path, ...]
+) -> None:
+    """Learn a model of MACHINE from ten minutes or more of normal sound, in seconds.
+
+    FILES are WAV or FLAC files and folders of them.  The model goes where the configuration expects
+    it; a network that is trained later takes its place.
+    """
+    from edgeasd.learn import learn_machine
+    from edgeasd.sounds import find_recordings
+
+    config = find_machine(config_path, machine)
+    recordings = find_recordings(files)
+    with _progress(sum(one.duration_s for one in recordings), "learning") as progress:
+        learned = learn_machine(config, recordings, channel, over=replace, progress=progress)
+    for line in learned.lines():
+        click.echo(line)
+
+
+@click.command()
+@config_option
+@_channel_option
+@click.option(
+    "--false-alarms-per-week",
+    "per_week",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="What is accepted: 0.25 is one a month, 7 one a day, 168 one an hour.",
+)
+@click.option(
+    "--duration", "duration_s", callback=duration, help="Of live sound without FILES, as 2h."
+)
+@click.option(
+    "--add-references",
+    "new",
+    type=PATH,
+    multiple=True,
+    help="File or folder of new normal sound that shall count as normal; repeatable.",
+)
+@click.option("--plot", "picture", type=PATH, help="PNG file to draw: scores, rate and threshold.")
+@click.option("--undo", is_flag=True, help="Take back the newest version.")
+@click.argument("machine")
+@click.argument("files", type=PATH, nargs=-1)
+def calibrate(*, undo: bool, **options: Any) -> None:
+    """Set the threshold of MACHINE from normal sound and a budget of false alarms.
+
+    FILES are WAV or FLAC files, and folders of them, of normal sound that the model was not learned
+    from.  Without FILES the machine's own microphone is listened to for --duration.
+    """
+    from edgeasd.calibrate import undo as take_back
+
+    if undo:
+        click.echo(take_back(find_machine(options["config_path"], options["machine"])))
+    else:
+        _calibrate(**options)
+
+
+def _calibrate(
+    *,
+    config_path: Path,
+    machine: str,
+    files: tuple[Path, ...],
+    new: tuple[Path, ...],
+    channel: int,
+    per_week: float,
+    duration_s: float,
+    picture: Path | None,
+) -> None:
+    from edgeasd.adapt import add_references, alarm_clips
+    from edgeasd.calibrate import calibrate
+    from edgeasd.config import load_config
+    from edgeasd.sounds import find_recordings
+
+    config = find_machine(config_path, machine)
+    if not files and not new and math.isinf(duration_s):
+        raise click.UsageError("name FILES of normal sound, or give --duration to listen live")
+    recordings = find_recordings(files)
+    added = find_recordings(new)
+    total_s = sum(one.duration_s for one in (*recordings, *added)) or duration_s
+    with _progress(total_s, "listening") as progress:
+        if added:
+            outcome = add_references(
+                config,
+                added,
+                recordings,
+                channel=channel,
+                per_week=per_week,
+                alarms=alarm_clips(load_config(config_path), machine),
+                progress=progress,
+            )
+        else:
+            outcome = calibrate(
+                config,
+                recordings,
+                channel=channel,
+                per_week=per_week,
+                duration_s=duration_s,
+                progress=progress,
+            )
+    for line in outcome.lines():
+        click.echo(line)
+    if picture is not None:
+        from edgeasd.calibration_plot import draw_calibration
+
+        draw_calibration(picture, config.name, outcome)
+
+
+@contextmanager
+def _progress(total_s: float, label: str) -> Iterator[Any]:
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        length=round(total_s), label=label, file=sys.stderr, hidden=hidden
+    ) as bar:
+        behind = 0.0
+
+        def advance(seconds: float) -> None:
+            nonlocal behind
+            behind += seconds
+            # The bar counts in whole seconds.
+            bar.update(int(behind))
+            behind -= int(behind)
+
+        yield advance
