@@ -128,7 +128,7 @@ def embeddings(pieces: Iterator[Float32Array]) -> Iterator[Float32Array]:
 
 def load(cache: Path, section: str, stream: str, snr_db: int = SNRS_DB[0]) -> Float32Array:
     """Return the embeddings of a stream, shape ``(n_windows, n_mels)``."""
-    parts = sorted(cache.glob(f"{_stem(section, stream, snr_db)}-*.npy"))
+    parts = sorted(cache.glob(f"{_stem(section, stream, snr_db)}-[0-9][0-9][0-9].npy"))
     return np.concatenate([np.load(part) for part in parts])
 
 
