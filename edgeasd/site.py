@@ -194,6 +194,8 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        # The commands run as root, perhaps with a strict umask; the service must read it.
+        draft.chmod(0o644)
         draft.replace(path)
     except OSError as exc:
         draft.unlink(missing_ok=True)
