@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--hours", type=float, default=24.0, help="of sound at each machine")
     hours = parser.parse_args().hours
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = Mosquitto(folder / "broker")
         broker.start()
+        stack.callback(broker.stop)
         # The broker keeps the events if this process is slow.
         events = Subscriber(broker.port, "edgeasd/v1/soak/+/event", client_id="soak")
+        stack.callback(events.close)
         node = Subscriber(broker.port, "edgeasd/v1/soak/+")  # health and availability
+        stack.callback(node.close)
         config = prepare(folder, broker.port)
         daemon = subprocess.Popen(
             [sys.executable, "-m", "edgeasd", "run", "--config", config],
@@ -178,10 +182,8 @@ def main() -> None:
         finally:
             daemon.terminate()
             daemon.wait(STOP_S)
-            node.wait_for("edgeasd/v1/soak/availability", b"offline")
-            node.close()
-            events.close()
-            broker.stop()
+        # Said last, so all events are there.
+        node.wait_for("edgeasd/v1/soak/availability", b"offline")
     told = [message.json for message in events.messages]
     counts = Counter(event["type"] for event in told)
     print("events: " + ", ".join(f"{counts[kind]} {kind}" for kind in ("start", "update", "end")))
