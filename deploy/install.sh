@@ -66,7 +66,8 @@ build() { # SOURCE RELEASE
   unfinished=$release
   "$python" -m venv "$release"
   "$release/bin/pip" wheel --quiet --no-deps --wheel-dir "$release/wheel" "$source"
-  "$release/bin/pip" install --quiet "$release"/wheel/*.whl
+  # With what draws: thresholds and alarms are looked at on this computer.
+  "$release/bin/pip" install --quiet "$(echo "$release"/wheel/*.whl)[plot]"
   "$release/bin/python" -c 'import edgeasd.daemon, sounddevice'
   install -m 644 "$checkout/systemd/edgeasd.service" "$release/edgeasd.service"
   {

@@ -159,13 +159,14 @@ def explain(
 
     EVENT is the id of an alarm's start, whose clip is looked for, or a recording.
     """
+    from edgeasd.detect.model import load_model
     from edgeasd.diagnosis import Case, explain_file, find_event, plot_explanation, replay_of
+    from edgeasd.replay import Replay
 
     if model_path is not None:
-        case = Case(Path(event), replay_of(model_path, section, channel))
+        case = Case(Path(event), Replay(load_model(model_path), section, channel))
     elif machine is not None:
-        found = find_machine(config_path, machine)
-        case = Case(Path(event), replay_of(found.model, found.section, channel))
+        case = Case(Path(event), replay_of(find_machine(config_path, machine), channel))
     else:
         case = find_event(config_path, event)
     explanation, normal = explain_file(case, normal_files)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.capture.wavfile import read_clip
-from edgeasd.config import load_config
+from edgeasd.config import MachineConfig, load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
 from edgeasd.detect.model import load_model
@@ -18,6 +18,7 @@ from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
 from edgeasd.options import find_machine
 from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
+from edgeasd.site import at_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,14 @@ class Case:
     replay: Replay
 
 
-def replay_of(model: Path, section: str, channel: int) -> Replay:
-    """Return how recordings of a section of the model file *model* are scored.
+def replay_of(machine: MachineConfig, channel: int = 0) -> Replay:
+    """Return how recordings of *machine* are scored: as by the daemon, with what was learned here.
 
     Raises:
-        ModelError: If the file cannot be used.
+        EdgeasdError: If its model cannot be used.
     """
-    return Replay(load_model(model), section, channel)
+    model = at_site(machine, load_model(machine.model)).model
+    return Replay(model, machine.section, channel, machine.alarm)
 
 
 def find_event(config_path: Path, event_id: str) -> Case:
@@ -55,8 +57,7 @@ def find_event(config_path: Path, event_id: str) -> Case:
             f"{event_id}: no clip of this event is in {config.clips_dir}; name the id of an "
             "alarm's start, or a recording with --machine or --model"
         )
-    machine = find_machine(config_path, machine_of(clip, event_id))
-    return Case(clip, replay_of(machine.model, machine.section, channel=0))
+    return Case(clip, replay_of(find_machine(config_path, machine_of(clip, event_id))))
 
 
 def explain_file(

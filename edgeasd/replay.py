@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ class Replay:
         model: The network and its geometry.
         section: Name of the section that the sound comes from; may be empty if there is one.
         channel: Channel of the files, counted from 0.
+        alarm: What a site's configuration says of thresholds and run lengths.
     """
 
     model: Model
     section: str = ""
     channel: int = 0
+    alarm: AlarmConfig = field(default_factory=AlarmConfig)
 
     @property
     def detector(self) -> Detector:
@@ -39,7 +41,7 @@ class Replay:
         Raises:
             ModelError: If the model has no such section.
         """
-        return make_detector(self.model, self.section, AlarmConfig())
+        return make_detector(self.model, self.section, self.alarm)
 
     def windows(self, path: Path) -> Iterator[dict[str, Any]]:
         """Yield a row for each score that the daemon would make of the recording at *path*.
