@@ -5,7 +5,7 @@ mosquitto.  Files of noise are played, all from the same moment, so that the win
 fall due at once: the worst case.  With one machine the sound comes through PortAudio as well.
 
 The cost is the process's own CPU time, which other load does not change much; latencies are those
-of the computer as it is, whose load is printed beside them.
+of the core as it is, and what others take of it is printed beside them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MICROPHONE = f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}\n
 FILE = '[machine.file]\npath = "sound.wav"\n'
 HEADER = (
     f"{'model':12}{'source':12}{'machines':>9}{'CPU/machine':>13}{'CPU':>7}{'p50':>9}{'p99':>9}"
-    f"{'longest':>9}{'scores':>9}{'gaps':>6}{'load':>6}"
+    f"{'longest':>9}{'scores':>9}{'gaps':>6}{'others':>8}"
 )
 
 
@@ -60,13 +60,15 @@ class Run:
     """What one run of a daemon showed.
 
     Attributes:
-        cpu: Seconds of the processor per second.
+        cpu: Seconds of the core per second.
+        others: What other processes took of the core, as `cpu`.
         latencies_s: From the time a window's last sample was due to that of its score, rising.
         n_least: Scores of the machine that had the fewest.
         n_gaps: Interruptions of the sound, as by an overrun.
     """
 
     cpu: float
+    others: float
     latencies_s: list[float]
     n_least: int
     n_gaps: int
@@ -100,7 +102,7 @@ def run_daemon(
         for score_s, end in machine["scores"]
     ]
     n_least = min(len(machine["scores"]) for machine in report["machines"])
-    return Run(report["cpu"], sorted(latencies_s), n_least, report["gaps"])
+    return Run(report["cpu"], report["others"], sorted(latencies_s), n_least, report["gaps"])
 
 
 def due_s(device: VirtualMicrophone, end: int) -> float:
@@ -114,7 +116,7 @@ def row(model: str, source: str, n_machines: int, run: Run) -> str:
     return (
         f"{model:12}{source:12}{n_machines:9}{100 * run.cpu / n_machines:11.2f} %"
         f"{100 * run.cpu:5.0f} %{p50:6.0f} ms{p99:6.0f} ms{1000 * run.latencies_s[-1]:6.0f} ms"
-        f"{len(run.latencies_s):9}{run.n_gaps:6}{os.getloadavg()[0]:6.1f}"
+        f"{len(run.latencies_s):9}{run.n_gaps:6}{100 * run.others:6.0f} %"
     )
 
 

@@ -6,6 +6,7 @@ Imports nothing but edgeasd, so that `scale` can run it on another checkout of t
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -56,24 +57,36 @@ def watch_pipelines() -> dict[int, Arrivals]:
     return arrivals
 
 
+def core_busy_s() -> float:
+    """Return how long the core that this process is pinned to was busy since the start, seconds."""
+    (core,) = os.sched_getaffinity(0)
+    lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    (ticks,) = (line.split()[1:9] for line in lines if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _waiting, *interrupts_and_stolen = map(int, ticks)
+    busy = user + nice + system + sum(interrupts_and_stolen)
+    return busy / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Run the daemon of the configuration for some seconds and print what was seen, as JSON."""
     config, seconds = Path(sys.argv[1]), float(sys.argv[2])
     arrivals = watch_pipelines()
     daemon = Daemon(load_config(config))
-    times: list[tuple[float, float]] = []
+    times: list[tuple[float, float, float]] = []
 
     def supervise() -> None:
         for pause_s in (WARM_UP_S, seconds):
             time.sleep(pause_s)
-            times.append((time.monotonic(), time.process_time()))
+            times.append((time.monotonic(), time.process_time(), core_busy_s()))
         daemon.stop()
 
     threading.Thread(target=supervise, daemon=True).start()
     daemon.run()
-    (began_s, began_cpu_s), (ended_s, ended_cpu_s) = times
+    began_s = times[0][0]
+    elapsed_s, cpu_s, busy_s = (after - before for before, after in zip(*times, strict=True))
     report = {
-        "cpu": (ended_cpu_s - began_cpu_s) / (ended_s - began_s),
+        "cpu": cpu_s / elapsed_s,
+        "others": max(0.0, busy_s - cpu_s) / elapsed_s,
         "machines": [
             {
                 "start_s": each.start_s,
