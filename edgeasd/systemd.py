@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+_PATIENCE_S = 1.0
+"""For a service manager that takes no messages: supervision must not wait for it."""
 _log = logging.getLogger(__name__)
 
 
@@ -25,6 +27,7 @@ def notify(*fields: str) -> None:
         address = "\0" + address[1:]  # abstract socket
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(_PATIENCE_S)
             channel.connect(address)
             channel.sendall("\n".join(fields).encode())
     except OSError as exc:

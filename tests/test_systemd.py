@@ -87,6 +87,20 @@ def test_notify_without_a_manager_does_nothing(monkeypatch: pytest.MonkeyPatch) 
     notify("READY=1")
 
 
+def test_notify_does_not_wait_for_a_manager_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once the manager's socket is full, a message is given up, with a line in the log."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        while not caplog.records:
+            notify("WATCHDOG=1" + 10_000 * " ")
+
+    assert "the service manager cannot be told" in caplog.text
+
+
 def test_watchdog_interval_is_half_of_what_this_process_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
