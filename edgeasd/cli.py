@@ -34,7 +34,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except EdgeasdError as exc:
-            click.echo(f"edgeasd: {exc}", err=True)
+            severity = "<3>" if is_journal(sys.stderr) else ""
+            click.echo(f"{severity}edgeasd: {exc}", err=True)
             ctx.exit(exc.exit_code)
 
 

@@ -7,22 +7,21 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from edgeasd import __version__
 from edgeasd.config import Config, MachineConfig, load_config
 from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.health import alive, hangs
-from edgeasd.machine import Machine, Models
+from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models
 from edgeasd.publish.payloads import MqttHealth, encode, health_payload
+from edgeasd.reload import Reload
 from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node
 
 _TICK_S = 0.25
 _SUMMARY_INTERVAL_S = 60.0
 _FOLLOW_INTERVAL_S = 2.0
-_STOP_TIMEOUT_S = 3.0
 _DELIVERY_TIMEOUT_S = 5.0
 _LEAVE_TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
@@ -68,6 +67,7 @@ class Daemon:
         self._node.publisher.start()
         self._node.clips.start()
         self._node.forget_all_but(self._machines)
+        self._node.remember(self._machines)
         for machine in self._machines.values():
             machine.monitor.start()
         self._notify_ready()
@@ -76,7 +76,7 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             self._stop_machines()
-            self._node.clips.stop(_STOP_TIMEOUT_S)
+            self._node.clips.stop(STOP_TIMEOUT_S)
             self._node.publisher.stop()
             self._node.outbox.close()
         for machine in self._machines.values():
@@ -115,7 +115,7 @@ class Daemon:
             self._node.changed.clear()
             now = time.monotonic()
             # Asked first: what the last block brought is then told below.
-            ended = not any(machine.monitor.running for machine in self._machines.values())
+            ended = self._has_ended()
             news = False
             if self._reload_asked and self._path is not None:
                 self._reload_asked = False
@@ -123,7 +123,7 @@ class Daemon:
                 ended, news = False, True
             if now >= follow_at:
                 follow_at = now + _FOLLOW_INTERVAL_S
-                followed = [machine.follow_files() for machine in self._machines.values()]
+                followed = [machine.follow() for machine in self._machines.values()]
                 news |= any(followed)
             news |= self._tell_states()
             if news or now >= health_at:
@@ -145,70 +145,21 @@ class Daemon:
     def _reload(self, path: Path) -> None:
         """Apply what is valid of the configuration file, and refuse the rest."""
         notify_reloading()
-        self._refused = []
+        reload = Reload(self._node, self._machines, self._make)
         try:
-            config = load_config(path)
+            wanted = load_config(path)
         except ConfigError as exc:
-            self._refuse(f"{exc}; nothing of it is applied")
+            reload.refuse(f"{exc}; nothing of it is applied")
         else:
-            self._apply(config)
+            self._config = reload.apply(self._config, wanted)
             _log.info("read %s again", path)
+        self._refused = reload.refused
         self._notify_ready()
 
-    def _apply(self, config: Config) -> None:
-        for name in ("node", "state_dir", "clips"):
-            if getattr(config, name) != getattr(self._config, name):
-                self._refuse(f"{name} has changed, which needs a restart")
-        logging.getLogger().setLevel(config.log_level.upper())
-        mqtt = self._config.mqtt
-        if config.mqtt != mqtt:
-            try:
-                self._node.connect_as(config.mqtt)
-                mqtt = config.mqtt
-            except EdgeasdError as exc:
-                self._refuse(str(exc))
-        # Machines that are new talk at the new interval; those before keep theirs.
-        self._config = replace(self._config, mqtt=mqtt, log_level=config.log_level)
-        wanted = {machine.name: machine for machine in config.machine}
-        for name in [name for name in self._machines if name not in wanted]:
-            self._machines.pop(name).monitor.stop(_STOP_TIMEOUT_S)
-            self._node.forget(name)
-            _log.info("%s: no longer listened to", name)
-        for machine in wanted.values():
-            self._apply_machine(machine)
-        for each in self._machines.values():
-            each.voice.repeat()
-
-    def _apply_machine(self, wanted: MachineConfig) -> None:
-        machine = self._machines.get(wanted.name)
-        try:
-            if machine is None:
-                self._start(wanted)
-            elif machine.config.source != wanted.source:
-                self._reopen(machine, wanted)
-            elif machine.config != wanted:
-                machine.change(wanted)
-        except EdgeasdError as exc:
-            self._refuse(f"machine {wanted.name!r}: {exc}")
-
-    def _start(self, config: MachineConfig) -> None:
-        machine = self._make(config)
-        self._machines[config.name] = machine
-        machine.monitor.start()
-
-    def _reopen(self, machine: Machine, wanted: MachineConfig) -> None:
-        """Have a machine heard by another source; by the one before if that cannot be used."""
-        # First of all it must let go of the device, which the new one may want too.
-        machine.monitor.stop(_STOP_TIMEOUT_S)
-        try:
-            self._start(wanted)
-        except EdgeasdError:
-            self._start(machine.config)
-            raise
-
-    def _refuse(self, reason: str) -> None:
-        _log.error("not applied: %s", reason)
-        self._refused.append(reason)
+    def _has_ended(self) -> bool:
+        # Where all are refused there is no machine, and a better configuration is waited for.
+        machines = self._machines.values()
+        return len(machines) > 0 and all(machine.ended for machine in machines)
 
     def _tell_states(self) -> bool:
         news = False
@@ -225,8 +176,10 @@ class Daemon:
         return news
 
     def _progressing(self) -> bool:
-        running = [one for one in self._machines.values() if one.monitor.running]
-        return alive([one.facts() for one in running], network=self._node.publisher.is_alive)
+        running = [machine for machine in self._machines.values() if not machine.ended]
+        return alive(
+            [machine.facts() for machine in running], network=self._node.publisher.is_alive
+        )
 
     def _leave_if_a_device_hangs(self) -> None:
         for machine in self._machines.values():
@@ -264,6 +217,7 @@ class Daemon:
         node.publisher.publish_retained(node.topics.health, encode(payload))
 
     def _log_summary(self) -> None:
+        n_queued = len(self._node.outbox)
         for machine in self._machines.values():
             health = machine.health()
             _log.info(
@@ -277,7 +231,7 @@ class Daemon:
                 health.windows,
                 health.real_time_factor,
                 health.level_dbfs,
-                len(self._node.outbox),
+                n_queued,
             )
 
     def _finish(self) -> None:
@@ -293,4 +247,4 @@ class Daemon:
 
     def _stop_machines(self) -> None:
         for machine in self._machines.values():
-            machine.monitor.stop(_STOP_TIMEOUT_S)
+            machine.monitor.stop(STOP_TIMEOUT_S)

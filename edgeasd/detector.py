@@ -10,7 +10,7 @@ from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.errors import ConfigError
-from edgeasd.site import Site
+from edgeasd.site import Calibration, Site
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,20 @@ class Detector:
     def sample_rate(self) -> int:
         """Of the sound that it takes, hertz."""
         return self.model.document.features.sample_rate
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was learned on site, if anything is in force."""
+        return None if self.site is None else self.site.calibration
+
+    def scores_as(self, other: Detector) -> bool:
+        """Return whether both give all sound the same scores; their alarms may differ."""
+        return self._scored_by() == other._scored_by()
+
+    def _scored_by(self) -> tuple[object, ...]:
+        document = self.model.document
+        references = document.sections[self.section].references
+        return self.model.sha256, self.section, references, document.distances
 
     def pipeline(self) -> Pipeline:
         """Return new stages from sound to alarm."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from edgeasd.recorder import Recorder
 from edgeasd.site import at_site, files_of
 from edgeasd.voice import MachineVoice, Node
 
+STOP_TIMEOUT_S = 3.0
+"""How long to wait for a machine's thread: a device that hangs may never let go of it."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,60 +69,129 @@ class Machine:
     def __init__(self, config: MachineConfig, node: Node, models: Models, site: Config) -> None:
         self.config = config
         self._models = models
-        self._detector = self._make_detector(config)
+        self._node = node
+        self._site = site
+        self._fault = ""
         self._model_fault = ""
+        # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(files_of(config))
+        self._model = models.load(config.model)
+        self._detector = self._make_detector(config, self._model)
+        self._before = self._model, self._detector
         self.voice = MachineVoice(node, config.name, self._detector)
-        source = open_source(config.source)
-        recorder = None
-        if site.clips.enabled:
-            recorder = Recorder(site.clips, source.sample_rate, node.clips.put)
-        self.monitor = Monitor(
-            config.name,
-            self._detector,
-            source,
-            self.voice,
-            score_interval_s=site.mqtt.score_interval_s,
-            raised_s=self.voice.raised_s,
-            recorder=recorder,
-        )
+        self.monitor = self._make_monitor(config, self._detector)
         self._log_detector()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no more to come: of recordings that were played to their end."""
+        return not self.monitor.running and not self._fault
 
     def change(self, config: MachineConfig) -> None:
-        """Apply another configuration with the same source, without a gap in the sound.
+        """Apply another configuration, without a gap in the sound if the source is the same.
 
         Raises:
-            EdgeasdError: If its model cannot be used; all stays as it was.
+            EdgeasdError: If its model or its source cannot be used; all stays as it was.
         """
-        self._detector = self._make_detector(config)
-        self.config = config
-        self._model_fault = ""
-        self._watch = FileWatch(files_of(config))
-        self.monitor.use(self._detector)
-        self._log_detector()
+        # What is loaded stays good, whatever became of its file.
+        is_new = config.model != self.config.model
+        watch = FileWatch(files_of(config)) if is_new else self._watch
+        model = self._models.load(config.model) if is_new else self._model
+        detector = self._make_detector(config, model)
+        if config.source != self.config.source:
+            self._reopen(config)
+        self.config, self._watch = config, watch
+        if is_new:
+            self._model_fault = ""
+        self._use(model, detector)
 
-    def follow_files(self) -> bool:
-        """Use a model or site file that changed; return whether there is something new to tell.
+    def follow(self) -> bool:
+        """Follow what changed outside; return whether there is something new to tell.
 
-        A file that cannot be used is told, and what was in use goes on.
+        A model or site file that cannot be used is told, and what was in use goes on.
         """
+        self._listen_again()
+        refusal = self.monitor.take_refusal()
+        if refusal:
+            self._model, self._detector = self._before
+            self._refuse_model(refusal)
+            return True
         if not self._watch.changed():
             return False
         try:
-            detector = self._make_detector(self.config)
+            model = self._models.load(self.config.model)
+            detector = self._make_detector(self.config, model)
         except EdgeasdError as exc:
-            self._model_fault = f"{exc}; the model loaded before is used"
-            _log.error("%s: %s", self.config.name, self._model_fault)
+            self._refuse_model(str(exc))
             return True
         self._model_fault = ""
-        self._detector = detector
+        self._use(model, detector)
+        return True
+
+    def _use(self, model: Model, detector: Detector) -> None:
+        self._before = self._model, self._detector
+        self._model, self._detector = model, detector
         self.monitor.use(detector)
         self._log_detector()
-        return True
+
+    def _refuse_model(self, reason: str) -> None:
+        self._model_fault = f"{reason}; the model loaded before is used"
+        _log.error("%s: %s", self.config.name, self._model_fault)
+
+    def _make_monitor(self, config: MachineConfig, detector: Detector) -> Monitor:
+        source = open_source(config.source)
+        recorder = None
+        if self._site.clips.enabled:
+            recorder = Recorder(self._site.clips, source.sample_rate, self._node.clips.put)
+        return Monitor(
+            config.name,
+            detector,
+            source,
+            self.voice,
+            score_interval_s=self._site.mqtt.score_interval_s,
+            raised_s=self.voice.raised_s(),
+            recorder=recorder,
+        )
+
+    def _reopen(self, config: MachineConfig) -> None:
+        """Hear the machine by another source, or by the one before if that cannot be used."""
+        # First of all it must let go of the device, which the new one may want too.
+        self.monitor.stop(STOP_TIMEOUT_S)
+        try:
+            monitor = self._make_monitor(config, self.monitor.detector)
+        except EdgeasdError as exc:
+            self._fault = str(exc)
+            self._listen_again()
+            raise
+        self._hear_by(monitor)
+
+    def _listen_again(self) -> None:
+        """Try to open the source of a machine that has none."""
+        if not self._fault:
+            return
+        try:
+            monitor = self._make_monitor(self.config, self.monitor.detector)
+        except EdgeasdError as exc:
+            self._fault = f"{exc}; tried again every few seconds"
+        else:
+            self._hear_by(monitor)
+
+    def _hear_by(self, monitor: Monitor) -> None:
+        monitor.score_interval_s = self.monitor.score_interval_s
+        monitor.use(self._detector)
+        self._fault = ""
+        self.monitor = monitor
+        monitor.start()
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
-        return self.monitor.facts()
+        facts = self.monitor.facts()
+        if self._fault:
+            # What the facts say of the source is of one that was closed.
+            return replace(
+                facts, fault=self._fault, hung=False, loop_age_s=0.0, sound_age_s=math.inf
+            )
+        return facts
 
     def tell_state(self) -> bool:
         """Publish the state if it is news; return whether it was."""
@@ -154,8 +226,8 @@ class Machine:
             score_drift=self.monitor.score_drift,
         )
 
-    def _make_detector(self, config: MachineConfig) -> Detector:
-        site = at_site(config, self._models.load(config.model))
+    def _make_detector(self, config: MachineConfig, model: Model) -> Detector:
+        site = at_site(config, model)
         if site.warning:
             _log.warning("%s: %s", config.name, site.warning)
         try:

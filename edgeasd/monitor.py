@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.source import AudioSource
 from edgeasd.detect.drift import Drift
-from edgeasd.detect.pipeline import Detection, Pipeline
+from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import Detector
 from edgeasd.health import Facts
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.recorder import Recorder
+from edgeasd.stages import Stages
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
 _READ_TIMEOUT_S = 0.5
@@ -39,33 +41,6 @@ class Outlet(Protocol):
         """Take note of what makes the scores from now on."""
 
 
-class _Stages:
-    """The stages from a source's sound to scores."""
-
-    def __init__(self, detector: Detector, source_rate: int) -> None:
-        self.detector = detector
-        self.pipeline: Pipeline = detector.pipeline()
-        self._resampler = Resampler(source_rate, detector.sample_rate)
-        self._drift_meter = None if detector.site is None else detector.site.drift_meter()
-
-    @property
-    def drift(self) -> Drift | None:
-        """How the scores moved since calibration; `None` when not known."""
-        return None if self._drift_meter is None else self._drift_meter.drift
-
-    def process(self, block: AudioBlock) -> list[Detection]:
-        """Return what *block* of the source completes."""
-        detections = self.pipeline.process(self._resampler.process(block))
-        if self._drift_meter is not None and not self.pipeline.alarm.active:
-            for detection in detections:
-                self._drift_meter.process(detection.score)
-        return detections
-
-    def flush(self) -> list[Detection]:
-        """Return what the end of the source's sound completes."""
-        return self.pipeline.process(self._resampler.flush())
-
-
 class Monitor:
     """Listens to one machine in a thread of its own, so that no machine waits for another.
 
@@ -82,6 +57,7 @@ class Monitor:
         name: As given.
         error: What ended the thread, if it was not asked to end.
         n_blocks: Blocks of sound received.
+        score_interval_s: As given; may be set at any time.
     """
 
     def __init__(
@@ -101,12 +77,15 @@ class Monitor:
         self._source = source
         self._outlet = outlet
         self._recorder = recorder
-        self._stages = _Stages(detector, source.sample_rate)
+        self._stages = Stages(detector, source.sample_rate)
         if raised_s is not None:
             self._stages.pipeline.alarm.resume(-round(raised_s * detector.sample_rate))
-        self._next: _Stages | None = None
-        self._score_interval_s = score_interval_s
-        self._publish_at = 0
+        # Left by the supervisor for this thread.
+        self._wanted: deque[Detector] = deque()
+        self._next: Stages | None = None
+        self._refusal = ""
+        self.score_interval_s = score_interval_s
+        self._told_at = -math.inf
         self._clock = StreamClock(0.0, detector.sample_rate)
         self._scores: list[Score] = []
         self._last_score: Score | None = None
@@ -131,19 +110,23 @@ class Monitor:
             self._thread.join(timeout_s)
 
     def use(self, detector: Detector) -> None:
-        """Score by *detector* from now on, without a gap in the sound.
+        """Score by *detector* from the next block on, without a gap in the sound.
 
         Another alarm of the same model holds at once.  Another model runs beside the old one until
-        it has its first score; then it takes over, also an alarm that is raised.
+        it has its first score; then it takes over, also an alarm that is raised.  One that fails
+        before is given up, see `take_refusal`.
         """
-        now = self._stages.detector
-        if (detector.model, detector.section) == (now.model, now.section):
-            self._next = None
-            self._stages.detector = detector
-            self._stages.pipeline.alarm.spec = detector.alarm
-            self._outlet.use(detector)
-        else:
-            self._next = _Stages(detector, self._source.sample_rate)
+        self._wanted.append(detector)
+
+    @property
+    def detector(self) -> Detector:
+        """What scores now."""
+        return self._stages.detector
+
+    def take_refusal(self) -> str:
+        """Return why a model was given up since the last call, in words; empty if none was."""
+        refusal, self._refusal = self._refusal, ""
+        return refusal
 
     @property
     def running(self) -> bool:
@@ -225,6 +208,8 @@ class Monitor:
             self._window_at = began_s  # none was due while there was no sound
         self._sound_at = began_s
         self.n_blocks += 1
+        while self._wanted:
+            self._turn_to(self._wanted.popleft())
         end_s = (block.first_sample + len(block.samples)) / self._source.sample_rate
         if self._recorder is not None:
             self._recorder.process(block)
@@ -242,17 +227,37 @@ class Monitor:
         if self._next is not None:
             self._rehearse(self._next, block)
 
-    def _rehearse(self, following: _Stages, block: AudioBlock) -> None:
+    def _turn_to(self, detector: Detector) -> None:
+        if detector.scores_as(self._stages.detector):
+            self._next = None
+            self._stages.adjust(detector)
+            self._outlet.use(detector)
+        else:
+            self._next = Stages(detector, self._source.sample_rate)
+
+    def _rehearse(self, following: Stages, block: AudioBlock) -> None:
         """Have the *following* stages hear *block* too, and let them take over when they can."""
-        if not following.process(block) or self._next is not following:
+        try:
+            is_ready = following.process(block)
+        except Exception as exc:  # noqa: BLE001 - whatever a new model does, the old one goes on
+            self._next = None
+            self._refusal = str(exc)
             return
-        before = self._stages.pipeline
-        ratio = following.pipeline.sample_rate / before.sample_rate
-        following.pipeline.alarm.adopt(before.alarm, ratio)
-        self._windows_before += before.windows
-        self._gaps_before += before.gaps
-        self._publish_at = round(self._publish_at * ratio)
-        self._stages, self._next = following, None
+        if is_ready:
+            self._next = None
+            self._take_over(following)
+
+    def _take_over(self, following: Stages) -> None:
+        # No message mixes scores of two models.
+        self._publish_scores()
+        before, after = self._stages.pipeline, following.pipeline
+        ratio = after.sample_rate / before.sample_rate
+        after.alarm.adopt(before.alarm, ratio)
+        # What it heard beside the old one counts once.
+        self._windows_before += before.windows - after.windows
+        self._gaps_before += before.gaps - after.gaps
+        self._told_at *= ratio
+        self._stages = following
         self._outlet.use(following.detector)
 
     def _report(self, detections: Sequence[Detection]) -> None:
@@ -262,9 +267,8 @@ class Monitor:
             if detection.event is not None:
                 self._tell(detection.event)
             # By position, not by the clock: a replay then gives the messages of the live run.
-            if detection.score.end_sample >= self._publish_at:
-                interval = round(self._score_interval_s * self._clock.sample_rate)
-                self._publish_at = detection.score.end_sample + interval
+            interval = round(self.score_interval_s * self._clock.sample_rate)
+            if detection.score.end_sample - self._told_at >= interval:
                 self._publish_scores()
 
     def _tell(self, event: AlarmEvent) -> None:
@@ -284,4 +288,5 @@ class Monitor:
         if self._scores:
             level_dbfs = self._stages.pipeline.signal.level_dbfs
             self._outlet.scores(self._scores, self._clock, level_dbfs)
+            self._told_at = self._scores[-1].end_sample
             self._scores = []

@@ -57,6 +57,7 @@ class Node:
         self.changed = threading.Event()
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
+        self._names = config.state_dir / "machines.txt"
         self.publisher = self._new_publisher(config.mqtt)
         self.clips = ClipWriter(config.clips, config.clips_dir)
 
@@ -111,9 +112,28 @@ class Node:
     def forget_all_but(self, machines: Collection[str]) -> None:
         """Do so with every machine of earlier runs that is not among *machines*."""
         heard = {self.topics.machine_of(topic) for topic in self.outbox.topics()}
-        for machine in heard:
+        for machine in heard | self._remembered():
             if machine is not None and machine not in machines:
                 self.forget(machine)
+
+    def remember(self, machines: Collection[str]) -> None:
+        """Note for the next run which machines have a retained state at the broker."""
+        # None is ever left out: the broker may be away when a machine goes.
+        known = self._remembered()
+        names = known.union(machines)
+        draft = self._names.with_suffix(".new")
+        try:
+            if names != known:
+                draft.write_text("\n".join(sorted(names)))
+                draft.replace(self._names)
+        except OSError as exc:
+            _log.warning("%s: cannot be written (%s)", self._names, exc.strerror)
+
+    def _remembered(self) -> set[str]:
+        try:
+            return set(self._names.read_text(errors="replace").split())
+        except OSError:
+            return set()
 
 
 class MachineVoice:
@@ -126,7 +146,6 @@ class MachineVoice:
 
     Attributes:
         identity: Of the model.
-        raised_s: Seconds since when its alarm is raised, as last said; None if it is not.
         state: As last told.
         reason: As last told.
     """
@@ -136,8 +155,6 @@ class MachineVoice:
         self._name = name
         self.use(detector)
         last = node.last_event(name)
-        is_raised = last is not None and last["type"] != "end"
-        self.raised_s = raised_for(last, time.time()) if last is not None and is_raised else None
         self._event_id: str | None = None if last is None else last["id"]
         self._said: tuple[object, ...] | None = None
         self._since_s = 0.0
@@ -149,6 +166,11 @@ class MachineVoice:
         document = detector.model.document
         self.identity = ModelIdentity(document.id, detector.model.sha256, document.version)
         self._threshold = detector.alarm.threshold
+
+    def raised_s(self) -> float | None:
+        """Return since when its alarm is raised, as last said, seconds; None if it is not."""
+        last = self._node.last_event(self._name)
+        return None if last is None or last["type"] == "end" else raised_for(last, time.time())
 
     def event(
         self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,11 @@ class Site:
         return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def reload(process: subprocess.Popen[str]) -> None:
+    """Have the daemon read its configuration again."""
+    process.send_signal(signal.SIGHUP)
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait until the daemon ends well, and return what it logged."""
     _, log = process.communicate(timeout=60)
@@ -82,3 +88,16 @@ def finish(process: subprocess.Popen[str]) -> str:
 def events(subscriber: Subscriber, machine: str = "m1") -> list[dict[str, Any]]:
     """Return the events received of *machine*."""
     return [json.loads(payload) for payload in subscriber.on(f"{NODE}/{machine}/event")]
+
+
+def last_heard(subscriber: Subscriber, topic: str) -> dict[str, Any]:
+    """Return what was last received on a *topic* of the node; empty if nothing was."""
+    payloads = [payload for payload in subscriber.on(f"{NODE}/{topic}") if payload]
+    found: dict[str, Any] = json.loads(payloads[-1]) if payloads else {}
+    return found
+
+
+def machine_health(health: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what *health* says of the machine *name*; empty if it does not know it."""
+    found = [one for one in health.get("machines", []) if one["name"] == name]
+    return found[0] if found else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -18,7 +17,18 @@ import soundfile
 
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import FILE, NODE, RATE, SIMULATOR, Site, events, finish
+from tests.site import (
+    FILE,
+    NODE,
+    RATE,
+    SIMULATOR,
+    Site,
+    events,
+    finish,
+    last_heard,
+    machine_health,
+    reload,
+)
 
 pytestmark = pytest.mark.network
 
@@ -44,24 +54,7 @@ def subscriber(broker: Mosquitto) -> Subscriber:
 @pytest.fixture
 def heard(subscriber: Subscriber) -> Callable[[str], dict[str, Any]]:
     """Returns what was last heard on a topic of the node."""
-
-    def last(topic: str) -> dict[str, Any]:
-        payloads = [payload for payload in subscriber.on(f"{NODE}/{topic}") if payload]
-        found: dict[str, Any] = json.loads(payloads[-1]) if payloads else {}
-        return found
-
-    return last
-
-
-def machine_health(health: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return what *health* says of the machine *name*; empty if it does not know it."""
-    found = [one for one in health.get("machines", []) if one["name"] == name]
-    return found[0] if found else {}
-
-
-def reload(process: subprocess.Popen[str]) -> None:
-    """Have the daemon read its configuration again."""
-    process.send_signal(signal.SIGHUP)
+    return lambda topic: last_heard(subscriber, topic)
 
 
 def test_reload_adds_and_removes_machines_and_leaves_the_others_alone(

@@ -1,0 +1,52 @@
+"""All that the sound of a source goes through, to scores and alarms."""
+
+from __future__ import annotations
+
+from edgeasd.capture.resampler import Resampler
+from edgeasd.detect.drift import Drift
+from edgeasd.detect.pipeline import Detection, Pipeline
+from edgeasd.detector import Detector
+from edgeasd.stream import AudioBlock
+
+
+class Stages:
+    """Takes blocks at the rate of the source.
+
+    Args:
+        detector: What scores.
+        source_rate: Of the blocks, hertz.
+
+    Attributes:
+        detector: As given, or adjusted to.
+        pipeline: What comes after the resampler.
+    """
+
+    def __init__(self, detector: Detector, source_rate: int) -> None:
+        self.detector = detector
+        self.pipeline: Pipeline = detector.pipeline()
+        self._resampler = Resampler(source_rate, detector.sample_rate)
+        self._drift_meter = None if detector.site is None else detector.site.drift_meter()
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the scores moved since calibration; `None` when not known."""
+        return None if self._drift_meter is None else self._drift_meter.drift
+
+    def adjust(self, detector: Detector) -> None:
+        """Go on by another alarm or calibration of what gives the same scores."""
+        before, self.detector = self.detector, detector
+        self.pipeline.alarm.spec = detector.alarm
+        if detector.calibration != before.calibration:
+            self._drift_meter = None if detector.site is None else detector.site.drift_meter()
+
+    def process(self, block: AudioBlock) -> list[Detection]:
+        """Return what *block* of the source completes."""
+        detections = self.pipeline.process(self._resampler.process(block))
+        if self._drift_meter is not None and not self.pipeline.alarm.active:
+            for detection in detections:
+                self._drift_meter.process(detection.score)
+        return detections
+
+    def flush(self) -> list[Detection]:
+        """Return what the end of the source's sound completes."""
+        return self.pipeline.process(self._resampler.flush())

@@ -1,0 +1,308 @@
+"""The daemon while it runs, and what goes wrong then: models, sources and threads that fail."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeasd.errors import ConfigError
+from tests.detect.faulty_models import make_failing, make_stalling
+from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.publish.brokers import Mosquitto, Subscriber, wait_until
+from tests.site import (
+    NODE,
+    RATE,
+    SIMULATOR,
+    Site,
+    events,
+    finish,
+    last_heard,
+    machine_health,
+    reload,
+)
+
+pytestmark = pytest.mark.network
+
+PACED = '[machine.file]\npath = "long.wav"'
+SENSITIVE = "\n[machine.alarm]\nthreshold = -1e9\nclear_threshold = -1e9\nraise_after = 1"
+
+
+@pytest.fixture(autouse=True)
+def quick(site: Site) -> None:
+    """The site has a long recording, and a model that scores after three seconds."""
+    make_model(site.folder / "tiny.onnx", clip_windows=4)
+    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
+
+
+@pytest.fixture
+def subscriber(broker: Mosquitto) -> Subscriber:
+    """One that hears everything of the broker, which runs."""
+    broker.start()
+    return Subscriber(broker.port)
+
+
+def replace_model(site: Site, new: Path) -> None:
+    """Have *new* as the model of the site, at once."""
+    new.replace(site.folder / "tiny.onnx")
+
+
+def last_fed_s(manager: socket.socket) -> float:
+    """Return the Unix time at which of the last meal of the watchdog, eight seconds after it."""
+    manager.settimeout(8.0)
+    fed_s = 0.0
+    with contextlib.suppress(TimeoutError):
+        while manager.recv(1024) == b"WATCHDOG=1":
+            fed_s = time.time()
+    return fed_s
+
+
+def model_fault(subscriber: Subscriber) -> str:
+    """Return what health says of the model of m1."""
+    found: str = machine_health(last_heard(subscriber, "health"), "m1").get("model_fault", "")
+    return found
+
+
+def wait_for_more_scores(subscriber: Subscriber, n_more: int) -> None:
+    """Wait until m1 has published that many scores more."""
+    before = len(subscriber.on(f"{NODE}/m1/score"))
+    wait_until(
+        lambda: len(subscriber.on(f"{NODE}/m1/score")) >= before + n_more, "more scores of m1"
+    )
+
+
+def test_model_that_fails_on_sound_is_refused_and_the_old_one_goes_on(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """A file that is well until it hears the machine ends neither the old model nor the daemon."""
+    site.configure(PACED)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+
+    new = make_model(site.folder / "new.onnx", clip_windows=4, seed=7)
+    make_failing(new)
+    replace_model(site, new)
+
+    wait_until(lambda: model_fault(subscriber), "the fault in the health message")
+    assert "output is not finite" in model_fault(subscriber)
+    assert "the model loaded before is used" in model_fault(subscriber)
+    wait_for_more_scores(subscriber, 3)
+    site.configure(PACED + SENSITIVE)
+    reload(process)
+    wait_until(lambda: events(subscriber), "the alarm by a new threshold")
+    assert machine_health(last_heard(subscriber, "health"), "m1")["gaps"] == 0
+    process.terminate()
+    assert finish(process).count("the model loaded before is used") == 1
+    subscriber.close()
+
+
+@pytest.mark.slow
+def test_alarm_settings_apply_though_the_model_file_is_broken(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """A threshold that is needed now does not wait for a model that somebody else spoiled."""
+    site.configure(PACED)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+    (site.folder / "tiny.onnx").write_bytes(b"no model")
+    wait_until(lambda: model_fault(subscriber), "the fault in the health message")
+
+    site.configure(PACED + SENSITIVE)
+    reload(process)
+
+    wait_until(lambda: events(subscriber), "the alarm by the new threshold")
+    assert last_heard(subscriber, "health")["configuration"]["ok"]
+    assert model_fault(subscriber) != ""
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+@pytest.mark.slow
+def test_source_that_cannot_be_used_leaves_the_one_before(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """A wrong path is refused in health, and the machine is heard as before."""
+    site.configure(PACED)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+
+    site.configure(PACED.replace("long", "missing"))
+    reload(process)
+
+    wait_until(lambda: not last_heard(subscriber, "health")["configuration"]["ok"], "the refusal")
+    assert "missing.wav" in last_heard(subscriber, "health")["configuration"]["refused"][0]
+    wait_for_more_scores(subscriber, 2)
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+def test_machine_with_no_source_left_is_told_and_heard_again(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """Neither the new source nor the old one is there: the daemon says so, and tries again."""
+    site.configure(PACED)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+
+    (site.folder / "long.wav").rename(site.folder / "away.wav")
+    site.configure(PACED.replace("long", "missing"))
+    reload(process)
+
+    wait_until(lambda: last_heard(subscriber, "m1/state")["state"] == "no_audio", "no_audio")
+    assert "long.wav" in last_heard(subscriber, "m1/state")["reason"]
+    (site.folder / "away.wav").rename(site.folder / "long.wav")
+    wait_for_more_scores(subscriber, 2)
+    wait_until(lambda: last_heard(subscriber, "m1/state")["state"] == "ok", "ok again")
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+def test_daemon_whose_only_machine_was_refused_waits_for_it(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """A new name and a wrong path leave no machine at all: the daemon says why, and stays."""
+    site.configure(PACED)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/state"), "a state of m1")
+    good = site.config.read_text().replace('"m1"', '"m9"')
+
+    site.config.write_text(good.replace("tiny.onnx", "missing.onnx"))
+    reload(process)
+
+    wait_until(lambda: not last_heard(subscriber, "health")["configuration"]["ok"], "the refusal")
+    wait_until(lambda: subscriber.on(f"{NODE}/m1/state")[-1] == b"", "m1 to be cleared")
+    site.config.write_text(good)
+    reload(process)
+    wait_until(lambda: last_heard(subscriber, "m9/state"), "a state of m9")
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+@pytest.mark.slow
+def test_machine_that_is_gone_at_the_next_start_leaves_no_state(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """A machine that never had an alarm, removed while the daemon is down, is cleared as well."""
+    site.configure(SIMULATOR, SIMULATOR)
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m2/state"), "a state of m2")
+    process.terminate()
+    finish(process)
+
+    site.configure(SIMULATOR)
+    process = site.start()
+
+    wait_until(lambda: subscriber.on(f"{NODE}/m2/state")[-1] == b"", "m2 to be cleared")
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+@pytest.mark.slow
+def test_reload_of_intervals_keeps_the_connection(site: Site, subscriber: Subscriber) -> None:
+    """How often scores and health come changes at once, without a word of ``offline``."""
+    site.configure(PACED, mqtt="score_interval_s = 30")
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+
+    site.configure(PACED)
+    reload(process)
+
+    wait_for_more_scores(subscriber, 2)
+    assert subscriber.on(f"{NODE}/availability") == [b"online"]
+    process.terminate()
+    finish(process)
+    subscriber.close()
+
+
+def test_error_at_the_start_has_its_severity_in_the_journal(site: Site) -> None:
+    """What keeps the daemon from starting is found by ``journalctl --priority err``."""
+    ours, journal = socket.socketpair()
+    with ours, journal:
+        found = os.fstat(ours.fileno())
+        process = subprocess.Popen(
+            site.command(),
+            stderr=ours.fileno(),
+            env={**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
+        )
+        ours.close()
+        line = journal.makefile().read()
+
+    assert process.wait(timeout=60) == ConfigError.exit_code
+    assert line.startswith("<3>edgeasd: ")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_scorer_that_never_returns_starves_the_watchdog(
+    site: Site, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    """A network that is lost in a window is told as ``stale``, and the watchdog gets nothing."""
+    make_stalling(site.folder / "tiny.onnx", threshold_db=12.0)
+    sound = [normal_sound(5 * RATE, 5), 3.0 * faulty_sound(60 * RATE, 6)]
+    soundfile.write(site.folder / "fault.wav", np.concatenate(sound), RATE)
+    site.configure('[machine.file]\npath = "fault.wav"', PACED, mqtt="health_interval_s = 1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        process = site.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
+        assert manager.recv(1024).startswith(b"READY=1\n")
+        fed_s = last_fed_s(manager)
+
+    state = last_heard(subscriber, "m1/state")
+    assert (state["state"], state["reason"]) == ("stale", "the scorer does not return")
+    assert last_heard(subscriber, "m2/state")["state"] == "ok"
+    print(f"fed for {fed_s - state['since_ms'] / 1000:.1f} s after it was told; 5 expected")
+    n_scores = len(subscriber.on(f"{NODE}/m2/score"))
+    wait_until(lambda: len(subscriber.on(f"{NODE}/m2/score")) > n_scores, "scores of m2")
+    process.kill()
+    subscriber.close()
+
+
+@pytest.mark.slow
+def test_alarm_that_outlives_five_kills_has_one_start_and_one_end(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """However often the daemon dies while the alarm lasts, it is one alarm, and time goes on."""
+    alarm = "\n[machine.alarm]\nupdate_every_s = 1"
+    sound = [normal_sound(6 * RATE, 5), faulty_sound(120 * RATE, 6)]
+    soundfile.write(site.folder / "fault.wav", np.concatenate(sound), RATE)
+    site.configure('[machine.file]\npath = "fault.wav"' + alarm)
+    for _ in range(5):
+        n_events = len(events(subscriber))
+        process = site.start()
+        wait_until(lambda n=n_events: len(events(subscriber)) > n, "an event", 60.0)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+
+    site.configure(PACED + alarm)
+    process = site.start()
+    wait_until(lambda: events(subscriber)[-1]["type"] == "end", "the end", 60.0)
+    process.terminate()
+    finish(process)
+
+    told = {event["id"]: event for event in events(subscriber)}.values()
+    types = [event["type"] for event in told]
+    assert (types[0], types[-1]) == ("start", "end")
+    assert set(types[1:-1]) == {"update"}
+    durations_s = [event["duration_s"] for event in told]
+    assert durations_s == sorted(durations_s)
+    lasted_s = (events(subscriber)[-1]["time_ms"] - events(subscriber)[0]["time_ms"]) / 1000
+    assert durations_s[-1] == pytest.approx(lasted_s, abs=5.0)
+    states = [json.loads(one)["state"] for one in subscriber.on(f"{NODE}/m1/state") if one]
+    print(f"{len(types)} events, {durations_s[-1]:.1f} s by the events, {lasted_s:.1f} s by clock")
+    assert states[-1] == "ok"
+    subscriber.close()
