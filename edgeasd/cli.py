@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,23 @@ from edgeasd.systemd import JournalFormatter, is_journal
 _MATRICES = ("references", "spectrum")
 
 
+def _invoke_with_extras(invoke: Callable[[click.Context], Any], ctx: click.Context) -> Any:
+    try:
+        return invoke(ctx)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] != "matplotlib":
+            raise
+        raise EdgeasdError(
+            "pictures need matplotlib; install it with: pip install 'edgeasd[plot]'"
+        ) from exc
+
+
 class _Group(click.Group):
     """Turns an `EdgeasdError` into a message and its exit code, in this one place."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return _invoke_with_extras(super().invoke, ctx)
         except EdgeasdError as exc:
             severity = "<3>" if is_journal(sys.stderr) else ""
             click.echo(f"{severity}edgeasd: {exc}", err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.config import MachineConfig, load_config
@@ -14,7 +13,7 @@ from edgeasd.detect.features import log_mel
 from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
-from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
+from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.options import find_machine
 from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
@@ -108,7 +107,9 @@ def plot_explanation(
     document = case.replay.model.document
     threshold = case.replay.detector.alarm.threshold
     title = f"{case.path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
-    _pictures().draw_explanation(picture, title, document.features, explanation, normal)
+    from edgeasd.pictures import draw_explanation  # noqa: PLC0415 - needs an extra
+
+    draw_explanation(picture, title, document.features, explanation, normal)
 
 
 def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
@@ -119,7 +120,9 @@ def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
     """
     spec = replay.model.document.features
     alarm = replay.detector.alarm
-    _pictures().draw_scores(
+    from edgeasd.pictures import draw_scores  # noqa: PLC0415 - needs an extra
+
+    draw_scores(
         folder / f"{path.stem}.png",
         path.name,
         log_mel(read_clip(path, replay.channel, spec.sample_rate), spec),
@@ -127,13 +130,3 @@ def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
         detections=list(replay.detections(path)),
         thresholds=(alarm.threshold, alarm.clear_threshold),
     )
-
-
-def _pictures() -> Any:
-    try:
-        from edgeasd import pictures  # noqa: PLC0415 - needs an extra
-    except ModuleNotFoundError as exc:
-        raise EdgeasdError(
-            "pictures need matplotlib; install it with: pip install 'edgeasd[plot]'"
-        ) from exc
-    return pictures

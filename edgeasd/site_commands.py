@@ -98,6 +98,9 @@ def _calibrate(
     from edgeasd.config import load_config
     from edgeasd.sounds import find_recordings
 
+    if picture is not None:
+        # What it needs and is missing is told before the work, not after it.
+        from edgeasd.calibration_plot import draw_calibration
     config = find_machine(config_path, machine)
     if not files and not new and math.isinf(duration_s):
         raise click.UsageError("name FILES of normal sound, or give --duration to listen live")
@@ -127,8 +130,6 @@ def _calibrate(
     for line in outcome.lines():
         click.echo(line)
     if picture is not None:
-        from edgeasd.calibration_plot import draw_calibration
-
         draw_calibration(picture, config.name, outcome)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +113,36 @@ def is_drawn(path: Path) -> bool:
     """Whether *path* is a picture with something on it."""
     image = imread(path)
     return image.shape[0] > 300 and float(image[..., :3].std()) > 0.05
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("explain", *MODEL, "--picture", "why.png"), ("score", *MODEL, "--plot", ".")],
+    ids=["explain", "score"],
+)
+def test_picture_without_matplotlib_names_the_extra(
+    folder: Path, tmp_path: Path, command: tuple[str | Path, ...]
+) -> None:
+    """Whoever wants a picture is told what to install, by every command."""
+    assert_refused(without_matplotlib(tmp_path, *command, folder / "fault.wav"), 1, "edgeasd[plot]")
+
+
+def test_calibration_without_matplotlib_names_the_extra_before_it_works(tmp_path: Path) -> None:
+    """A picture that cannot be drawn is told at once, and no threshold is set."""
+    command = ("calibrate", "--plot", "c.png", "--duration", "1h", "fan")
+
+    assert_refused(without_matplotlib(tmp_path, *command), 1, "edgeasd[plot]")
+
+
+def without_matplotlib(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in *folder* where matplotlib is not installed."""
+    program = "import sys; sys.modules['matplotlib'] = None; from edgeasd.cli import start; start()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
