@@ -25,7 +25,7 @@ from edgeasd.stream import Float32Array
 # Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
 NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
 
-_WIDTH = 12.0
+WIDTH = 12.0
 """Inches across; 1080 pixels."""
 _SMOOTHED_S = 0.25
 """A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
@@ -39,10 +39,11 @@ in_style = mpl.rc_context(
         "figure.dpi": 90,
         "font.size": 9,
         "legend.fontsize": "small",
-        # A file may be named $HOME.
+        # A file or section may be named $HOME.
         "text.parse_math": False,
     }
 )
+"""Decorates every function that makes a picture."""
 
 
 @in_style
@@ -68,9 +69,9 @@ def draw_scores(
     Raises:
         StorageError: If the picture cannot be written.
     """
-    figure = Figure(figsize=(_WIDTH, 6.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    image = draw_frames(above, frames, spec, "magma", _limits(frames))
+    image = draw_frames(above, frames, spec, "magma", limits([frames]))
     figure.colorbar(image, ax=above, label="log-mel (dB)", aspect=30)
     above.set_title(title)
     times = [one.score.end_sample / spec.sample_rate for one in detections]
@@ -105,7 +106,7 @@ def draw_explanation(
     Raises:
         StorageError: If the picture cannot be written.
     """
-    figure = Figure(figsize=(_WIDTH, 7.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
     figure.suptitle(title + "\n" + "\n".join(explanation.words), x=0.01, ha="left")
     ((main, spectrum, by_band), (by_moment, *unused)) = figure.subplots(
         2, 3, width_ratios=(6, 2, 1), height_ratios=(4, 1)
@@ -152,7 +153,7 @@ def draw_frames(
 def _draw_difference(axes: Axes, difference: Float32Array, spec: FeatureSpec) -> None:
     n_smoothed = max(1, round(_SMOOTHED_S * spec.frames_per_s))
     smooth = uniform_filter1d(difference, n_smoothed, axis=0, mode="nearest")
-    furthest = max(map(abs, _limits(smooth)))
+    furthest = max(map(abs, limits([smooth])))
     image = draw_frames(axes, smooth, spec, "RdBu_r", (-furthest, furthest))
     axes.figure.colorbar(image, ax=axes, label="above normal (dB)", location="left", aspect=30)
 
@@ -197,8 +198,12 @@ def _alarms(detections: Sequence[Detection], times: Sequence[float]) -> list[tup
     return alarms if math.isnan(start_s) else [*alarms, (start_s, times[-1])]
 
 
-def _limits(values: Float32Array) -> tuple[float, float]:
-    """Return the values that all but the rarest lie between."""
+def limits(arrays: Sequence[Float32Array]) -> tuple[float, float]:
+    """Return the values that all but the rarest of *arrays* lie between."""
+    values = np.concatenate([one.ravel() for one in arrays])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return -1.0, 1.0
     low, high = np.quantile(values, [0.005, 0.995])
     return float(low), float(max(high, low + 1.0))
 

@@ -15,18 +15,9 @@ from sklearn.manifold import TSNE
 # same embeddings is another each time.
 from threadpoolctl import threadpool_limits
 
+from edgeasd.pictures import ANOMALY, GREY, NORMAL, in_style
 from edgeasd.stream import Float64Array
-from train.plots import (
-    ANOMALY,
-    GREY,
-    NORMAL,
-    ScoredClip,
-    in_style,
-    panel_grid,
-    printable,
-    thinned,
-    to_png,
-)
+from train.plots import ScoredClip, panel_grid, printable, thinned, to_png
 
 MOST_CLIPS = 1_000
 """On a panel; t-SNE of so many takes some seconds, and more dots would hide each other."""

@@ -8,24 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from scipy.ndimage import uniform_filter1d
 
 from edgeasd.capture.wavfile import read_clip
-from edgeasd.detect.features import FeatureSpec, hz_to_mel, log_mel
+from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.errors import AudioFileError
+from edgeasd.pictures import WIDTH, draw_frames, in_style, limits
 from edgeasd.stream import Float32Array
 from train.datasets import Clip
-from train.plots import WIDTH, ScoredClip, in_style, of_group, printable, thinned, to_png
+from train.plots import ScoredClip, of_group, printable, thinned, to_png
 
 _N_CLIPS = 3
 _N_NORMAL = 30
 """Training clips that tell what normal sounds like; more would not change their mean visibly."""
 _SMOOTHED_S = 0.5
 """A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
-_TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,11 +101,11 @@ def draw_misses(misses: Sequence[Miss], spec: FeatureSpec) -> bytes | None:
     figure = Figure(figsize=(WIDTH, 0.2 + 2.3 * len(drawn)), layout="constrained")
     rows = figure.subplots(len(drawn), 2, sharex="row", squeeze=False)
     differences = [_difference(miss, spec) for miss in drawn]
-    levels = _limits([miss.frames for miss in drawn])
-    furthest = max(map(abs, _limits(differences)))
+    levels = limits([miss.frames for miss in drawn])
+    furthest = max(map(abs, limits(differences)))
     for miss, difference, row in zip(drawn, differences, rows, strict=True):
-        left = _draw_frames(row[0], miss.frames, spec, "magma", levels)
-        right = _draw_frames(row[1], difference, spec, "RdBu_r", (-furthest, furthest))
+        left = draw_frames(row[0], miss.frames, spec, "magma", levels)
+        right = draw_frames(row[1], difference, spec, "RdBu_r", (-furthest, furthest))
         row[0].set_title(printable(miss.scored.clip.path.name))
         row[1].set_title(f"{miss.verdict}, score {miss.scored.score:.3g}; {miss.compared}")
     for axes in rows[-1]:
@@ -159,33 +157,3 @@ def _difference(miss: Miss, spec: FeatureSpec) -> Float32Array:
     n_smoothed = max(1, round(_SMOOTHED_S * spec.frames_per_s))
     smooth: Float32Array = uniform_filter1d(miss.frames, n_smoothed, axis=0, mode="nearest")
     return smooth - miss.normal
-
-
-def _limits(arrays: Sequence[Float32Array]) -> tuple[float, float]:
-    """Return the values that all but the rarest lie between."""
-    values = np.concatenate([one.ravel() for one in arrays])
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return -1.0, 1.0
-    low, high = np.quantile(values, [0.005, 0.995])
-    return float(low), float(max(high, low + 1.0))
-
-
-def _draw_frames(
-    axes: Axes, frames: Float32Array, spec: FeatureSpec, colours: str, limits: tuple[float, float]
-) -> AxesImage:
-    duration_s = len(frames) / spec.frames_per_s
-    lowest, highest = hz_to_mel(np.array([spec.fmin, spec.fmax]))
-    image = axes.imshow(
-        frames.T,
-        origin="lower",
-        aspect="auto",
-        cmap=colours,
-        vmin=limits[0],
-        vmax=limits[1],
-        extent=(0.0, duration_s, lowest, highest),
-    )
-    shown = [one for one in _TICKS_HZ if spec.fmin <= one <= spec.fmax]
-    axes.set_yticks(hz_to_mel(np.array(shown, float)).tolist(), [f"{one:g}" for one in shown])
-    axes.set_ylabel("frequency (Hz)")
-    return image

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,33 +16,15 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from sklearn.metrics import roc_curve
 
+from edgeasd.pictures import ANOMALY, GREY, NORMAL, WIDTH, in_style
 from edgeasd.stream import Float32Array, Float64Array
 from train.datasets import Clip
 from train.metrics import MAX_FALSE_POSITIVE_RATE, Measures
 
-# Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
-NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
 _DOMAIN_LINES = {"source": ("#009E73", "-"), "target": ("#CC79A7", "--")}
-
-WIDTH = 12.0
-"""Inches across a picture that fills the page; 1080 pixels."""
 
 _N_BINS = 30
 _NOT_TERMS = ("epoch", "learning_rate", "seconds", "windows_per_s")
-
-in_style = mpl.rc_context(
-    {
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": "medium",
-        "figure.dpi": 90,
-        "font.size": 9,
-        "legend.fontsize": "small",
-        # A file or section may be named $HOME.
-        "text.parse_math": False,
-    }
-)
-"""Decorates every function that makes a picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
