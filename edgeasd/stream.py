@@ -20,6 +20,13 @@ INT16_FULL_SCALE = 32_768.0
 """Divides an int16 sample to give full scale +-1.0, exactly in float32."""
 
 
+def to_int16(samples: Float32Array) -> Int16Array:
+    """Return *samples* in steps of a 16-bit converter: exact if they came from one."""
+    scaled = np.rint(samples * np.float32(INT16_FULL_SCALE))
+    values: Int16Array = np.clip(scaled, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1.0).astype(np.int16)
+    return values
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioBlock:
     """A run of consecutive samples.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeasd.stream import INT16_FULL_SCALE, AudioBlock, Int16Array
+from edgeasd.stream import AudioBlock, Int16Array, to_int16
 
 
 class History:
@@ -31,8 +31,7 @@ class History:
         n_lost = block.first_sample - self.end_sample
         if n_lost > 0:
             self._write(np.zeros(min(n_lost, self._samples.size), np.int16), block.first_sample)
-        scaled = np.rint(block.samples * np.float32(INT16_FULL_SCALE))
-        values = np.clip(scaled, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1.0).astype(np.int16)
+        values = to_int16(block.samples)
         end_sample = block.first_sample + values.size
         self._write(values[-self._samples.size :], end_sample)
 

@@ -20,12 +20,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import soundfile
 
 from edgeasd.errors import ConfigError, StorageError
 from edgeasd.recording.cutter import CLIP_S, Stretch
-from edgeasd.stream import INT16_FULL_SCALE, Float32Array
+from edgeasd.stream import Float32Array, to_int16
 
 LOG_NAME = "recording.csv"
 _MANIFEST_NAME = "manifest.csv"
@@ -179,10 +178,9 @@ class ClipFolder:
 def _write_whole(path: Path, samples: Float32Array, sample_rate: int) -> None:
     # A hidden name: the trainer passes over what was being written when the power went.
     part = path.with_name(f".{path.name}.part")
-    values = np.clip(samples * INT16_FULL_SCALE, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1)
     try:
         with part.open("wb") as file:
-            soundfile.write(file, values.round().astype(np.int16), sample_rate, format="FLAC")
+            soundfile.write(file, to_int16(samples), sample_rate, format="FLAC")
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
