@@ -105,7 +105,7 @@ def adapt(model: Model, section: int, clips: Sequence[Float64Array]) -> Model:
 def _cross_scores(site: Site, samples: Float32Array, clips: Sequence[Float64Array]) -> NormalScores:
     """Return the scores of each half of the new sound by what the other half teaches."""
     half = len(clips) // 2
-    middle = half * _clip_samples(site.model)
+    middle = half * site.model.document.score_samples
     first, second = clips[:half], clips[half:]
     runs = []
     for sound, rest in ((samples[:middle], second), (samples[middle:], first)):
@@ -124,17 +124,9 @@ def _read(recordings: Sequence[Recording], channel: int, model: Model) -> Float3
 
 def _clips_of(model: Model, samples: Float32Array) -> list[Float64Array]:
     """Return the embeddings of the windows of each clip of ten seconds."""
-    n_samples = _clip_samples(model)
+    n_samples = model.document.score_samples
     starts = range(0, len(samples) - n_samples + 1, n_samples)
     return [_embeddings(model, samples[start : start + n_samples]) for start in starts]
-
-
-def _clip_samples(model: Model) -> int:
-    """Return the samples that a score rests on."""
-    document = model.document
-    window = document.window
-    n_frames = window.n_frames + (document.scoring.clip_windows - 1) * window.hop_frames
-    return document.features.n_samples(n_frames)
 
 
 def _embeddings(model: Model, samples: Float32Array) -> Float64Array:

@@ -59,7 +59,7 @@ class ScoreCollector:
                     self._keep(run)
                     run = []
                 run.append(score.value)
-                expected = score.first_sample + self._hop
+                expected = score.first_sample + self.model.document.hop_samples
             self.progress(len(block.samples) / pipeline.sample_rate)
         self._keep(run)
 
@@ -67,15 +67,9 @@ class ScoreCollector:
     def scores(self) -> NormalScores:
         """All scores so far."""
         document = self.model.document
-        features, window = document.features, document.window
-        span = features.n_samples(window.n_frames)
-        span += (document.scoring.clip_windows - 1) * self._hop
-        return NormalScores(self.runs, self._hop, span, features.sample_rate)
-
-    @property
-    def _hop(self) -> int:
-        document = self.model.document
-        return document.window.hop_frames * document.features.hop_length
+        return NormalScores(
+            self.runs, document.hop_samples, document.score_samples, document.features.sample_rate
+        )
 
     def _keep(self, run: list[float]) -> None:
         if run:

@@ -62,7 +62,7 @@ class Recorder:
             document: Of the model that raised it.
         """
         features, window = document.features, document.window
-        at, hop = event.first_sample, window.hop_frames * features.hop_length
+        at, hop = event.first_sample, document.hop_samples
         last_window = at - features.n_samples(window.n_frames)
         wanted = at - self._config.before_s * features.sample_rate
         first = last_window - max(0, math.ceil((last_window - wanted) / hop)) * hop

@@ -88,13 +88,8 @@ def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
     return normal_scores(runs)
 
 
-def normal_scores(
-    runs: Sequence[Float64Array],
-    features: FeatureSpec = FEATURES,
-    window: WindowSpec = WINDOW,
-    clip_windows: int = CLIP_WINDOWS,
-) -> NormalScores:
-    """Return *runs* with the times that a model's geometry gives its scores."""
-    hop = window.hop_frames * features.hop_length
-    span = features.n_samples(window.n_frames) + (clip_windows - 1) * hop
-    return NormalScores(runs, hop, span, features.sample_rate)
+def normal_scores(runs: Sequence[Float64Array]) -> NormalScores:
+    """Return *runs* with the times that the geometry of what is learned gives its scores."""
+    hop = WINDOW.hop_frames * FEATURES.hop_length
+    span = FEATURES.n_samples(WINDOW.n_frames) + (CLIP_WINDOWS - 1) * hop
+    return NormalScores(runs, hop, span, FEATURES.sample_rate)

@@ -151,6 +151,17 @@ class ModelDocument:
     training: dict[str, Any] = field(default_factory=dict)
     schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
 
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one score to the next."""
+        return self.window.hop_frames * self.features.hop_length
+
+    @property
+    def score_samples(self) -> int:
+        """Samples that a score rests on."""
+        n_hops = self.scoring.clip_windows - 1
+        return self.features.n_samples(self.window.n_frames) + n_hops * self.hop_samples
+
     def to_json(self) -> str:
         """Return the document as it stands in the model file."""
         return json.dumps(asdict(self), allow_nan=False)

@@ -73,7 +73,7 @@ class Pipeline:
         self._median = MedianFilter(document.window.median_frames)
         self._scorer = ClipScorer(model.scoring(section), document.scoring.clip_windows)
         self._window_samples = document.features.n_samples(document.window.n_frames)
-        self._hop_samples = document.window.hop_frames * document.features.hop_length
+        self._hop_samples = document.hop_samples
         self._next_sample: int | None = None
         self._pending: list[Float32Array] = []
         self._n_pending = 0
