@@ -13,6 +13,7 @@ from edgeasd.capture.source import open_source
 from edgeasd.config import MachineConfig
 from edgeasd.detect.calibration import (
     FEW_DECISIONS,
+    WEEK_S,
     AlarmRate,
     NormalScores,
     sound_to_factor_2,
@@ -26,7 +27,6 @@ from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
 from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
 from edgeasd.sounds import Recording, blocks_of
 
-WEEK_S = 604_800.0
 _PROMISED = 3.0
 """A budget is supported if the upper end of the interval is at most this many times as much ..."""
 _REACH = 100.0

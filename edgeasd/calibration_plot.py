@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edgeasd.calibrate import WEEK_S, Outcome
+from edgeasd.calibrate import Outcome
+from edgeasd.detect.calibration import WEEK_S
 from edgeasd.pictures import ANOMALY, GREY, NORMAL, in_style, save
 
 _N_LEVELS = 60

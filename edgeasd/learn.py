@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeasd import __version__
 from edgeasd.config import MachineConfig
-from edgeasd.detect.calibration import LEAST_DECISIONS, AlarmRate, NormalScores
+from edgeasd.detect.calibration import LEAST_DECISIONS, WEEK_S, AlarmRate, NormalScores
 from edgeasd.detect.features import LogMel
 from edgeasd.detect.learning import (
     CLIP_WINDOWS,
@@ -43,7 +43,7 @@ TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0
 LEAST_S = 320.0
 """Below, neither the covariance of 128 mel bins nor a threshold is more than guesswork."""
-FIRST_BUDGET = 1.0 / 604_800.0
+FIRST_BUDGET = 1.0 / WEEK_S
 """False alarms a second: one a week."""
 
 _CLIP_FRAMES = CLIP_WINDOWS * WINDOW.hop_frames
@@ -75,13 +75,12 @@ class Learned:
     def lines(self) -> list[str]:
         """Return in words what was learned, and what it is worth."""
         sound_s = self.n_clips * _CLIP_S
-        week = 604_800.0
         lines = [
             f"learned from {self.n_clips} clips of 10 s, {sound_s / 60.0:.0f} min, of "
             f"{self.n_recordings} recording{'s' if self.n_recordings > 1 else ''}",
-            f"first threshold {self.threshold:.4g}: {self.rate.expected * week:.2g} false alarms a "
-            f"week to expect, 95 % interval {self.rate.low * week:.2g} to "
-            f"{self.rate.high * week:.2g}",
+            f"first threshold {self.threshold:.4g}: {self.rate.expected * WEEK_S:.2g} false alarms "
+            f"a week to expect, 95 % interval {self.rate.low * WEEK_S:.2g} to "
+            f"{self.rate.high * WEEK_S:.2g}",
         ]
         if sound_s < 0.95 * ENOUGH_S:
             lines.append(

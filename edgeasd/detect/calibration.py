@@ -18,6 +18,7 @@ from edgeasd.detect.alarm import Alarm, AlarmSpec
 from edgeasd.detect.tail import ParetoTail, Rate, poisson_rate
 from edgeasd.stream import Float64Array, Score
 
+WEEK_S = 604_800.0
 ENOUGH_ALARMS = 10
 """From here on false alarms are counted; their number is then known to a factor of 2."""
 FEW_DECISIONS = 300
