@@ -56,7 +56,7 @@ def test_listen_on_a_terminal_shows_a_meter_until_ctrl_c(tmp_path: Path) -> None
     """The bars of a real microphone follow its sound; Ctrl-C ends with the verdict."""
     loud = np.random.default_rng(1).integers(-32_768, 32_767, 20 * RATE, np.int16, endpoint=True)
     with VirtualMicrophone(tmp_path) as microphone:
-        microphone.feed(np.concatenate([loud[: 2 * RATE] // 100, loud * 2]))
+        microphone.feed(np.concatenate([loud[: 8 * RATE] // 100, loud * 2]))
         with OnTerminal(
             *("listen", "--device", DEVICE, "--channel", "0"), environment=microphone.environment
         ) as listen:

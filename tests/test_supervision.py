@@ -90,7 +90,7 @@ def test_reload_of_a_broken_file_changes_nothing(
     """What cannot be read is refused in log and health; the daemon goes on, and reads it mended."""
     site.configure(PACED)
     process = site.start()
-    wait_until(lambda: heard("m1/state"), "a state of m1")
+    wait_until(lambda: heard("health"), "the health of the node")
     good = site.config.read_text()
 
     site.config.write_text(good.replace("port =", "prot ="))
