@@ -218,8 +218,7 @@ class Machine:
         )
 
     def _calibration_health(self) -> CalibrationHealth:
-        site = self._detector.site
-        made = site.calibration if site is not None else None
+        site, made = self._detector.site, self._detector.calibration
         return CalibrationHealth(
             version=None if made is None else made.number,
             warning="" if site is None else site.warning,
