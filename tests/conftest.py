@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import HealthCheck, settings
 
+from tests.detect.models import make_model, normal_sound
 from tests.disks import FrozenDisk, mounted_ext4
-from tests.publish.brokers import Mosquitto
-from tests.site import Site
+from tests.publish.brokers import Mosquitto, Subscriber
+from tests.site import RATE, Site
 
 # The same examples on every run, however busy the computer is.
 settings.register_profile(
@@ -68,6 +70,22 @@ def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
     for process in site.processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
+    """One that hears everything of that broker, which runs."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    yield subscriber
+    subscriber.close()
+
+
+@pytest.fixture
+def quick(site: Site) -> None:
+    """The site has a long recording, and a model that scores after three seconds."""
+    make_model(site.folder / "tiny.onnx", clip_windows=4)
+    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ RATE = 16_000
 NODE = "edgeasd/v1/n1"
 SCHEMAS = Path(__file__).parents[1] / "deploy" / "schemas"
 FILE = '[machine.file]\npath = "sound.wav"\npaced = false'
+PACED = '[machine.file]\npath = "long.wav"'
+SENSITIVE = "\n[machine.alarm]\nthreshold = -1e9\nclear_threshold = -1e9\nraise_after = 1"
 SIMULATOR = "[machine.simulator]\nfault_duration_s = 0"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,8 @@ import soxr
 
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
-from tests.disks import FrozenDisk
-from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.publish.test_outbox import SmallDisk
+from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
+from tests.publish.brokers import Subscriber, wait_until
 from tests.site import FILE, NODE, RATE, SIMULATOR, Site, events, finish
 
 pytestmark = pytest.mark.network
@@ -31,24 +29,10 @@ HIGH = "\n[machine.alarm]\nthreshold = 60.0\nclear_threshold = 60.0"
 
 
 @pytest.fixture
-def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
-    """A subscriber of that broker, which runs."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    yield subscriber
-    subscriber.close()
-
-
-@pytest.fixture
 def state_disk(site: Site) -> Iterator[SmallDisk]:
     """A disk of 4 MB, which is the site's state directory."""
-    root = site.folder / "state"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(root)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield SmallDisk(root)
-    subprocess.run(["umount", "-l", root], check=True)
+    with mounted_tmpfs(site.folder / "state", "4m") as disk:
+        yield disk
 
 
 def clips_health(subscriber: Subscriber) -> dict[str, Any]:

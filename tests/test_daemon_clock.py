@@ -14,7 +14,7 @@ from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 from tests.site import NODE, Site, events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
@@ -62,23 +62,17 @@ class WallClock:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A mosquitto."""
-    broker = Mosquitto(tmp_path / "broker")
+def broker(broker: Mosquitto) -> Mosquitto:
+    """A mosquitto that runs."""
     broker.start()
-    yield broker
-    broker.stop()
+    return broker
 
 
 @pytest.fixture
-def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
-    """A site of that broker; its daemons end with the test."""
-    site = Site(tmp_path, broker.port)
+def site(site: Site) -> Site:
+    """A site of that broker with its machine."""
     site.configure(MACHINE)
-    yield site
-    for process in site.processes:
-        process.kill()
-        process.communicate()
+    return site
 
 
 def wrong_by_s(event: dict[str, Any], came_s: float) -> float:

@@ -37,18 +37,15 @@ update_every_s = 5.0
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A mosquitto."""
-    broker = Mosquitto(tmp_path / "broker")
+def broker(broker: Mosquitto) -> Mosquitto:
+    """A mosquitto that runs."""
     broker.start()
-    yield broker
-    broker.stop()
+    return broker
 
 
 @pytest.fixture
-def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
+def site(site: Site) -> Iterator[Site]:
     """A site of that broker; its state directory becomes a mount point."""
-    site = Site(tmp_path, broker.port)
     site.configure(MACHINE)
     state(site).mkdir()
     yield site

@@ -20,7 +20,9 @@ from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 from tests.site import (
     FILE,
     NODE,
+    PACED,
     RATE,
+    SENSITIVE,
     SIMULATOR,
     Site,
     events,
@@ -30,25 +32,9 @@ from tests.site import (
     reload,
 )
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("quick")]
 
 HOP = 8 * 512  # samples between two scores
-PACED = '[machine.file]\npath = "long.wav"'
-SENSITIVE = "\n[machine.alarm]\nthreshold = -1e9\nclear_threshold = -1e9\nraise_after = 1"
-
-
-@pytest.fixture(autouse=True)
-def quick(site: Site) -> None:
-    """The site has a long recording, and a model that scores after three seconds."""
-    make_model(site.folder / "tiny.onnx", clip_windows=4)
-    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
-
-
-@pytest.fixture
-def subscriber(broker: Mosquitto) -> Subscriber:
-    """One that hears everything of the broker, which runs."""
-    broker.start()
-    return Subscriber(broker.port)
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ import soundfile
 from edgeasd.errors import ConfigError
 from tests.detect.faulty_models import make_failing, make_stalling
 from tests.detect.models import faulty_sound, make_model, normal_sound
-from tests.publish.brokers import Mosquitto, Subscriber, wait_until
+from tests.publish.brokers import Subscriber, wait_until
 from tests.site import (
     NODE,
+    PACED,
     RATE,
+    SENSITIVE,
     SIMULATOR,
     Site,
     events,
@@ -31,24 +33,7 @@ from tests.site import (
     reload,
 )
 
-pytestmark = pytest.mark.network
-
-PACED = '[machine.file]\npath = "long.wav"'
-SENSITIVE = "\n[machine.alarm]\nthreshold = -1e9\nclear_threshold = -1e9\nraise_after = 1"
-
-
-@pytest.fixture(autouse=True)
-def quick(site: Site) -> None:
-    """The site has a long recording, and a model that scores after three seconds."""
-    make_model(site.folder / "tiny.onnx", clip_windows=4)
-    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
-
-
-@pytest.fixture
-def subscriber(broker: Mosquitto) -> Subscriber:
-    """One that hears everything of the broker, which runs."""
-    broker.start()
-    return Subscriber(broker.port)
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("quick")]
 
 
 def replace_model(site: Site, new: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from edgeasd.checks.host import check_service, check_state_directory, unit_prope
 from edgeasd.checks.verdict import Finding
 from edgeasd.errors import EdgeasdError, StorageError
 from edgeasd.publish.outbox import Outbox
+from tests.disks import mounted_tmpfs
 
 GOOD = {
     "LoadState": "loaded",
@@ -61,16 +60,9 @@ def test_state_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk without a byte free."""
-    root = tmp_path / "disk"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(root)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    with (root / "filler").open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    yield root
-    subprocess.run(["umount", "-l", root], check=True)
+    with mounted_tmpfs(tmp_path / "disk", "64k") as disk:
+        disk.fill()
+        yield disk.root
 
 
 def test_state_directory_on_a_full_disk_is_refused(full_disk: Path) -> None:

@@ -19,9 +19,8 @@ from edgeasd.publish.clips import Clip, clip_name, find_clip
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
 from edgeasd.publish.payloads import ClipsHealth
 from edgeasd.stream import Int16Array
-from tests.disks import FrozenDisk
+from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
-from tests.publish.test_outbox import SmallDisk
 
 START_MS = 1_795_364_134_120  # 2026-11-22T16:15:34.120Z
 NOISE: Int16Array = np.random.default_rng(1).integers(-32_768, 32_768, 48_000).astype(np.int16)
@@ -42,13 +41,8 @@ writer.stop(5.0)
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of one megabyte: room for nine clips, with a twentieth left free."""
-    root = tmp_path / "disk"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield SmallDisk(root)
-    subprocess.run(["umount", "-l", root], check=True)
+    with mounted_tmpfs(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -21,10 +21,13 @@ from edgeasd.errors import StorageError
 from edgeasd.publish import outbox as outbox_module
 from edgeasd.publish.eventfile import QueuedEvent
 from edgeasd.publish.outbox import Outbox
+from tests.disks import mounted_tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.disks import SmallDisk
 
 TOPIC = "edgeasd/v1/edge-03/press07/event"
 
@@ -59,40 +62,11 @@ def open_outbox() -> Iterator[Callable[..., Outbox]]:
         outbox.close()
 
 
-class SmallDisk:
-    """A file system of 256 kB that can be filled and made read-only."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._filler = root / "filler"
-
-    def fill(self) -> None:
-        """Leave not a byte free."""
-        with self._filler.open("ab", buffering=0) as file:
-            for size in (4096, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        file.write(bytes(size))
-
-    def free(self) -> None:
-        """Take back what `fill` wrote."""
-        self._filler.unlink()
-
-    def remount(self, mode: str) -> None:
-        """Make it ``ro`` or ``rw``."""
-        subprocess.run(["mount", "-o", f"remount,{mode}", self.root], check=True)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk of its own for one test."""
-    root = tmp_path / "disk"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(root)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield SmallDisk(root)
-    subprocess.run(["umount", "-l", root], check=True)
+    with mounted_tmpfs(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 def test_outbox_of_several_events_gives_them_in_order(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from edgeasd.errors import ConfigError, StorageError
 from edgeasd.recording.cutter import CLIP_S, Stretch
 from edgeasd.recording.folder import LOG_NAME, ClipFolder, Place
 from edgeasd.stream import AudioBlock
+from tests.disks import mounted_tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,13 +145,8 @@ def test_place_of_a_section_that_is_not_two_digits_is_refused(section: str) -> N
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 65 MiB, hardly more than what is to be left free."""
-    root = tmp_path / "disk"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=65m", "tmpfs", str(root)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield root
-    subprocess.run(["umount", "-l", root], check=True)
+    with mounted_tmpfs(tmp_path / "disk", "65m") as disk:
+        yield disk.root
 
 
 def test_folder_on_a_disk_that_fills_up_keeps_what_is_whole(small_disk: Path) -> None:
