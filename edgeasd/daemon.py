@@ -35,7 +35,7 @@ class Daemon:
         path: Of its file, which `reload` reads; None if it comes from none.
 
     Raises:
-        EdgeasdError: If a model, a source or the state directory cannot be used.
+        EdgeasdError: If a model, a recording or the state directory cannot be used.
     """
 
     def __init__(self, config: Config, path: Path | None = None) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeasd.capture.source import open_source
-from edgeasd.config import Config, MachineConfig
+from edgeasd.capture.source import AudioSource, open_source
+from edgeasd.capture.waiting import Waiting
+from edgeasd.config import Config, MachineConfig, SourceConfig
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detector import Detector, make_detector
-from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
 from edgeasd.health import Facts, judge
 from edgeasd.monitor import Monitor
 from edgeasd.publish.payloads import CalibrationHealth, MachineHealth
@@ -62,8 +62,10 @@ class Machine:
         monitor: Its thread.
         voice: What speaks for it.
 
+    A microphone that is not there is waited for.
+
     Raises:
-        EdgeasdError: If its model or its source cannot be used.
+        EdgeasdError: If its model or a source that is no microphone cannot be used.
     """
 
     def __init__(self, config: MachineConfig, node: Node, models: Models, site: Config) -> None:
@@ -71,7 +73,6 @@ class Machine:
         self._models = models
         self._node = node
         self._site = site
-        self._fault = ""
         self._model_fault = ""
         # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(files_of(config))
@@ -79,13 +80,14 @@ class Machine:
         self._detector = self._make_detector(config, self._model)
         self._before = self._model, self._detector
         self.voice = MachineVoice(node, config.name, self._detector)
-        self.monitor = self._make_monitor(config, self._detector)
+        self._source = self._open_or_wait(AudioDeviceError)
+        self.monitor = self._make_monitor(self._detector)
         self._log_detector()
 
     @property
     def ended(self) -> bool:
         """Whether there is no more to come: of recordings that were played to their end."""
-        return not self.monitor.running and not self._fault
+        return not self.monitor.running
 
     def change(self, config: MachineConfig) -> None:
         """Apply another configuration, without a gap in the sound if the source is the same.
@@ -99,7 +101,7 @@ class Machine:
         model = self._models.load(config.model) if is_new else self._model
         detector = self._make_detector(config, model)
         if config.source != self.config.source:
-            self._reopen(config)
+            self._reopen(config.source)
         self.config, self._watch = config, watch
         if is_new:
             self._model_fault = ""
@@ -110,7 +112,8 @@ class Machine:
 
         A model or site file that cannot be used is told, and what was in use goes on.
         """
-        self._listen_again()
+        if isinstance(self._source, Waiting) and (found := self._source.take()) is not None:
+            self._hear_by(found)
         refusal = self.monitor.take_refusal()
         if refusal:
             self._model, self._detector = self._before
@@ -138,60 +141,51 @@ class Machine:
         self._model_fault = f"{reason}; the model loaded before is used"
         _log.error("%s: %s", self.config.name, self._model_fault)
 
-    def _make_monitor(self, config: MachineConfig, detector: Detector) -> Monitor:
-        source = open_source(config.source)
+    def _make_monitor(self, detector: Detector) -> Monitor:
         recorder = None
         if self._site.clips.enabled:
-            recorder = Recorder(self._site.clips, source.sample_rate, self._node.clips.put)
+            recorder = Recorder(self._site.clips, self._source.sample_rate, self._node.clips.put)
         return Monitor(
-            config.name,
+            self.config.name,
             detector,
-            source,
+            self._source,
             self.voice,
             score_interval_s=self._site.mqtt.score_interval_s,
             raised_s=self.voice.raised_s(),
             recorder=recorder,
         )
 
-    def _reopen(self, config: MachineConfig) -> None:
+    def _open_or_wait(self, excused: type[EdgeasdError]) -> AudioSource:
+        """Return the source, or what looks for it if opening it raises what is *excused*."""
+        source = self.config.source
+        try:
+            return open_source(source)
+        except excused as exc:
+            return Waiting(source, str(exc), self._detector.sample_rate)
+
+    def _reopen(self, config: SourceConfig) -> None:
         """Hear the machine by another source, or by the one before if that cannot be used."""
         # First of all it must let go of the device, which the new one may want too.
         self.monitor.stop(STOP_TIMEOUT_S)
         try:
-            monitor = self._make_monitor(config, self.monitor.detector)
-        except EdgeasdError as exc:
-            self._fault = str(exc)
-            self._listen_again()
+            source = open_source(config)
+        except EdgeasdError:
+            self._hear_by(self._open_or_wait(EdgeasdError))
             raise
-        self._hear_by(monitor)
+        self._hear_by(source)
 
-    def _listen_again(self) -> None:
-        """Try to open the source of a machine that has none."""
-        if not self._fault:
-            return
-        try:
-            monitor = self._make_monitor(self.config, self.monitor.detector)
-        except EdgeasdError as exc:
-            self._fault = f"{exc}; tried again every few seconds"
-        else:
-            self._hear_by(monitor)
-
-    def _hear_by(self, monitor: Monitor) -> None:
+    def _hear_by(self, source: AudioSource) -> None:
+        self.monitor.stop(STOP_TIMEOUT_S)
+        self._source = source
+        monitor = self._make_monitor(self.monitor.detector)
         monitor.score_interval_s = self.monitor.score_interval_s
         monitor.use(self._detector)
-        self._fault = ""
         self.monitor = monitor
         monitor.start()
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
-        facts = self.monitor.facts()
-        if self._fault:
-            # What the facts say of the source is of one that was closed.
-            return replace(
-                facts, fault=self._fault, hung=False, loop_age_s=0.0, sound_age_s=math.inf
-            )
-        return facts
+        return self.monitor.facts()
 
     def tell_state(self) -> bool:
         """Publish the state if it is news; return whether it was."""

@@ -207,18 +207,6 @@ def test_score_of_what_is_no_recording_names_the_file(
     assert len(result.stdout.splitlines()) > 100
 
 
-@pytest.mark.audio_device
-def test_run_with_an_unknown_microphone_says_what_there_is(folder: Path) -> None:
-    """The message names the device that is not there."""
-    config = configure(folder, machine='[machine.microphone]\ndevice = "no such thing"')
-
-    result = edgeasd("run", "--config", config)
-
-    assert result.returncode == os.EX_UNAVAILABLE
-    assert "Traceback" not in result.stderr
-    assert "microphone" in result.stderr.splitlines()[-1]
-
-
 def test_devices_without_portaudio_names_the_package(folder: Path) -> None:
     """Where PortAudio is missing the message names the Debian package."""
     blocker = folder / "blocked"

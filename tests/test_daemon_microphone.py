@@ -28,7 +28,7 @@ from tests.capture.sound_servers import (
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import NODE, RATE, Site
+from tests.site import NODE, RATE, Site, finish
 
 pytestmark = [
     pytest.mark.audio_device,
@@ -396,17 +396,59 @@ def test_daemon_whose_jack_server_is_killed_leaves_for_a_restart(site: Site, wat
 
 
 @pytest.mark.slow
-def test_daemon_on_jack_at_another_rate_is_refused_with_those_that_go(site: Site) -> None:
-    """JACK has one rate; the message names it."""
+def test_daemon_on_jack_at_another_rate_says_which_goes(site: Site, watch: Watch) -> None:
+    """JACK has one rate; the state names it."""
     name = f"edgeasd-{os.getpid()}"
     site.configure(f"{JACK}\nsample_rate = 16000")
     with jackd(name):
         began_s = time.monotonic()
         process = site.start(**jack_environment(name))
-        _, log = process.communicate(timeout=60)
+        notice_s, reason = watch.state("no_audio", began_s)
+        process.terminate()
+        finish(process)
 
-    report("JACK refuses the rate", f"exit {process.returncode}", time.monotonic() - began_s, 0.0)
-    assert process.returncode == os.EX_UNAVAILABLE
-    assert log.splitlines()[-1] == (
-        f"edgeasd: microphone.sample_rate=16000 must be a rate that 'jack' takes: {JACK_RATE}"
-    )
+    report("JACK refuses the rate", "no_audio", notice_s, 0.0)
+    assert reason == (f"microphone.sample_rate=16000 must be a rate that 'jack' takes: {JACK_RATE}")
+
+
+def test_daemon_whose_microphone_is_not_there_yet_waits_for_it(
+    site: Site, watch: Watch, tmp_path: Path
+) -> None:
+    """A microphone that is missing at the start is told, and heard once it is there."""
+    site.configure(PULSE, mqtt=HEALTH_EACH_SECOND)
+    process = site.start(**pulse_environment(tmp_path))
+    began_s = time.monotonic()
+    notice_s, reason = watch.state("no_audio", began_s)
+
+    with pulseaudio(tmp_path):
+        back_s = time.monotonic()
+        recover_s, _ = watch.wait_for(hears, back_s, "health")
+        process.terminate()
+        log = finish(process)
+
+    report("Microphone missing at the start", "no_audio", notice_s, recover_s)
+    assert reason == "no microphone is there; connect one"
+    assert f"m1: no_audio ({reason})" in log
+
+
+@pytest.mark.slow
+def test_daemon_whose_microphone_is_not_there_yet_hears_the_other(
+    site: Site, watch: Watch, tmp_path: Path, alsa: VirtualMicrophone
+) -> None:
+    """One that is missing at the start costs the other machine nothing, and a gap as it comes."""
+    site.configure(ALSA, PULSE, mqtt=HEALTH_EACH_SECOND)
+    alsa.feed(sound(120))
+    process = site.start(**alsa.environment, **pulse_environment(tmp_path))
+    began_s = time.monotonic()
+    notice_s, reason = watch.state("no_audio", began_s, "m2")
+    watch.state("ok", began_s)
+
+    with pulseaudio(tmp_path):
+        back_s = time.monotonic()
+        recover_s, health = watch.wait_for(hears, back_s, "health")
+        process.terminate()
+        finish(process)
+
+    report("One of two microphones missing at the start", "no_audio", notice_s, recover_s)
+    assert reason == f"microphone.device='pulse' is not there; there are: {DEVICE}, ALSA"
+    assert health["machines"][0]["gaps"] <= 1

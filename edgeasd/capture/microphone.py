@@ -8,12 +8,15 @@ import threading
 import numpy as np
 
 from edgeasd.capture.reader import DeviceReader, Tap
+from edgeasd.capture.search import Search
 from edgeasd.config import MicrophoneConfig
 from edgeasd.stream import INT16_FULL_SCALE, AudioBlock
 
 _START_PATIENCE_S = 5.0
 
-# A device can be opened once: machines that listen to the same one share its reader.
+# A device can be opened once: machines that listen to the same one share its reader.  To open one
+# can take long, and nobody who closes another may have to wait for it.
+_opening = threading.Lock()
 _lock = threading.Lock()
 _readers: list[DeviceReader] = []
 
@@ -52,6 +55,10 @@ class Microphone:
     samples as the clock says were lost.  The device's own clock is not corrected: it may drift from
     the computer's by some 0.01 %, see `drift_ppm`.
 
+    Args:
+        config: The input, its channel, rate and latency.
+        search: Looks for it now; None looks once.
+
     Raises:
         AudioDeviceError: If the input is not there at the start or refuses to open; the message
             lists what could be taken instead.
@@ -60,8 +67,8 @@ class Microphone:
 
     ended = False
 
-    def __init__(self, config: MicrophoneConfig) -> None:
-        self._reader, self._tap = _listen(config)
+    def __init__(self, config: MicrophoneConfig, search: Search | None = None) -> None:
+        self._reader, self._tap = _listen(config, search)
         self.sample_rate = self._reader.sample_rate
         self._closed = threading.Event()
 
@@ -108,13 +115,15 @@ class Microphone:
             self._reader.close()
 
 
-def _listen(config: MicrophoneConfig) -> tuple[DeviceReader, Tap]:
-    with _lock:
-        for reader in _readers:
-            if reader.reads(config.device):
-                return reader, reader.listen(config)
-        reader = DeviceReader(config)
+def _listen(config: MicrophoneConfig, search: Search | None) -> tuple[DeviceReader, Tap]:
+    with _opening:
+        with _lock:
+            for reader in _readers:
+                if reader.reads(config.device):
+                    return reader, reader.listen(config)
+        reader = DeviceReader(config, search)
         tap = reader.listen(config)
         reader.start()
-        _readers.append(reader)
+        with _lock:
+            _readers.append(reader)
         return reader, tap

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import threading
 import time
 from contextlib import suppress
@@ -20,15 +19,9 @@ from dataclasses import dataclass, replace
 from edgeasd.capture.continuity import Continuity
 from edgeasd.capture.devices import check_channel, find_device
 from edgeasd.capture.drift import DriftMeter
-from edgeasd.capture.portaudio import (
-    InputStream,
-    finds_anew,
-    list_devices,
-    refresh,
-    restart,
-    restarting,
-)
+from edgeasd.capture.portaudio import InputStream, list_devices, restarting
 from edgeasd.capture.ringbuffer import RingBuffer
+from edgeasd.capture.search import Search
 from edgeasd.config import MicrophoneConfig
 from edgeasd.errors import AudioDeviceError, ConfigError
 from edgeasd.stream import Int16Array
@@ -38,13 +31,8 @@ _log = logging.getLogger(__name__)
 _RING_S = 10.0
 _START_PATIENCE_S = 5.0  # for the first block
 _PATIENCE_S = 2.0  # for all others, beside the latency
-_OPEN_PATIENCE_S = 30.0  # the search in a new process and the restart take at most 10 each
-_FIRST_DELAY_S = 0.5
-_LONGEST_DELAY_S = 30.0
 _JOIN_S = 2.0
 _OVERFLOW_LOG_EVERY_S = 60.0
-_SIGHTINGS = 2
-"""Of a device that the list lacks before all streams restart: until then it may open without."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,13 +60,11 @@ class Tap:
 class DeviceReader:
     """A thread that reads a device until it is closed.
 
-    A device that goes away is looked for again, after 0.5 s at first and 30 s at last.  While other
-    devices are open PortAudio's list stays as it was.  A device that comes back under another
-    number is therefore looked for in a new process, and all streams restart once it is seen there:
-    a gap for the others, and only when that helps.
+    A device that goes away is looked for again, see `Search`.
 
     Args:
         config: Of the first that listens.
+        search: Looks for it now; None looks once, in PortAudio's list as it is.
 
     Attributes:
         device: What it reads.
@@ -89,17 +75,15 @@ class DeviceReader:
             be taken instead.
     """
 
-    def __init__(self, config: MicrophoneConfig) -> None:
+    def __init__(self, config: MicrophoneConfig, search: Search | None = None) -> None:
         self._config = config
-        stream = InputStream(config, config.sample_rate)
+        self._search = Search()
+        stream = (search or self._search).open(config, config.sample_rate)
         self.device = stream.device
         self.sample_rate = stream.sample_rate
         self._taps: tuple[Tap, ...] = ()
-        self._lost = ""
-        self._n_sightings = 0
-        self._delay_s = _FIRST_DELAY_S
         self._reopened = False
-        # Of the library's call that this thread is in, if it is in one.
+        # Of the call to read that the thread is in, if it is in one.
         self._called_s: float | None = None
         self._patience_s = _START_PATIENCE_S
         self._drift = DriftMeter(self.sample_rate)
@@ -115,15 +99,16 @@ class DeviceReader:
     @property
     def fault(self) -> str:
         """Why there is no sound now, for people to read; empty when all is well."""
-        if self.hung and not self._lost:
+        if self.hung and not self._search.fault:
             return f"microphone {self.device.name!r} is open but gives no sound; reconnect it"
-        return self._lost
+        return self._search.fault
 
     @property
     def hung(self) -> bool:
         """Whether the library does not return: only a restart of the process may help."""
         called_s = self._called_s
-        return called_s is not None and time.monotonic() - called_s >= self._patience_s
+        is_stuck = called_s is not None and time.monotonic() - called_s >= self._patience_s
+        return is_stuck or self._search.hung
 
     @property
     def drift_ppm(self) -> float:
@@ -189,8 +174,7 @@ class DeviceReader:
             try:
                 self._pump(stream)
             except AudioDeviceError as exc:
-                self._lost = str(exc)
-                self._n_sightings = 0
+                self._search.lose(str(exc))
                 _log.warning("%s; looking for it again", exc)
             stream.close()
             stream = self._reopen()
@@ -205,7 +189,6 @@ class DeviceReader:
             if any(tap.channel >= stream.n_channels for tap in taps):
                 return
             self._patience_s = _PATIENCE_S + self._config.latency_s
-            self._delay_s = _FIRST_DELAY_S
             n_lost = self._continuity.n_lost_before(
                 len(samples), asked_s, now_s, lost=overflowed or self._reopened
             )
@@ -219,49 +202,21 @@ class DeviceReader:
                     tap.take(samples, n_lost)
 
     def _report(self, now_s: float, *, overflowed: bool) -> None:
-        if self._lost:
+        if self._search.fault:
             _log.info("microphone %r is back", self.device.name)
-            self._lost = ""
+        self._search.settle()
         if overflowed and now_s - self._last_overflow_s > _OVERFLOW_LOG_EVERY_S:
             self._last_overflow_s = now_s
             _log.warning("microphone %r lost sound; raise microphone.latency_s", self.device.name)
 
     def _reopen(self) -> InputStream | None:
-        # A stream that was closed on purpose, for another channel or device, is wanted at once.
-        delay_s = self._delay_s if self._lost else 0.0
         self._called_s = None
-        # Jitter keeps several microphones of one hub from trying in step.
-        while not self._closing.wait(delay_s * random.uniform(0.75, 1.0)):
-            delay_s = self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
-            self._patience_s = _OPEN_PATIENCE_S
-            self._called_s = time.monotonic()
-            try:
-                stream = self._open()
-            except AudioDeviceError as exc:
-                self._lost = str(exc)
-                self._called_s = None
-                _log.debug("%s", exc)
-            else:
-                self.device = stream.device
-                self._reopened = True
-                return stream
-        return None
+        stream = self._search.repeat(self._open, self._closing)
+        if stream is not None:
+            self.device = stream.device
+            self._reopened = True
+        return stream
 
     def _open(self) -> InputStream:
         channel = max((tap.channel for tap in self._taps), default=self._config.channel)
-        config = replace(self._config, channel=channel)
-        renewed = self._lost != "" and refresh()
-        try:
-            return InputStream(config, self.sample_rate)
-        except AudioDeviceError:
-            if renewed or not self._would_restart_help():
-                raise
-        _log.info("all microphones pause a moment for %r", self.device.name)
-        restart()
-        return InputStream(config, self.sample_rate)
-
-    def _would_restart_help(self) -> bool:
-        """Return whether the device is there, but not in the library's list; once a loss."""
-        seen = finds_anew(self._config.device)
-        self._n_sightings = self._n_sightings + 1 if seen else 0
-        return self._n_sightings == _SIGHTINGS
+        return self._search.open(replace(self._config, channel=channel), self.sample_rate)

@@ -9,6 +9,7 @@ from edgeasd.capture.wavfile import WavFile
 from edgeasd.config import FileConfig, SimulatorConfig
 
 if TYPE_CHECKING:
+    from edgeasd.capture.search import Search
     from edgeasd.config import SourceConfig
     from edgeasd.stream import AudioBlock
 
@@ -50,8 +51,12 @@ class AudioSource(Protocol):
         """Let go of the device or file; `read` gives nothing more.  Any thread may call this."""
 
 
-def open_source(config: SourceConfig) -> AudioSource:
+def open_source(config: SourceConfig, search: Search | None = None) -> AudioSource:
     """Return the source that *config* describes.
+
+    Args:
+        config: Of the source.
+        search: Looks for a microphone; None looks once.
 
     Raises:
         AudioFileError: If the file cannot be read.
@@ -64,4 +69,4 @@ def open_source(config: SourceConfig) -> AudioSource:
         return Simulator(config)
     if isinstance(config, FileConfig):
         return WavFile(config.path, config.channel, paced=config.paced, repeat=config.repeat)
-    return Microphone(config)
+    return Microphone(config, search)

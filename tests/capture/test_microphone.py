@@ -20,6 +20,7 @@ import pytest
 
 from edgeasd.capture import hardware, portaudio
 from edgeasd.capture import reader as reader_module
+from edgeasd.capture import search as search_module
 from edgeasd.capture.microphone import Microphone, measure_level
 from edgeasd.capture.portaudio import InputStream, list_devices, refresh
 from edgeasd.config import MicrophoneConfig
@@ -145,8 +146,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """Return the scripted library, in place of the real one, and make waits short."""
     library = Library()
     monkeypatch.setitem(sys.modules, "sounddevice", library)
-    monkeypatch.setattr(reader_module, "_FIRST_DELAY_S", 0.02)
-    monkeypatch.setattr(reader_module, "_LONGEST_DELAY_S", 0.08)
+    monkeypatch.setattr(search_module, "_FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(search_module, "_LONGEST_DELAY_S", 0.08)
     monkeypatch.setattr(reader_module, "_JOIN_S", 0.2)
     return library
 

@@ -1,0 +1,75 @@
+"""What stands in for a source that is not there yet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeasd.capture import search as search_module
+from edgeasd.capture.source import AudioSource
+from edgeasd.capture.waiting import Waiting
+from edgeasd.config import FileConfig
+
+RATE = 16_000
+FAULT = "not there"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "_FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(search_module, "_LONGEST_DELAY_S", 0.02)
+
+
+def record(path: Path) -> None:
+    """Write a second of sound as one file, whole at once."""
+    draft = path.with_suffix(".new")
+    soundfile.write(draft, np.zeros(RATE), RATE, subtype="PCM_16", format="WAV")
+    draft.replace(path)
+
+
+def take(waiting: Waiting) -> AudioSource:
+    """Return the source that *waiting* finds."""
+    deadline_s = time.monotonic() + 10.0
+    while (found := waiting.take()) is None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    return found
+
+
+def test_waiting_has_no_sound_until_the_source_is_there(tmp_path: Path) -> None:
+    """The source that is found has the sound, and is handed over once."""
+    path = tmp_path / "sound.wav"
+    waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
+
+    said = waiting.read(0.0), waiting.fault, waiting.take(), waiting.ended, waiting.hung
+    record(path)
+    found = take(waiting)
+    block = found.read(1.0)
+    again = waiting.take()
+    found.close()
+    waiting.close()
+
+    assert (said[0], said[2:]) == (None, (None, False, False))
+    assert said[1] == FAULT or "sound.wav" in said[1]
+    assert block is not None
+    assert len(block.samples) > 0
+    assert again is None
+
+
+def test_waiting_that_is_closed_looks_no_further(tmp_path: Path) -> None:
+    """What comes after that is left alone, and a read returns at once."""
+    path = tmp_path / "sound.wav"
+    waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
+
+    waiting.close()
+    record(path)
+    waiting._thread.join(10.0)
+    began_s = time.monotonic()
+    waiting.read(5.0)
+
+    assert waiting.take() is None
+    assert time.monotonic() - began_s < 5.0
