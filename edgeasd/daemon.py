@@ -14,7 +14,8 @@ from edgeasd.config import Config, MachineConfig, load_config
 from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.health import alive, hangs
 from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models
-from edgeasd.publish.payloads import MqttHealth, encode, health_payload
+from edgeasd.publish.health_payload import MqttHealth, health_payload
+from edgeasd.publish.payloads import encode
 from edgeasd.reload import Reload
 from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node

@@ -15,7 +15,7 @@ from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
 from edgeasd.health import Facts, judge
 from edgeasd.monitor import Monitor
-from edgeasd.publish.payloads import CalibrationHealth, MachineHealth
+from edgeasd.publish.health_payload import CalibrationHealth, MachineHealth
 from edgeasd.recorder import Recorder
 from edgeasd.site import at_site, files_of
 from edgeasd.voice import MachineVoice, Node

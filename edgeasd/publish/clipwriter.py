@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeasd.config import ClipsConfig
 from edgeasd.errors import StorageError
 from edgeasd.publish.clips import Clip, ClipFolder
-from edgeasd.publish.payloads import ClipsHealth
+from edgeasd.publish.health_payload import ClipsHealth
 
 MOST_WAITING_BYTES = 64_000_000
 """Of sound that waits for the disk, 22 clips at 48 kHz; beyond it the oldest are dropped."""

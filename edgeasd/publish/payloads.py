@@ -1,4 +1,4 @@
-"""What is published: plain dictionaries, then bytes.
+"""What is published of machines: plain dictionaries, then bytes.
 
 Pure: a position in the stream becomes a time here, by the start time handed in.
 ``deploy/schemas/`` describes every payload; a test holds the two together.
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgeasd.detect.drift import Drift
     from edgeasd.stream import AlarmEvent, Score
 
 Payload: TypeAlias = dict[str, Any]
@@ -102,7 +101,7 @@ def event_payload(
         "schema": "edgeasd.event/1",
         "id": event_id(node, boot_id, seq),
         "type": event.type,
-        **_when(clock.time_ms(event.first_sample)),
+        **when(clock.time_ms(event.first_sample)),
         "clock_synced": clock_synced,
         "boot_id": boot_id,
         "seq": seq,
@@ -114,7 +113,7 @@ def event_payload(
         "clear_threshold": event.clear_threshold,
         "duration_s": (event.first_sample - event.start_sample) / clock.sample_rate,
         "model": dataclasses.asdict(model),
-        "audio": _finite(dataclasses.asdict(audio)),
+        "audio": finite(dataclasses.asdict(audio)),
         "clip": clip,
     }
 
@@ -136,7 +135,7 @@ def closing_payload(
         **last,
         "id": event_id(last["node"], boot_id, seq),
         "type": "end",
-        **_when(time_ms),
+        **when(time_ms),
         "clock_synced": clock_synced,
         "boot_id": boot_id,
         "seq": seq,
@@ -217,7 +216,7 @@ def score_payload(
         "schema": "edgeasd.score/1",
         "node": node,
         "machine": machine,
-        **_when(clock.time_ms(last.end_sample)),
+        **when(clock.time_ms(last.end_sample)),
         "first_sample": last.first_sample,
         "n_samples": last.n_samples,
         "score": last.value,
@@ -226,135 +225,7 @@ def score_payload(
         "max": max(values),
         "n_scores": len(values),
         "threshold": threshold,
-        **_finite({"level_dbfs": level_dbfs}),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class MqttHealth:
-    """How alerts get out.
-
-    Attributes:
-        connected: Whether the broker has accepted the connection.
-        reconnects: Connections accepted after the first one.
-        queued_events: Events that wait for the broker's acknowledgement.
-        dropped_events: Events given up as too many waited, or for too long.
-        fault: Why alerts do not get out, in words; empty when they do.
-    """
-
-    connected: bool
-    reconnects: int
-    queued_events: int
-    dropped_events: int
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClipsHealth:
-    """How the sound around alarms is kept.
-
-    Attributes:
-        ok: Whether clips can be written, as far as is known.
-        reason: Why they cannot, in words; empty when they can.
-        written: Clips written since the start.
-        dropped: Clips given up.
-    """
-
-    ok: bool
-    reason: str
-    written: int
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationHealth:
-    """What the threshold of a machine rests on.
-
-    Attributes:
-        version: Of the site's calibration in force; `None` where the model's own threshold is.
-        warning: What is wrong with it, in words; empty when all is well.
-        score_drift: How the scores moved since; `None` when not known yet.
-    """
-
-    version: int | None
-    warning: str
-    score_drift: Drift | None
-
-
-@dataclass(frozen=True, slots=True)
-class MachineHealth:
-    """How one machine is listened to.
-
-    Attributes:
-        name: Name of the machine.
-        state: As in its state message.
-        reason: As in its state message.
-        blocks: Blocks of sound received.
-        windows: Windows scored.
-        gaps: Interruptions of the stream.
-        overruns: Blocks lost as the computer was too slow.
-        real_time_factor: Seconds of computing per second of sound; NaN when not known yet.
-        level_dbfs: Level re full scale, decibels; minus infinity is digital silence.
-        drift_ppm: By how many millionths the microphone's clock is fast; NaN when not known yet.
-        model: The model that scores it.
-        model_fault: Why a model file that changed is not used, in words; empty when all is well.
-        calibration: What its threshold rests on.
-    """
-
-    name: str
-    state: State
-    reason: str
-    blocks: int
-    windows: int
-    gaps: int
-    overruns: int
-    real_time_factor: float
-    level_dbfs: float
-    drift_ppm: float
-    model: ModelIdentity
-    model_fault: str
-    calibration: CalibrationHealth
-
-
-def health_payload(
-    *,
-    node: str,
-    time_s: float,
-    version: str,
-    uptime_s: float,
-    boot_id: str,
-    mqtt: MqttHealth,
-    machines: Sequence[MachineHealth],
-    storage_fault: str,
-    clips: ClipsHealth | None,
-    refused: Sequence[str],
-) -> Payload:
-    """Return how the node is.
-
-    Args:
-        node: Name of this computer.
-        time_s: Unix time now, seconds.
-        version: Version of edgeasd.
-        uptime_s: Seconds since the daemon started.
-        boot_id: Name of this run of the daemon.
-        mqtt: How alerts get out.
-        machines: How each machine is listened to.
-        storage_fault: Why alerts cannot be stored, in words; empty when they can.
-        clips: How the sound around alarms is kept; None if it is not.
-        refused: What of the configuration last read is not applied, in words.
-    """
-    return {
-        "schema": "edgeasd.health/1",
-        "node": node,
-        **_when(round(1000 * time_s)),
-        "version": version,
-        "uptime_s": uptime_s,
-        "boot_id": boot_id,
-        "mqtt": dataclasses.asdict(mqtt),
-        "machines": [_finite(dataclasses.asdict(machine)) for machine in machines],
-        "storage": {"ok": storage_fault == "", "reason": storage_fault},
-        "clips": None if clips is None else dataclasses.asdict(clips),
-        "configuration": {"ok": not refused, "refused": list(refused)},
+        **finite({"level_dbfs": level_dbfs}),
     }
 
 
@@ -375,11 +246,13 @@ def rfc3339(time_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
-def _when(time_ms: int) -> Payload:
+def when(time_ms: int) -> Payload:
+    """Return what a payload says of its Unix time in milliseconds."""
     return {"time": rfc3339(time_ms), "time_ms": time_ms}
 
 
-def _finite(values: Payload) -> Payload:
+def finite(values: Payload) -> Payload:
+    """Return *values* with None for each number that is not finite."""
     # Digital silence is -inf dB, and what is not known yet NaN: JSON has null for them.
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value

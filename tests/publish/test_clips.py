@@ -17,7 +17,7 @@ from edgeasd.config import ClipsConfig
 from edgeasd.publish import clipwriter
 from edgeasd.publish.clips import Clip, clip_name, find_clip
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
-from edgeasd.publish.payloads import ClipsHealth
+from edgeasd.publish.health_payload import ClipsHealth
 from edgeasd.stream import Int16Array
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from edgeasd.detect.drift import Drift
 from edgeasd.publish import payloads
-from edgeasd.publish.payloads import (
-    AudioQuality,
+from edgeasd.publish.health_payload import (
     CalibrationHealth,
     ClipsHealth,
     MachineHealth,
-    ModelIdentity,
     MqttHealth,
+    health_payload,
+)
+from edgeasd.publish.payloads import (
+    AudioQuality,
+    ModelIdentity,
     Payload,
     StreamClock,
     encode,
@@ -107,7 +110,7 @@ def health(
         model_fault="",
         calibration=CalibrationHealth(2, "", Drift(0.1, 24, drifted=False)),
     )
-    return payloads.health_payload(
+    return health_payload(
         node="edge-03",
         time_s=START_S,
         version="0.1.0",
