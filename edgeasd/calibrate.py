@@ -18,6 +18,7 @@ from edgeasd.detect.calibration import (
     NormalScores,
     sound_to_factor_2,
 )
+from edgeasd.detect.drift import QUANTILES
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
@@ -154,7 +155,6 @@ def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week:
     rates = AlarmRate(scores, spec)
     threshold = rates.threshold(per_week / WEEK_S)
     rate, method = rates.at(threshold)
-    low, median, high = np.quantile(scores.values, [0.05, 0.5, 0.95])
     calibration = Calibration(
         number=1,
         model_sha256=site.model.sha256,
@@ -177,7 +177,7 @@ def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week:
         },
         sound_s=scores.duration_s,
         decisions=rates.decisions,
-        score_quantiles=(float(low), float(median), float(high)),
+        score_quantiles=tuple(np.quantile(scores.values, QUANTILES).tolist()),
     )
     overridden = machine.alarm.threshold is not None
     return Outcome(calibration, rates, scores, site_path(machine), overridden)

@@ -11,6 +11,9 @@ import numpy as np
 
 from edgeasd.stream import Score
 
+QUANTILES = (0.05, 0.5, 0.95)
+"""Of the scores at calibration, that later ones are compared with."""
+
 _BLOCK_S = 3600
 _N_BLOCKS = 24
 _LEAST_BLOCKS = 12
@@ -42,7 +45,7 @@ class DriftMeter:
     brings once in a thousand times (sign test).  Nothing is adapted by it.
 
     Args:
-        quantiles: 5 %, 50 % and 95 % of the scores at calibration.
+        quantiles: Of the scores at calibration, at `QUANTILES`.
         sample_rate: Of positions, hertz.
     """
 

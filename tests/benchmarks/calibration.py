@@ -21,12 +21,13 @@ from scipy import stats
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.calibration import AlarmRate, NormalScores, count_alarms
+from edgeasd.detect.drift import QUANTILES, DriftMeter
 from edgeasd.detect.learning import CLIP_WINDOWS, cut_clips, learn, normal_scores
 from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.tail import poisson_rate
 from edgeasd.detector import alarm_spec
-from edgeasd.stream import Float32Array, Float64Array
+from edgeasd.stream import Float32Array, Float64Array, Score
 from tests.benchmarks.normal_operation import (
     RATE,
     SECTIONS,
@@ -137,6 +138,21 @@ def trials_of(
                     yield (length, name, rule), trial
 
 
+def hours_to_drift(calibration: Float64Array, operation: Float64Array) -> float:
+    """Return after how many hours of *operation* its scores are told to have drifted; or infinity.
+
+    As in the daemon, but that there a score during an alarm does not count.
+    """
+    meter = DriftMeter(np.quantile(calibration, QUANTILES).tolist(), RATE)
+    hop = round(HOP_S * RATE)
+    for index, value in enumerate(operation[::CLIP_WINDOWS]):
+        position = index * CLIP_WINDOWS * hop
+        meter.process(Score(float(value), position, CLIP_WINDOWS * hop))
+        if meter.drift is not None and meter.drift.drifted:
+            return position / RATE / HOUR_S
+    return np.inf
+
+
 def measure_budgets(cache: Path) -> dict[tuple[str, str, str, str], list[Trial]]:
     """Calibrate by the same recordings as in operation, and by others; return all trials."""
     trials = defaultdict(list)
@@ -148,7 +164,8 @@ def measure_budgets(cache: Path) -> dict[tuple[str, str, str, str], list[Trial]]
         other = scores_of(normal, load(cache, section, "calibrate"))
         print(
             f"section {section}: median score {np.median(other):.1f} calibrating, "
-            f"{np.median(heard):.1f} in operation, {operation.duration_s / HOUR_S:.0f} h",
+            f"{np.median(heard):.1f} in operation, {operation.duration_s / HOUR_S:.0f} h; drift "
+            f"told after {hours_to_drift(other, heard[cut:]):.0f} h",
             flush=True,
         )
         for source, calibration in (("same", heard[:cut]), ("other", other)):

@@ -166,22 +166,23 @@ def _pink(rng: np.random.Generator) -> Iterator[Float64Array]:
 
 
 def main() -> None:
-    """Make all streams, the hours in turn, so that it may be stopped at any time."""
+    """Make all streams, the hours in turn, so that it may be stopped at any time; goes on then."""
     parser = argparse.ArgumentParser()
     parser.add_argument("cache", type=Path)
     parser.add_argument("--hours", type=int, default=HOURS["operate"], help="of operation")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
     hours = {**HOURS, "operate": args.hours}
-    for snr_db in SNRS_DB[1:]:
-        for stream in ("learn", "calibrate"):
-            for section in SECTIONS:
-                make(args.cache, section, stream, 0, snr_db)
     for hour in range(max(hours.values())):
         for stream, n_hours in hours.items():
             for section in SECTIONS:
                 if hour < n_hours:
                     make(args.cache, section, stream, hour)
+    for snr_db in SNRS_DB[1:]:
+        for stream in ("learn", "calibrate"):
+            for hour in range(hours[stream]):
+                for section in SECTIONS:
+                    make(args.cache, section, stream, hour, snr_db)
 
 
 if __name__ == "__main__":
