@@ -99,8 +99,6 @@ def measure_window(network: SectionNet, content: bytes, sound: Float32Array) -> 
     print(f"window, librosa + scipy + torch            {per_window['usual']:6.2f} ms")
     print(f"daemon / network alone                     {daemon_s / bare_s:6.2f}   (at most 1.6)")
     print(f"librosa + scipy + torch / daemon           {usual_s / daemon_s:6.1f}   (at least 5)")
-    n_microphones = HOP_SAMPLES / RATE / (daemon_s / len(windows))
-    print(f"microphones a core carries in real time    {n_microphones:6.0f}")
 
 
 def measure_features(sound: Float32Array) -> None:
