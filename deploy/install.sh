@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, upgrades and removes edgeasd on Debian 12, Ubuntu 22.04 and later.
+# Installs, upgrades and removes edgeasd on Debian 12 and Ubuntu 22.04 and later.
 
 set -euo pipefail
 

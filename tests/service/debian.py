@@ -1,4 +1,4 @@
-"""A clean Debian 12 of its own: commands in it, and its service manager booted."""
+"""A clean Debian of its own: commands in it, and its service manager booted."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CHECKOUT = Path(__file__).parents[2]
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+"""Of Debian 12 and 13."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,22 +50,27 @@ exec "$@"
 """
 
 
-def make_debian(folder: Path) -> None:
-    """Make a Debian 12 with systemd, and without Python, in *folder*."""
+def make_debian(folder: Path, release: str) -> None:
+    """Make a Debian of *release* with systemd, and without Python, in *folder*."""
     assert shutil.which("debootstrap"), "install the Debian package debootstrap"
-    command = ["debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv", "bookworm"]
+    command = ["debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv", release]
     with folder.with_suffix(".log").open("wb") as log:
         subprocess.run([*command, folder], check=True, stdout=log, stderr=log, timeout=900)
 
 
-def download_wheels(folder: Path) -> None:
-    """Put everything that the daemon and its build need into *folder*, for Debian's Python."""
+def download_wheels(folder: Path, release: str) -> None:
+    """Put everything that the daemon and its build need into *folder*, for Python of *release*."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    daemon = project["project"]
+    wanted = [
+        *project["build-system"]["requires"],
+        *daemon["dependencies"],
+        *daemon["optional-dependencies"]["plot"],
+    ]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     with folder.with_suffix(".log").open("wb") as log:
         subprocess.run(
-            [*command, "--python-version=3.11", "--dest", folder, *wanted],
+            [*command, f"--python-version={PYTHON[release]}", "--dest", folder, *wanted],
             check=True,
             stderr=log,
             timeout=900,

@@ -1,4 +1,4 @@
-"""``deploy/install.sh`` in a clean Debian 12."""
+"""``deploy/install.sh`` in a clean Debian."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import soundfile
 
 from edgeasd import __version__
 from edgeasd.capture.rotating_machine import render_clip
+from tests.detect.models import make_model
 from tests.service.checkouts import make_newer, make_uninstallable
 from tests.service.debian import INSTALL, Debian
+from tests.service.namespaces import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -178,3 +180,21 @@ def test_purge_leaves_nothing(debian: Debian) -> None:
     assert not list((debian.root / "opt").iterdir())
     assert not (debian.root / "root/.cache").exists()
     debian.run(INSTALL, "--purge")
+
+
+def test_install_in_the_next_debian_listens_after_the_boot(next_debian: Debian) -> None:
+    """Debian 13, its Python and its service manager take the unit without a word."""
+    said = next_debian.run(INSTALL).stdout
+    folder = next_debian.root / "etc/edgeasd"
+    make_model(folder / "models/tiny.onnx")
+    (folder / "edgeasd.toml").write_text(
+        '[[machine]]\nname = "m1"\nmodel = "models/tiny.onnx"\n[machine.simulator]\n'
+    )
+
+    with next_debian.boot() as booted:
+        eventually(lambda: booted.show("ActiveState") == "active", "it listens")
+        journal = booted.journal()
+
+    assert f"edgeasd, version {__version__} is installed" in said
+    assert "Started" in journal
+    assert not [line for line in journal.splitlines() if "nsupported" in line or "gnoring" in line]
