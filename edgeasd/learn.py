@@ -41,8 +41,10 @@ from edgeasd.stream import AudioBlock, Float32Array
 
 TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0
-LEAST_S = 320.0
+LEAST_S = 270.0
 """Below, neither the covariance of 128 mel bins nor a threshold is more than guesswork."""
+_DEAF = 4.0
+"""First thresholds so many times the typical score caught few of the benchmark's broken blades."""
 FIRST_BUDGET = 1.0 / WEEK_S
 """False alarms a second: one a week."""
 
@@ -62,6 +64,7 @@ class Learned:
         path: Where it is.
         n_clips: Clips of ten seconds that it was learned from.
         n_recordings: Recordings that they were cut from.
+        typical: Median score of the sound, each stretch of it by what the rest taught.
         threshold: Its first threshold.
         rate: False alarms a second to expect at it.
     """
@@ -69,6 +72,7 @@ class Learned:
     path: Path
     n_clips: int
     n_recordings: int
+    typical: float
     threshold: float
     rate: Rate
 
@@ -78,6 +82,7 @@ class Learned:
         lines = [
             f"learned from {self.n_clips} clips of 10 s, {sound_s / 60.0:.0f} min, of "
             f"{self.n_recordings} recording{'s' if self.n_recordings > 1 else ''}",
+            f"typical score {self.typical:.4g}",
             f"first threshold {self.threshold:.4g}: {self.rate.expected * WEEK_S:.2g} false alarms "
             f"a week to expect, 95 % interval {self.rate.low * WEEK_S:.2g} to "
             f"{self.rate.high * WEEK_S:.2g}",
@@ -86,6 +91,11 @@ class Learned:
             lines.append(
                 f"warning: {sound_s / 60.0:.0f} min are little; learn from "
                 f"{ENOUGH_S / 60.0:.0f} min or more"
+            )
+        if self.threshold > _DEAF * self.typical:
+            lines.append(
+                f"warning: the threshold is {self.threshold / self.typical:.0f} times the typical "
+                "score, which faint faults do not reach; learn from more sound, or calibrate"
             )
         return [*lines, f"model in {self.path}; set its threshold by 'edgeasd calibrate'"]
 
@@ -142,7 +152,9 @@ def learn_machine(
     }
     content = _content(machine, section, distances, training)
     replace_file(machine.model, content)
-    return Learned(machine.model, len(clips), len(recordings), threshold, rate.at(threshold)[0])
+    typical = float(np.median(scores.values))
+    expected, _ = rate.at(threshold)
+    return Learned(machine.model, len(clips), len(recordings), typical, threshold, expected)
 
 
 def refuse_too_little(sound_s: float, least_s: float) -> None:

@@ -20,8 +20,9 @@ from edgeasd.cli import main
 from edgeasd.config import Config, load_config
 from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import clip_outputs
+from edgeasd.detect.tail import Rate
 from edgeasd.errors import ModelError
-from edgeasd.learn import TEMPLATE
+from edgeasd.learn import TEMPLATE, Learned
 from edgeasd.site import at_site, read_site, site_path, write_site
 from edgeasd.stream import Float32Array
 from tests.detect.models import faulty_sound, make_model, normal_sound
@@ -112,8 +113,23 @@ def test_learn_takes_seconds_and_tells_what_it_learned(site: Path) -> None:
     assert time.monotonic() - began < 60.0
     lines = result.stdout.splitlines()
     assert lines[0] == "learned from 33 clips of 10 s, 5 min, of 1 recording"
-    assert lines[1].startswith("first threshold ")
-    assert lines[2] == "warning: 5 min are little; learn from 10 min or more"
+    assert lines[1].startswith("typical score ")
+    assert lines[2].startswith("first threshold ")
+    assert lines[3] == "warning: 5 min are little; learn from 10 min or more"
+
+
+def test_learned_threshold_far_above_the_typical_score_is_told() -> None:
+    """A machine that would hear nothing but loud faults does not go by unnoticed."""
+    near, far = (
+        Learned(Path("m.onnx"), 100, 1, 50.0, threshold, Rate(0.0, 0.0, 0.0)).lines()
+        for threshold in (199.0, 450.0)
+    )
+
+    assert len(near) == 4
+    assert far[3] == (
+        "warning: the threshold is 9 times the typical score, which faint faults do not reach; "
+        "learn from more sound, or calibrate"
+    )
 
 
 def test_learned_model_tells_normal_from_faulty(site: Path) -> None:
@@ -314,7 +330,7 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
         (
             "learn --replace press07 short.flac",
             os.EX_NOINPUT,
-            "normal sound=1.0 min must be at least 5.3 min in pieces of 10 s or more; record 4.4 "
+            "normal sound=1.0 min must be at least 4.5 min in pieces of 10 s or more; record 3.5 "
             "min more",
         ),
         (

@@ -29,6 +29,8 @@ RECIPE = MahalanobisRecipe(anomaly_prior=True)
 """Recipe ``edge`` of the trainer, as far as one section of one domain has anything to tell."""
 
 _N_FOLDS = 10
+_LEAST_FOLD = 5
+"""Clips in a fold: its scores begin with the second clip."""
 
 
 def cut_clips(recordings: Sequence[Float32Array], n_windows: int) -> list[Float64Array]:
@@ -69,12 +71,13 @@ def stream_scores(rows: Float32Array, scoring: Scoring, n_windows: int) -> Float
 def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
     """Return scores of *recordings*, each stretch of them by what the rest teaches.
 
-    Stretches are tenths of all sound, in order: neighbouring clips are alike, and to leave out
-    every tenth clip would leave its like in.
+    Stretches are tenths of all sound, or more where that is too little, in order: neighbouring
+    clips are alike, and to leave out every tenth clip would leave its like in.
     """
     whole = [rows[: len(rows) // CLIP_WINDOWS * CLIP_WINDOWS] for rows in recordings]
     clips = cut_clips(whole, CLIP_WINDOWS)
-    folds = np.arange(len(clips)) * min(_N_FOLDS, len(clips)) // len(clips)
+    n_folds = min(_N_FOLDS, max(2, len(clips) // _LEAST_FOLD))
+    folds = np.arange(len(clips)) * n_folds // len(clips)
     of_recording = np.repeat(np.arange(len(whole)), [len(rows) // CLIP_WINDOWS for rows in whole])
     runs = []
     for fold in np.unique(folds):

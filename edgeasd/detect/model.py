@@ -235,7 +235,8 @@ def load_model(path: Path) -> Model:
         content = path.read_bytes()
     except OSError as exc:
         raise ModelError(
-            f"{path}: cannot be read ({exc.strerror}); 'python -m train export' makes a model file"
+            f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "
+            "'python -m train export'"
         ) from exc
     return Model(content, str(path))
 

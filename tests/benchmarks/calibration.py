@@ -22,11 +22,12 @@ from edgeasd.config import AlarmConfig
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.calibration import AlarmRate, NormalScores, count_alarms
 from edgeasd.detect.drift import QUANTILES, DriftMeter
-from edgeasd.detect.learning import CLIP_WINDOWS, cut_clips, learn, normal_scores
+from edgeasd.detect.learning import CLIP_WINDOWS, cross_scores, cut_clips, learn, normal_scores
 from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.tail import poisson_rate
 from edgeasd.detector import alarm_spec
+from edgeasd.learn import FIRST_BUDGET
 from edgeasd.stream import Float32Array, Float64Array, Score
 from tests.benchmarks.normal_operation import (
     RATE,
@@ -250,14 +251,38 @@ def measure_faults(cache: Path) -> None:
             )
 
 
+def measure_first(cache: Path) -> None:
+    """Print what the first threshold of `learn` is worth, with nothing calibrated."""
+    print("| learned from | section | first threshold / typical | caught | false alarms a day |")
+    print("| --- | --- | --- | --- | --- |")
+    broken = {section: list(faults(section, SNRS_DB[0])) for section in SECTIONS}
+    for minutes in (5, 10, 20, 60):
+        for section in SECTIONS:
+            rows = load(cache, section, "learn")[: round(minutes / 60 * WINDOWS_PER_HOUR)]
+            normal = learn(cut_clips([rows], CLIP_WINDOWS))
+            rate = AlarmRate(cross_scores([rows]), SPEC)
+            threshold = rate.threshold(FIRST_BUDGET)
+            clear = rate.clear_threshold(threshold)
+            spec = replace(SPEC, threshold=threshold, clear_threshold=clear)
+            operation = normal_scores([scores_of(normal, load(cache, section, "operate"))])
+            caught = [delay_s(scores_of(normal, one), spec) <= CAUGHT_S for one in broken[section]]
+            alarms = count_alarms(operation, spec) / operation.duration_s * 24 * HOUR_S
+            print(
+                f"| {minutes} min | {section} | {threshold / (2 * clear - threshold):.1f} | "
+                f"{np.mean(caught):.0%} | {alarms:.1f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
-    """Measure both."""
+    """Measure budgets, faults, and what there is before any calibration."""
     parser = argparse.ArgumentParser()
     parser.add_argument("cache", type=Path)
     args = parser.parse_args()
     assert WINDOW.hop_frames * 512 / RATE == HOP_S
     print_budgets(measure_budgets(args.cache))
     measure_faults(args.cache)
+    measure_first(args.cache)
 
 
 if __name__ == "__main__":

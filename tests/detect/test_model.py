@@ -183,7 +183,7 @@ def test_load_model_missing_file_is_refused(tmp_path: Path) -> None:
 
     assert str(caught.value) == (
         f"{path}: cannot be read (No such file or directory); "
-        "'python -m train export' makes a model file"
+        "make a model file with 'edgeasd learn' or 'python -m train export'"
     )
 
 
@@ -193,7 +193,8 @@ def test_load_model_folder_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
     assert str(caught.value) == (
-        f"{tmp_path}: cannot be read (Is a directory); 'python -m train export' makes a model file"
+        f"{tmp_path}: cannot be read (Is a directory); make a model file with 'edgeasd learn' or "
+        "'python -m train export'"
     )
 
 
