@@ -64,7 +64,7 @@ class Outcome:
             *self.notes,
             f"normal sound: {_duration(made.sound_s)}, {made.decisions} independent decisions",
             f"threshold {made.threshold:.4g}, clear threshold {made.clear_threshold:.4g}",
-            f"false alarms to expect: {per_time(rate.expected)}, 95 % interval "
+            f"false alarms to expect in sound like this: {per_time(rate.expected)}, 95 % interval "
             f"{per_time(rate.low)} to {per_time(rate.high)} ({found}); asked for "
             f"{per_time(made.budget_per_week)}",
         ]
