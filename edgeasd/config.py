@@ -24,6 +24,7 @@ from edgeasd.document import (
     rule,
 )
 from edgeasd.errors import ConfigError
+from edgeasd.publish.topics import is_level
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,13 +33,12 @@ else:
 
 DEFAULT_PATH = Path("/etc/edgeasd/edgeasd.toml")
 
-_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
 
 _T = TypeVar("_T")
 
 _LEVEL_NAME = rule(
-    lambda value: _TOPIC_LEVEL.fullmatch(value) is not None and value.strip(".") != "",
+    is_level,
     "1 to 64 letters, digits, '_', '.' or '-', as it becomes a level of an MQTT topic",
 )
 

@@ -31,7 +31,7 @@ from edgeasd.publish.payloads import (
     state_payload,
 )
 from edgeasd.publish.publisher import MqttPublisher
-from edgeasd.publish.topics import Topics
+from edgeasd.publish.topics import Topics, is_level
 from edgeasd.stream import AlarmEvent, Score
 
 _log = logging.getLogger(__name__)
@@ -131,9 +131,11 @@ class Node:
 
     def _remembered(self) -> set[str]:
         try:
-            return set(self._names.read_text(errors="replace").split())
+            names = self._names.read_text(errors="replace").split()
         except OSError:
             return set()
+        # What a disk made of a name may be no topic, and such a topic ends every connection.
+        return {name for name in names if is_level(name)}
 
 
 class MachineVoice:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 ONLINE = b"online"
 OFFLINE = b"offline"
+
+_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def is_level(name: str) -> bool:
+    """Return whether *name* may be that of a node or machine, and so a level of its topics."""
+    return _LEVEL.fullmatch(name) is not None and name.strip(".") != ""
 
 
 @dataclass(frozen=True, slots=True)
