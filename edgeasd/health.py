@@ -27,6 +27,8 @@ class Facts:
         signal: What is wrong with the sound itself.
         alarm: Whether the alarm is raised.
         scored: Whether there was a score since the sound began or was interrupted.
+        ended: Whether the source has come to its end.
+        model_fault: Why the model could not score the latest sound; empty when it could.
     """
 
     fault: str
@@ -37,6 +39,8 @@ class Facts:
     signal: SignalState
     alarm: bool
     scored: bool
+    ended: bool = False
+    model_fault: str = ""
 
 
 def judge(facts: Facts) -> tuple[State, str]:
@@ -46,15 +50,17 @@ def judge(facts: Facts) -> tuple[State, str]:
     microphone went dead may long be over.
     """
     verdicts: tuple[tuple[bool, State, str], ...] = (
-        (facts.loop_age_s > _STALLED_AFTER_S, "stale", "the scorer does not return"),
+        (_is_stalled(facts), "stale", "the scorer does not return"),
         (_scores_nothing(facts), "stale", "sound comes, but no window is scored"),
         (facts.fault != "", "no_audio", facts.fault),
-        (facts.sound_age_s > _SILENT_AFTER_S, "no_audio", "the source delivers no sound"),
+        (_is_silent(facts) and facts.ended, "no_audio", "the recording has come to its end"),
+        (_is_silent(facts), "no_audio", "the source delivers no sound"),
         (
             facts.signal == "flat_signal",
             "flat_signal",
             "the sound has no signal at all; is the microphone connected?",
         ),
+        (facts.model_fault != "", "stale", facts.model_fault),
         (facts.alarm, "alarm", "the machine does not sound like itself"),
         (
             facts.signal == "clipping",
@@ -95,5 +101,13 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     )
 
 
+def _is_stalled(facts: Facts) -> bool:
+    return facts.loop_age_s > _STALLED_AFTER_S and not facts.ended
+
+
+def _is_silent(facts: Facts) -> bool:
+    return facts.sound_age_s > _SILENT_AFTER_S
+
+
 def _scores_nothing(facts: Facts) -> bool:
-    return facts.window_age_s > _HUNG_AFTER_S and facts.sound_age_s <= _SILENT_AFTER_S
+    return facts.window_age_s > _HUNG_AFTER_S and not _is_silent(facts)

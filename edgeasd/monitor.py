@@ -7,14 +7,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from edgeasd.capture.source import AudioSource
 from edgeasd.detect.drift import Drift
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import Detector
+from edgeasd.errors import ModelError
 from edgeasd.health import Facts
+from edgeasd.outlet import Outlet
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.recorder import Recorder
 from edgeasd.stages import Stages
@@ -24,21 +25,6 @@ _READ_TIMEOUT_S = 0.5
 _PATIENCE_S = 10.0
 """After these seconds without sound a clip is what was heard by then."""
 _log = logging.getLogger(__name__)
-
-
-class Outlet(Protocol):
-    """Where a monitor's findings go; no call may block."""
-
-    def event(
-        self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
-    ) -> str | None:
-        """Take an alarm event, never to be lost; return the name of the clip that it promises."""
-
-    def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
-        """Take the scores since the last call."""
-
-    def use(self, detector: Detector) -> None:
-        """Take note of what makes the scores from now on."""
 
 
 class Monitor:
@@ -84,6 +70,7 @@ class Monitor:
         self._wanted: deque[Detector] = deque()
         self._next: Stages | None = None
         self._refusal = ""
+        self._model_fault = ""
         self.score_interval_s = score_interval_s
         self._told_at = -math.inf
         self._clock = StreamClock(0.0, detector.sample_rate)
@@ -179,6 +166,8 @@ class Monitor:
             signal=pipeline.signal.state,
             alarm=pipeline.alarm.active,
             scored=self._last_score is not None,
+            ended=not self.running,
+            model_fault=self._model_fault,
         )
 
     def _run(self) -> None:
@@ -191,7 +180,7 @@ class Monitor:
                 elif time.monotonic() - self._sound_at > _PATIENCE_S:
                     self._end_clips()
             if self._source.ended:
-                self._report(self._stages.flush())
+                self._report(self._score(self._stages.flush))
                 self._publish_scores()
         except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
             self.error = exc
@@ -216,7 +205,7 @@ class Monitor:
         pipeline = self._stages.pipeline
         self._clock = StreamClock(time.time() - end_s, pipeline.sample_rate)
         gaps, windows = pipeline.gaps, pipeline.windows
-        detections = self._stages.process(block)
+        detections = self._score(lambda: self._stages.process(block))
         if pipeline.gaps > gaps:
             self._last_score = None
         if pipeline.gaps > gaps or pipeline.windows > windows:
@@ -226,6 +215,19 @@ class Monitor:
         self._report(detections)
         if self._next is not None:
             self._rehearse(self._next, block)
+
+    def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
+        """Return what *work* of the stages finds; where the model fails, begin anew after it."""
+        try:
+            detections = work()
+        except ModelError as exc:
+            self._model_fault = str(exc)
+            self._last_score = None
+            self._go_on_by(Stages(self._stages.detector, self._source.sample_rate))
+            return []
+        if detections:
+            self._model_fault = ""
+        return detections
 
     def _turn_to(self, detector: Detector) -> None:
         if detector.scores_as(self._stages.detector):
@@ -250,15 +252,18 @@ class Monitor:
     def _take_over(self, following: Stages) -> None:
         # No message mixes scores of two models.
         self._publish_scores()
+        self._told_at *= following.pipeline.sample_rate / self._stages.pipeline.sample_rate
+        self._model_fault = ""
+        self._go_on_by(following)
+        self._outlet.use(following.detector)
+
+    def _go_on_by(self, following: Stages) -> None:
         before, after = self._stages.pipeline, following.pipeline
-        ratio = after.sample_rate / before.sample_rate
-        after.alarm.adopt(before.alarm, ratio)
-        # What it heard beside the old one counts once.
+        after.alarm.adopt(before.alarm, after.sample_rate / before.sample_rate)
+        # What both heard counts once.
         self._windows_before += before.windows - after.windows
         self._gaps_before += before.gaps - after.gaps
-        self._told_at *= ratio
         self._stages = following
-        self._outlet.use(following.detector)
 
     def _report(self, detections: Sequence[Detection]) -> None:
         for detection in detections:

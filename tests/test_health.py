@@ -36,6 +36,10 @@ WELL = Facts(
         (replace(WELL, loop_age_s=5.1, sound_age_s=5.1), "stale"),
         (replace(WELL, window_age_s=10.1), "stale"),
         (replace(WELL, window_age_s=10.1, sound_age_s=2.1), "no_audio"),
+        (replace(WELL, model_fault="not finite", alarm=True, scored=False), "stale"),
+        (replace(WELL, model_fault="not finite", signal="flat_signal"), "flat_signal"),
+        (replace(WELL, ended=True), "ok"),
+        (replace(WELL, ended=True, loop_age_s=5.1, sound_age_s=5.1), "no_audio"),
     ],
 )
 def test_judge_tells_what_hides_the_machine_before_what_the_machine_does(
@@ -68,6 +72,7 @@ def test_judge_passes_on_what_the_source_says() -> None:
         (replace(WELL, sound_age_s=11.0, fault="unplugged"), True, True),
         (replace(WELL, sound_age_s=11.0, fault="gives no sound", hung=True), True, False),
         (replace(WELL, sound_age_s=9.0, hung=True), True, True),
+        (replace(WELL, model_fault="not finite"), True, True),
     ],
 )
 def test_alive_needs_progress_or_a_known_fault(facts: Facts, network: bool, expected: bool) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeasd.config import AlarmConfig
@@ -230,6 +231,46 @@ def test_model_that_fails_on_sound_is_given_up(tmp_path: Path, old: Detector) ->
     assert notes.said == alone.said
     assert "output is not finite" in monitor.take_refusal()
     assert monitor.take_refusal() == ""
+
+
+def test_model_that_fails_from_the_start_gives_way_to_one_that_does_not(
+    tmp_path: Path, old: Detector
+) -> None:
+    """It is told, it ends nothing, and one that is left for the monitor takes over as ever."""
+    make_failing(make_model(tmp_path / "failing.onnx", clip_windows=4))
+    source = Recording(normal_sound(12 * 16_000, 5), 16_000)
+    faults = []
+
+    notes, monitor = heard(detector_of(tmp_path / "failing.onnx"), source)
+    faults.append(monitor.facts().model_fault)
+    source = Recording(normal_sound(12 * 16_000, 5), 16_000)
+    mended, monitor = heard(detector_of(tmp_path / "failing.onnx"), source, 5 * 16, old)
+    faults.append(monitor.facts().model_fault)
+
+    assert "output is not finite" in faults[0]
+    assert faults[1] == ""
+    assert notes.said == []
+    assert mended.said[0] == "threshold 1e+09"
+    assert len(list(scores_of(mended.said))) > 10
+
+
+def test_model_that_fails_once_goes_on_and_keeps_its_alarm(tmp_path: Path) -> None:
+    """A window that it cannot score costs the scores that rest on it, and says no second start."""
+    path = tmp_path / "failing.onnx"
+    make_failing(make_model(path, clip_windows=4), threshold_db=20.0)
+    sound = normal_sound(20 * 16_000, 5)
+    sound[8 * 16_000 : 9 * 16_000] = 0.99 * np.sign(sound[8 * 16_000 : 9 * 16_000])
+    raised = detector_of(path, threshold=-1e9, clear_threshold=-1e9)
+
+    notes, monitor = heard(raised, Recording(sound, 16_000))
+
+    assert [one for one in notes.said if isinstance(one, str)] == ["start"]
+    assert monitor.facts().alarm
+    assert monitor.facts().model_fault == ""
+    assert monitor.facts().ended
+    ends = [score.end_sample for score in scores_of(notes.said)]
+    assert max(b - a for a, b in pairwise(ends)) > 4 * 16_000
+    assert ends[-1] > 19 * 16_000
 
 
 def test_file_that_grows_counts_as_changed_once_it_rests(tmp_path: Path) -> None:

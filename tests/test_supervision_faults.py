@@ -90,6 +90,27 @@ def test_model_that_fails_on_sound_is_refused_and_the_old_one_goes_on(
     subscriber.close()
 
 
+def test_model_that_fails_on_sound_from_the_start_is_told_until_it_is_replaced(
+    site: Site, subscriber: Subscriber
+) -> None:
+    """The machine is ``stale`` with the reason; the other is heard, and the daemon stays."""
+    good = site.folder / "good.onnx"
+    good.write_bytes((site.folder / "tiny.onnx").read_bytes())
+    make_failing(site.folder / "tiny.onnx")
+    site.configure(PACED, PACED)
+    site.config.write_text(site.config.read_text().replace("tiny.onnx", "good.onnx", 1))
+    process = site.start()
+    wait_until(lambda: last_heard(subscriber, "m2/state").get("state") == "stale", "stale")
+    wait_for_more_scores(subscriber, 3)
+
+    assert "output is not finite" in last_heard(subscriber, "m2/state")["reason"]
+    replace_model(site, good)
+    wait_until(lambda: last_heard(subscriber, "m2/state")["state"] == "ok", "ok")
+    process.terminate()
+    assert finish(process).count("m2: stale") == 1
+    subscriber.close()
+
+
 @pytest.mark.slow
 def test_alarm_settings_apply_though_the_model_file_is_broken(
     site: Site, subscriber: Subscriber

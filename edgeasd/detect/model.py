@@ -81,9 +81,16 @@ class Model:
             values: Shape ``(window_frames, n_mels)``, dB, median filtered.
 
         Raises:
-            ModelError: If the network's output is not finite: nobody would notice otherwise.
+            ModelError: If the network fails, or its output is not finite: nobody would notice
+                otherwise.
         """
-        output = self._infer(values)
+        try:
+            output = self._infer(values)
+        except Exception as exc:  # as in _open_session
+            raise ModelError(
+                f"{self._origin}: the network cannot be run on this sound "
+                f"({_first_line(exc)}); export it again"
+            ) from exc
         if not np.isfinite(output.embedding if output.logits is None else output.logits).all():
             raise ModelError(f"{self._origin}: the network's output is not finite; export it again")
         return output

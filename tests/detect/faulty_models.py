@@ -13,15 +13,18 @@ from edgeasd.detect.model import INPUT
 _LOUD = "loud"
 
 
-def make_failing(path: Path) -> None:
-    """Have the model at *path* give no finite number for anything but silence."""
+def make_failing(path: Path, threshold_db: float = -90.0) -> None:
+    """Have the model at *path* give no finite number for a window louder than *threshold_db*.
+
+    By default for anything but silence.
+    """
     # The square root of what is negative: of minus the loudest level, counted from the threshold.
     nodes = [
         helper.make_node("Sub", ["threshold_db", "loudest_db"], ["below"]),
         helper.make_node("Sqrt", ["below"], ["root"]),
         helper.make_node("Add", [INPUT, "root"], [_LOUD]),
     ]
-    _insert(path, -90.0, nodes, [])
+    _insert(path, threshold_db, nodes, [])
 
 
 def make_stalling(path: Path, threshold_db: float) -> None:
