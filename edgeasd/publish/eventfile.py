@@ -7,13 +7,14 @@ other trouble (a full disk, a lock) is a subclass or an `OSError`, and may pass.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 1.0
@@ -114,9 +115,12 @@ class EventFile:
         """Delete what was put before that time, and return how many events it was."""
         return self._db.execute(_DELETE_PUT_BEFORE, (put_ms,)).rowcount
 
-    def oldest(self, limit: int) -> list[QueuedEvent]:
-        """Return the *limit* oldest events, oldest first."""
-        return [_event(row) for row in self._db.execute(_SELECT, (limit,)).fetchall()]
+    def oldest(self, limit: int, besides: Collection[str] = ()) -> list[QueuedEvent]:
+        """Return the *limit* oldest events but those on the topics *besides*, oldest first."""
+        # The rows are read as they are asked for: those of a refused topic may be thousands.
+        with contextlib.closing(self._db.execute(_SELECT, (-1 if besides else limit,))) as rows:
+            events = (event for event in map(_event, rows) if event.topic not in besides)
+            return list(itertools.islice(events, limit if limit >= 0 else None))
 
     def ids(self) -> set[Any]:
         """Return the ids of all events, encoded; that of a damaged one can be anything."""

@@ -23,7 +23,7 @@ from edgeasd.errors import StorageError
 from edgeasd.publish.eventfile import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -114,14 +114,14 @@ class Outbox:
             noted = _latest(self._attempt(EventFile.notes) or {})
             return list(noted | self._latest)
 
-    def pending(self, limit: int) -> list[QueuedEvent]:
-        """Return the *limit* oldest events, oldest first."""
+    def pending(self, limit: int, besides: Collection[str] = ()) -> list[QueuedEvent]:
+        """Return the *limit* oldest events but those on the topics *besides*, oldest first."""
         with self._lock:
             self._synchronise()
-            stored = self._attempt(lambda file: self._read(file, limit)) or []
+            stored = self._attempt(lambda file: self._read(file, limit, besides)) or []
             # An event can be in both: an error may come after the disk has taken it.
             events = {event.event_id: event for event in stored} | self._held
-            return list(events.values())[:limit]
+            return [event for event in events.values() if event.topic not in besides][:limit]
 
     def remove(self, *event_ids: str) -> None:
         """Forget events that were acknowledged; unknown ones are ignored."""
@@ -172,8 +172,8 @@ class Outbox:
             _log.info("%s: can be written again", self._path)
             self._fault = ""
 
-    def _read(self, file: EventFile, limit: int) -> list[QueuedEvent]:
-        events = file.oldest(limit + len(self._acknowledged))
+    def _read(self, file: EventFile, limit: int, besides: Collection[str]) -> list[QueuedEvent]:
+        events = file.oldest(limit + len(self._acknowledged), besides)
         return [event for event in events if event.event_id not in self._acknowledged]
 
     def _attempt(self, operation: Callable[[EventFile], _T]) -> _T | None:

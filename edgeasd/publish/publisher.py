@@ -234,9 +234,10 @@ class MqttPublisher:
 
     def _send_events(self, connection: Connection, blocked: AbstractSet[str]) -> None:
         sent = self._in_flight.event_ids
-        for event in self._outbox.pending(MAX_IN_FLIGHT):
-            # Behind one that was refused all wait, so that they arrive in their order.
-            if event.topic in blocked or not self._may_send(connection):
+        # Behind one that was refused all of its topic wait, so that they arrive in their order;
+        # those of other machines do not wait for a topic that may never be allowed.
+        for event in self._outbox.pending(MAX_IN_FLIGHT, blocked):
+            if not self._may_send(connection):
                 return
             if event.event_id not in sent:
                 number = connection.publish(event.topic, event.payload, qos=1)

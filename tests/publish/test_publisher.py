@@ -369,6 +369,38 @@ def test_publisher_refused_is_accepted_once_the_broker_knows_it(
     wait_until(lambda: publisher.connected, "connected")
 
 
+def test_publisher_refused_on_one_topic_delivers_on_the_others(
+    make_mosquitto: Callable[..., Mosquitto],
+    make_publisher: Callable[..., MqttPublisher],
+    subscribe: Callable[..., Subscriber],
+    outbox: Outbox,
+    tmp_path: Path,
+) -> None:
+    """However many wait on a topic that is not allowed, no other waits; allowed, all come."""
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic readwrite #\ntopic deny {EVENTS}\n")
+    broker = make_mosquitto(lines=[f"acl_file {acl}"])
+    broker.start()
+    subscriber = subscribe(broker.port)
+    publisher = make_publisher(broker.port, version="5")
+    other = TOPICS.event("fan")
+    numbers = range(2 * MAX_IN_FLIGHT)
+    put(outbox, *numbers)
+    outbox.put("later", other, b"later")
+
+    publisher.start()
+    subscriber.wait_for(other, b"later")
+    refused = publisher.fault
+    acl.write_text("topic readwrite #\n")
+    broker.reload()
+    wait_until(lambda: len(outbox) == 0, "the outbox is empty")
+    subscriber.wait_for(EVENTS, b"%d" % numbers[-1])
+
+    assert "Not authorized" in refused
+    assert set(subscriber.on(EVENTS)) == set(payloads(*numbers))
+    assert publisher.fault == ""
+
+
 def test_publisher_password_file_gone_at_run_time_is_a_fault(
     make_mosquitto: Callable[..., Mosquitto],
     make_publisher: Callable[..., MqttPublisher],
@@ -441,12 +473,12 @@ def test_publisher_survives_an_error_of_its_own(
     subscriber = subscribe(mosquitto.port, EVENTS)
     pending, n_calls = outbox.pending, 0
 
-    def pending_with_a_bug(limit: int) -> list[QueuedEvent]:
+    def pending_with_a_bug(*given: Any) -> list[QueuedEvent]:
         nonlocal n_calls
         n_calls += 1
         if n_calls <= 2:
             raise RuntimeError("a bug")
-        return pending(limit)
+        return pending(*given)
 
     monkeypatch.setattr(outbox, "pending", pending_with_a_bug)
     put(outbox, 1)
