@@ -59,6 +59,10 @@ class Reload:
             score_interval_s=wanted.score_interval_s,
             health_interval_s=wanted.health_interval_s,
         )
+        if now.base != wanted.base:
+            # An alarm that is raised would have its start on one topic and its end on another.
+            self.refuse("mqtt.base has changed, which needs a restart; [mqtt] stays as it is")
+            return now
         if same != wanted:
             try:
                 self._node.connect_as(wanted)

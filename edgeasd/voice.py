@@ -31,7 +31,7 @@ from edgeasd.publish.payloads import (
     state_payload,
 )
 from edgeasd.publish.publisher import MqttPublisher
-from edgeasd.publish.topics import Topics, is_level
+from edgeasd.publish.topics import Topics, is_level, state_beside
 from edgeasd.stream import AlarmEvent, Score
 
 _log = logging.getLogger(__name__)
@@ -64,18 +64,18 @@ class Node:
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.
 
+        The topics stay as they are.
+
         Raises:
             ConfigError: If a file that *config* names cannot be used; all stays as it was.
         """
         publisher = self._new_publisher(config)
         self.publisher.stop()
-        self.topics = Topics(config.base, self.name)
         self.publisher = publisher
         self.publisher.start()
 
     def _new_publisher(self, config: MqttConfig) -> MqttPublisher:
-        topics = Topics(config.base, self.name)
-        return MqttPublisher(config, topics, self.outbox, client_id=f"edgeasd-{self.name}")
+        return MqttPublisher(config, self.topics, self.outbox, client_id=f"edgeasd-{self.name}")
 
     def next_number(self) -> int:
         """Return the number of the next event of this run."""
@@ -83,12 +83,18 @@ class Node:
 
     def last_event(self, machine: str) -> Payload | None:
         """Return what was last said of an alarm of *machine*, also in an earlier run."""
-        content = self.outbox.latest(self.topics.event(machine))
+        return self._last_on(self.topics.event(machine))
+
+    def _last_on(self, topic: str) -> Payload | None:
+        content = self.outbox.latest(topic)
         return None if content is None else json.loads(content)
 
     def put_event(self, machine: str, payload: Payload) -> None:
         """Commit an event to the outbox, then have it sent."""
-        self.outbox.put(payload["id"], self.topics.event(machine), encode(payload))
+        self._put(self.topics.event(machine), payload)
+
+    def _put(self, topic: str, payload: Payload) -> None:
+        self.outbox.put(payload["id"], topic, encode(payload))
         self.publisher.notify()
         self.changed.set()
 
@@ -97,24 +103,36 @@ class Node:
 
         Without it an alarm that lasts would last for ever.
         """
-        last = self.last_event(machine)
-        if last is not None and last["type"] != "end":
-            payload = closing_payload(
-                last,
-                boot_id=self.boot_id,
-                seq=self.next_number(),
-                time_s=time.time(),
-                clock_synced=clock_synchronized(),
-            )
-            self.put_event(machine, payload)
+        self._end_alarm(self.topics.event(machine))
         self.publisher.publish_retained(self.topics.state(machine), b"")
 
     def forget_all_but(self, machines: Collection[str]) -> None:
-        """Do so with every machine of earlier runs that is not among *machines*."""
-        heard = {self.topics.machine_of(topic) for topic in self.outbox.topics()}
-        for machine in heard | self._remembered():
+        """Do so with every machine of earlier runs that is not among *machines*.
+
+        And with alarms on the topics that earlier runs had under another name or base.
+        """
+        heard = {topic: self.topics.machine_of(topic) for topic in self.outbox.topics()}
+        for topic, machine in heard.items():
+            if machine is None and self._end_alarm(topic):
+                self.publisher.publish_retained(state_beside(topic), b"")
+        for machine in set(heard.values()) | self._remembered():
             if machine is not None and machine not in machines:
                 self.forget(machine)
+
+    def _end_alarm(self, topic: str) -> bool:
+        """End the alarm told on an event topic, and return whether there was one."""
+        last = self._last_on(topic)
+        if last is None or last["type"] == "end":
+            return False
+        payload = closing_payload(
+            last,
+            boot_id=self.boot_id,
+            seq=self.next_number(),
+            time_s=time.time(),
+            clock_synced=clock_synchronized(),
+        )
+        self._put(topic, payload)
+        return True
 
     def remember(self, machines: Collection[str]) -> None:
         """Note for the next run which machines have a retained state at the broker."""

@@ -16,6 +16,11 @@ def is_level(name: str) -> bool:
     return _LEVEL.fullmatch(name) is not None and name.strip(".") != ""
 
 
+def state_beside(event_topic: str) -> str:
+    """Return the state topic of the machine whose event topic it is, of whatever node."""
+    return event_topic.rpartition("/")[0] + "/state"
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one node.
