@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
-from edgeasd.config import Config, MachineConfig, SourceConfig
+from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
@@ -89,6 +89,15 @@ class Machine:
         """Whether there is no more to come: of recordings that were played to their end."""
         return not self.monitor.running
 
+    def let_go(self, config: MachineConfig) -> None:
+        """Let go of the source if *config* has another one; `change` must follow.
+
+        Machines that all want the same device in another way, or each that of another, can have it
+        only once all of them have let go.
+        """
+        if config.source != self.config.source:
+            self.monitor.stop(STOP_TIMEOUT_S)
+
     def change(self, config: MachineConfig) -> None:
         """Apply another configuration, without a gap in the sound if the source is the same.
 
@@ -97,11 +106,17 @@ class Machine:
         """
         # What is loaded stays good, whatever became of its file.
         is_new = config.model != self.config.model
-        watch = FileWatch(files_of(config)) if is_new else self._watch
-        model = self._models.load(config.model) if is_new else self._model
-        detector = self._make_detector(config, model)
-        if config.source != self.config.source:
-            self._reopen(config.source)
+        is_moved = config.source != self.config.source
+        try:
+            watch = FileWatch(files_of(config)) if is_new else self._watch
+            model = self._models.load(config.model) if is_new else self._model
+            detector = self._make_detector(config, model)
+            if is_moved:
+                self._hear_by(open_source(config.source))
+        except EdgeasdError:
+            if is_moved:
+                self._hear_by(self._open_or_wait(EdgeasdError))
+            raise
         self.config, self._watch = config, watch
         if is_new:
             self._model_fault = ""
@@ -162,17 +177,6 @@ class Machine:
             return open_source(source)
         except excused as exc:
             return Waiting(source, str(exc), self._detector.sample_rate)
-
-    def _reopen(self, config: SourceConfig) -> None:
-        """Hear the machine by another source, or by the one before if that cannot be used."""
-        # First of all it must let go of the device, which the new one may want too.
-        self.monitor.stop(STOP_TIMEOUT_S)
-        try:
-            source = open_source(config)
-        except EdgeasdError:
-            self._hear_by(self._open_or_wait(EdgeasdError))
-            raise
-        self._hear_by(source)
 
     def _hear_by(self, source: AudioSource) -> None:
         self.monitor.stop(STOP_TIMEOUT_S)

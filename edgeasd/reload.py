@@ -78,6 +78,8 @@ class Reload:
             self._machines.pop(name).monitor.stop(STOP_TIMEOUT_S)
             self._node.forget(name)
             _log.info("%s: no longer listened to", name)
+        for name, machine in self._machines.items():
+            machine.let_go(configs[name])
         for config in configs.values():
             self._apply_machine(config)
         self._node.remember(self._machines)
