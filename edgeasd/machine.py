@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
@@ -29,7 +31,9 @@ class Models:
     """The model files in use: machines that name the same file share the network."""
 
     def __init__(self) -> None:
-        self._models: dict[Path, tuple[_Stamp, Model]] = {}
+        # Weak: a daemon that runs for years sees many models, under many names.
+        self._by_stamp: WeakValueDictionary[tuple[Path, _Stamp], Model] = WeakValueDictionary()
+        self._by_digest: WeakValueDictionary[tuple[Path, str], Model] = WeakValueDictionary()
 
     def load(self, path: Path) -> Model:
         """Return the model in the file, read again only if the file changed.
@@ -38,13 +42,12 @@ class Models:
             ModelError: If the file cannot be used.
         """
         stamp = _stamp(path)
-        known = self._models.get(path)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        model = load_model(path)
-        if known is not None and known[1].sha256 == model.sha256:
-            model = known[1]
-        self._models[path] = (stamp, model)
+        known = self._by_stamp.get((path, stamp))
+        if known is not None:
+            return known
+        loaded = load_model(path)
+        model = self._by_digest.setdefault((path, loaded.sha256), loaded)
+        self._by_stamp[path, stamp] = model
         return model
 
 
@@ -78,7 +81,7 @@ class Machine:
         self._watch = FileWatch(files_of(config))
         self._model = models.load(config.model)
         self._detector = self._make_detector(config, self._model)
-        self._before = self._model, self._detector
+        self._in_force = config.model, self._model
         self.voice = MachineVoice(node, config.name, self._detector)
         self._source = self._open_or_wait(AudioDeviceError)
         self.monitor = self._make_monitor(self._detector)
@@ -117,10 +120,10 @@ class Machine:
             if is_moved:
                 self._hear_by(self._open_or_wait(EdgeasdError))
             raise
+        self._use(model, detector)
         self.config, self._watch = config, watch
         if is_new:
             self._model_fault = ""
-        self._use(model, detector)
 
     def follow(self) -> bool:
         """Follow what changed outside; return whether there is something new to tell.
@@ -131,8 +134,8 @@ class Machine:
             self._hear_by(found)
         refusal = self.monitor.take_refusal()
         if refusal:
-            self._model, self._detector = self._before
             self._refuse_model(refusal)
+            self._go_back()
             return True
         if not self._watch.changed():
             return False
@@ -147,10 +150,22 @@ class Machine:
         return True
 
     def _use(self, model: Model, detector: Detector) -> None:
-        self._before = self._model, self._detector
+        # One that is still on trial may be given up too.
+        if self.monitor.detector.model.sha256 == self._model.sha256:
+            self._in_force = self.config.model, self._model
         self._model, self._detector = model, detector
         self.monitor.use(detector)
         self._log_detector()
+
+    def _go_back(self) -> None:
+        """Go on with the model in force, by the alarm that was set since."""
+        path, self._model = self._in_force
+        self._detector = self.monitor.detector
+        with suppress(EdgeasdError):  # what was set may need the model that was given up
+            detector = self._make_detector(replace(self.config, model=path), self._model)
+            if detector.scores_as(self._detector):
+                self._detector = detector
+                self.monitor.use(detector)
 
     def _refuse_model(self, reason: str) -> None:
         self._model_fault = f"{reason}; the model loaded before is used"

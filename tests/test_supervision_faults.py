@@ -181,7 +181,7 @@ def test_daemon_whose_only_machine_was_refused_waits_for_it(
     """A new name and a wrong path leave no machine at all: the daemon says why, and stays."""
     site.configure(PACED)
     process = site.start()
-    wait_until(lambda: last_heard(subscriber, "m1/state"), "a state of m1")
+    wait_until(lambda: last_heard(subscriber, "health"), "the health of the node")
     good = site.config.read_text().replace('"m1"', '"m9"')
 
     site.config.write_text(good.replace("tiny.onnx", "missing.onnx"))

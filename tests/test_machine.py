@@ -1,0 +1,64 @@
+"""One machine and its model file, without a daemon around it."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeasd.config import AlarmConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models
+from edgeasd.voice import Node
+from tests.detect.faulty_models import make_failing
+from tests.detect.models import make_model
+from tests.publish.brokers import wait_until
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """One that hears a simulated fan."""
+    path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
+    config = MachineConfig("m1", path, source=SimulatorConfig(fault_duration_s=0.0))
+    site = Config((config,), node="n1", state_dir=tmp_path / "state")
+    node = Node(site)
+    machine = Machine(config, node, Models(), site)
+    machine.monitor.start()
+    yield machine
+    machine.monitor.stop(STOP_TIMEOUT_S)
+    node.outbox.close()
+
+
+def test_models_keeps_those_in_use_only(tmp_path: Path) -> None:
+    """A file is read once while its model is used, and no model outlives its machines."""
+    models = Models()
+    paths = [make_model(tmp_path / f"{number}.onnx", seed=number) for number in range(3)]
+
+    used = models.load(paths[0])
+    gone = [weakref.ref(models.load(path)) for path in paths[1:]]
+    gc.collect()
+
+    assert models.load(paths[0]) is used
+    (tmp_path / "copy").write_bytes(paths[0].read_bytes())
+    (tmp_path / "copy").replace(paths[0])
+    assert models.load(paths[0]) is used
+    assert [one() for one in gone] == [None, None]
+
+
+def test_alarm_settings_outlive_a_new_model_that_is_given_up(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """What was set while a model that fails was on trial holds for the one that goes on."""
+    make_failing(make_model(tmp_path / "new.onnx", clip_windows=4, seed=7))
+    (tmp_path / "new.onnx").replace(tmp_path / "tiny.onnx")
+    wait_until(machine.follow, "the new file to be noticed")
+    assert machine.health().model_fault == ""
+
+    machine.change(replace(machine.config, alarm=AlarmConfig(threshold=1234.0)))
+
+    wait_until(machine.follow, "the new model to be given up")
+    assert "the model loaded before is used" in machine.health().model_fault
+    wait_until(lambda: machine.monitor.detector.alarm.threshold == 1234.0, "the setting to hold")
