@@ -65,14 +65,11 @@ class Search:
         # Jitter keeps several microphones of one hub from trying in step.
         while not closing.wait(delay_s * random.uniform(0.75, 1.0)):
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
-            self._began_s = time.monotonic()
             try:
                 return attempt()
             except EdgeasdError as exc:
                 self.fault = str(exc)
                 _log.debug("%s", exc)
-            finally:
-                self._began_s = None
             delay_s = self._delay_s
         return None
 
@@ -82,6 +79,14 @@ class Search:
         Raises:
             AudioDeviceError: As `InputStream`.
         """
+        # From here on: to wait for the attempts of others, however many, is not to hang.
+        self._began_s = time.monotonic()
+        try:
+            return self._open(config, sample_rate)
+        finally:
+            self._began_s = None
+
+    def _open(self, config: MicrophoneConfig, sample_rate: int) -> InputStream:
         is_lost = self.fault != ""
         renewed = is_lost and refresh()
         try:

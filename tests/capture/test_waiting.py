@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import soundfile
 from edgeasd.capture import search as search_module
 from edgeasd.capture.source import AudioSource
 from edgeasd.capture.waiting import Waiting
-from edgeasd.config import FileConfig
+from edgeasd.config import FileConfig, MicrophoneConfig
+from edgeasd.errors import AudioDeviceError
 
 RATE = 16_000
 FAULT = "not there"
@@ -73,3 +75,27 @@ def test_waiting_that_is_closed_looks_no_further(tmp_path: Path) -> None:
 
     assert waiting.take() is None
     assert time.monotonic() - began_s < 5.0
+
+
+def test_waiting_for_the_attempts_of_others_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many microphones are looked for in turn; only the one whose own attempt hangs says so."""
+    monkeypatch.setattr(search_module, "_PATIENCE_S", 0.1)
+    n_hanging, release = threading.Semaphore(0), threading.Event()
+
+    def hang(*_: object) -> None:
+        n_hanging.release()
+        release.wait(10.0)
+        raise AudioDeviceError("not there")
+
+    monkeypatch.setattr(search_module, "InputStream", hang)
+    monkeypatch.setattr(search_module, "refresh", lambda: True)
+    waiting = [Waiting(MicrophoneConfig(device=f"missing {n}"), FAULT, RATE) for n in range(3)]
+
+    n_hanging.acquire(timeout=10.0)
+    waiting[0].read(0.3)
+    told = [one.hung for one in waiting]
+    release.set()
+    for one in waiting:
+        one.close()
+
+    assert sorted(told) == [False, False, True]
