@@ -118,9 +118,12 @@ class Microphone:
 def _listen(config: MicrophoneConfig, search: Search | None) -> tuple[DeviceReader, Tap]:
     with _opening:
         with _lock:
-            for reader in _readers:
-                if reader.reads(config.device):
-                    return reader, reader.listen(config)
+            readers = tuple(_readers)
+        # Without the lock: to ask what it reads can take as long as to open a device.
+        shared = next((reader for reader in readers if reader.reads(config.device)), None)
+        with _lock:
+            if shared in _readers:
+                return shared, shared.listen(config)
         reader = DeviceReader(config, search)
         tap = reader.listen(config)
         reader.start()

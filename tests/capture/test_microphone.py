@@ -417,6 +417,37 @@ def test_microphone_stuck_is_a_fault_and_close_returns(
     assert library.n_open == 0
 
 
+def test_microphone_closes_while_another_looks_for_its_device(library: Library) -> None:
+    """A list of devices that does not come keeps nobody from letting go of one."""
+    first, second = Microphone(CONFIG), queue.Queue[Microphone]()
+    asked, release, query_devices = threading.Event(), threading.Event(), library.query_devices
+
+    def hang(kind: str = "") -> Any:
+        asked.set()
+        release.wait(5.0)
+        return query_devices(kind)
+
+    library.query_devices = hang  # type: ignore[method-assign]
+    other = replace(CONFIG, device="DESK")
+    threading.Thread(target=lambda: second.put(Microphone(other)), daemon=True).start()
+    asked.wait(5.0)
+    first._reader._closing.set()
+    library.script.put(block_of(0))
+    first._reader._thread.join(5.0)
+    began_s = time.monotonic()
+    first.close()
+    closed_s = time.monotonic() - began_s
+    release.set()
+    library.script.put(block_of(5))
+
+    assert closed_s < 2.0
+    opened = second.get(timeout=5.0)
+    next_block(opened)
+    opened._reader._closing.set()
+    library.script.put(block_of(0))
+    opened.close()
+
+
 def test_microphone_closed_gives_nothing_more(library: Library) -> None:
     """After `close` there is no sound, not even what had come before."""
     library.script.put(block_of(1))
