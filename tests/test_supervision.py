@@ -245,6 +245,7 @@ def test_alarm_of_a_machine_that_was_removed_gets_its_end(
     subscriber.close()
 
 
+@pytest.mark.slow
 def test_alarm_of_another_base_or_node_gets_its_end_after_the_restart(
     site: Site, subscriber: Subscriber, heard: Callable[[str], dict[str, Any]]
 ) -> None:
