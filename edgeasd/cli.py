@@ -18,7 +18,7 @@ import click
 
 from edgeasd import __version__
 from edgeasd.commands import check, explain, listen, record, watch
-from edgeasd.config import load_config
+from edgeasd.config_file import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
 from edgeasd.options import PATH, config_option
 from edgeasd.site_commands import calibrate, learn

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from edgeasd import __version__
-from edgeasd.config import Config, MachineConfig, load_config
+from edgeasd.config import Config, MachineConfig
+from edgeasd.config_file import load_config
 from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.health import alive, hangs
 from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models

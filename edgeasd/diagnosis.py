@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeasd.capture.wavfile import read_clip
-from edgeasd.config import MachineConfig, load_config
+from edgeasd.config import MachineConfig
+from edgeasd.config_file import load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
 from edgeasd.detect.model import load_model

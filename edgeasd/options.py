@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from edgeasd.config import DEFAULT_PATH, MachineConfig, load_config
+from edgeasd.config import MachineConfig
+from edgeasd.config_file import DEFAULT_PATH, load_config
 from edgeasd.errors import ConfigError
 
 PATH = click.Path(path_type=Path)

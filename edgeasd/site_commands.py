@@ -95,7 +95,7 @@ def _calibrate(
 ) -> None:
     from edgeasd.adapt import add_references, alarm_clips
     from edgeasd.calibrate import calibrate
-    from edgeasd.config import load_config
+    from edgeasd.config_file import load_config
     from edgeasd.sounds import find_recordings
 
     if picture is not None:

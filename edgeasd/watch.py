@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from edgeasd.config import MqttConfig, load_config
+from edgeasd.config import MqttConfig
+from edgeasd.config_file import load_config
 from edgeasd.document import DocumentError, read_table
 from edgeasd.errors import BrokerError, ConfigError
 from edgeasd.plant import Plant, local_time

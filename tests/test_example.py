@@ -20,8 +20,8 @@ from edgeasd.config import (
     MicrophoneConfig,
     MqttConfig,
     SimulatorConfig,
-    parse_config,
 )
+from edgeasd.config_file import parse_config
 from edgeasd.errors import ConfigError
 from tests.conftest import CHECKOUT
 

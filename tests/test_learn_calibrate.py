@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.cli import main
-from edgeasd.config import Config, load_config
+from edgeasd.config import Config
+from edgeasd.config_file import load_config
 from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.tail import Rate

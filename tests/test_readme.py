@@ -19,8 +19,8 @@ from edgeasd.config import (
     FileConfig,
     MicrophoneConfig,
     SimulatorConfig,
-    parse_config,
 )
+from edgeasd.config_file import parse_config
 from edgeasd.publish.payloads import State
 from edgeasd.publish.topics import Topics
 

@@ -11,7 +11,8 @@ from edgeasd.checks.broker import check_broker_steps
 from edgeasd.checks.host import check_clock, check_service, check_state_directory, unit_properties
 from edgeasd.checks.sound import check_sounds
 from edgeasd.checks.verdict import Finding, Verdict, judge
-from edgeasd.config import MachineConfig, load_config
+from edgeasd.config import MachineConfig
+from edgeasd.config_file import load_config
 from edgeasd.detect.model import load_model
 from edgeasd.detector import make_detector
 from edgeasd.errors import EdgeasdError

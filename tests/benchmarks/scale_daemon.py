@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from edgeasd.config import load_config
+from edgeasd.config_file import load_config
 from edgeasd.daemon import Daemon
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.stream import AudioBlock

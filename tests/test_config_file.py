@@ -17,9 +17,8 @@ from edgeasd.config import (
     MachineConfig,
     MicrophoneConfig,
     SimulatorConfig,
-    load_config,
-    parse_config,
 )
+from edgeasd.config_file import load_config, parse_config
 from edgeasd.errors import ConfigError
 
 PATH = Path("/etc/edgeasd/edgeasd.toml")
