@@ -19,6 +19,7 @@ from edgeasd.detect.metadata import DistanceDocument, Matrix
 from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
 from edgeasd.errors import ModelError, StorageError
+from edgeasd.whole_file import whole_file
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20
@@ -188,17 +189,12 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
-    draft = path.with_name(path.name + ".new")
     try:
-        with draft.open("wb") as file:
+        with whole_file(path) as file:
+            # The commands run as root, perhaps with a strict umask; the service must read it.
+            os.fchmod(file.fileno(), 0o644)
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # The commands run as root, perhaps with a strict umask; the service must read it.
-        draft.chmod(0o644)
-        draft.replace(path)
     except OSError as exc:
-        draft.unlink(missing_ok=True)
         raise StorageError(
             f"{path}: cannot be written ({exc.strerror}); run the command as a user who may write "
             f"to {path.parent}, on a disk that is not full"

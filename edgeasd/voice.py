@@ -33,6 +33,7 @@ from edgeasd.publish.payloads import (
 from edgeasd.publish.publisher import MqttPublisher
 from edgeasd.publish.topics import Topics, is_level, state_beside
 from edgeasd.stream import AlarmEvent, Score
+from edgeasd.whole_file import whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -139,11 +140,10 @@ class Node:
         # None is ever left out: the broker may be away when a machine goes.
         known = self._remembered()
         names = known.union(machines)
-        draft = self._names.with_suffix(".new")
         try:
             if names != known:
-                draft.write_text("\n".join(sorted(names)))
-                draft.replace(self._names)
+                with whole_file(self._names) as file:
+                    file.write("\n".join(sorted(names)).encode())
         except OSError as exc:
             _log.warning("%s: cannot be written (%s)", self._names, exc.strerror)
 

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import soxr
 
+from edgeasd.whole_file import draft_of
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
@@ -134,7 +135,7 @@ def test_daemon_killed_while_it_writes_leaves_no_half_clip_after_the_restart(
     """
     folder = frozen_disk.root / "clips"
     folder.mkdir()
-    half = folder / "20261122T161534Z_m1_n1-5f1c2a9b-000001.flac.part"
+    half = draft_of(folder / "20261122T161534Z_m1_n1-5f1c2a9b-000001.flac")
     half.touch()
     make_model(site.folder / "tiny.onnx", clip_windows=4)
     clips = f'[clips]\ndirectory = "{folder}"\nafter_s = 0.0'
@@ -152,13 +153,13 @@ def test_daemon_killed_while_it_writes_leaves_no_half_clip_after_the_restart(
     process.send_signal(signal.SIGKILL)
     frozen_disk.thaw()
     process.wait(20)
-    left = [path.name for path in folder.iterdir()]
+    left = list(folder.iterdir())
     site.configure(SIMULATOR, mqtt=clips)
     process = site.start()
     wait_until(lambda: not any(folder.iterdir()), "the folder is clean again")
 
     assert n_scores >= 8
-    assert left == [events(subscriber)[0]["clip"] + ".part"]
+    assert left == [draft_of(folder / events(subscriber)[0]["clip"])]
     process.terminate()
     finish(process)
 

@@ -23,12 +23,13 @@ from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
+from edgeasd.whole_file import draft_of
 from train.clips import Clip
 from train.datasets import read_clips
 from train.features import spectrum_of_clips, windows_of_clips
 from train.gate import Comparison, compare, time_windows
 from train.graph import quantise, to_onnx, with_document
-from train.run import FittedRun, load_run, write_atomically
+from train.run import FittedRun, atomically, load_run
 from train.scoring import (
     RunWindows,
     learn_normal_of,
@@ -290,11 +291,7 @@ def _run_model(model: Model) -> RunWindows:
 
 def _write(content: bytes, path: Path) -> Model:
     """Write the model file, load it once more, and only then let it replace what is there."""
-    draft = path.with_name(path.name + ".new")
-    write_atomically(draft, content)
-    try:
-        model = load_model(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return model
+    with atomically(path) as file:
+        file.write(content)
+        file.flush()
+        return load_model(draft_of(path))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 import edgeasd
 from edgeasd.errors import EdgeasdError, StorageError
+from edgeasd.whole_file import whole_file
 from train.data import TrainingData, load_training_data
 from train.model import Network, ReconstructionNet, SectionNet, Statistics
 from train.recipe import Recipe, load_recipe
@@ -215,14 +216,21 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
-    draft = path.with_name(path.name + ".part")
+    with atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[BinaryIO]:
+    """Give a `whole_file`, for which folders are made and of which errors are told.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with whole_file(path) as file:
+            yield file
     except OSError as exc:
         raise StorageError(f"{path}: cannot be written ({exc.strerror})") from exc
 

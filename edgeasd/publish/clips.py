@@ -18,9 +18,9 @@ import soundfile
 from edgeasd.config import ClipsConfig
 from edgeasd.errors import StorageError
 from edgeasd.stream import Int16Array
+from edgeasd.whole_file import DRAFT_SUFFIX, whole_file
 
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
-_PART = ".part"
 _RESERVE_SHARE = 0.05
 _RESERVE_BYTES = 100_000_000
 """Of the disk, the smaller of both stays free: the outbox and others need it more."""
@@ -81,9 +81,9 @@ class ClipFolder:
         self._make()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "this user may not write there")
-        for part in self.directory.glob(f"*.flac{_PART}"):
-            if _NAME.fullmatch(part.name.removesuffix(_PART)):
-                part.unlink(missing_ok=True)
+        for draft in self.directory.glob(f"*{DRAFT_SUFFIX}"):
+            if _NAME.fullmatch(draft.name.removeprefix(".").removesuffix(DRAFT_SUFFIX)):
+                draft.unlink(missing_ok=True)
         self.make_room()
 
     def write(self, clip: Clip) -> None:
@@ -95,15 +95,11 @@ class ClipFolder:
         """
         self._make()
         path = self.directory / clip.name
-        part = path.with_name(clip.name + _PART)
         with _encoded(clip) as flac:
             self.make_room(os.fstat(flac.fileno()).st_size)
-            try:
-                _write(part, flac)
-                part.rename(path)
-            finally:
-                part.unlink(missing_ok=True)
-        _sync(self.directory)
+            # Speech may be in it: from the first byte for this user alone.
+            with whole_file(path, mode=0o600) as file:
+                shutil.copyfileobj(flac, file)
 
     def make_room(self, n_bytes: int = 0) -> None:
         """Remove clips that are too old, then the oldest until *n_bytes* more may be kept.
@@ -182,20 +178,3 @@ def _encoded(clip: Clip) -> Iterator[BinaryIO]:
             flac.write(clip.samples)
         file.seek(0)
         yield file
-
-
-def _write(path: Path, content: BinaryIO) -> None:
-    # Speech may be in it: from the first byte for this user alone.
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        shutil.copyfileobj(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    """Have the names in *directory* outlive the power."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,6 @@ import contextlib
 import csv
 import fcntl
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ import soundfile
 
 from edgeasd.errors import ConfigError, StorageError
 from edgeasd.recording.cutter import CLIP_S, Stretch
-from edgeasd.stream import Float32Array, to_int16
+from edgeasd.stream import to_int16
+from edgeasd.whole_file import whole_file
 
 LOG_NAME = "recording.csv"
 _MANIFEST_NAME = "manifest.csv"
@@ -128,7 +128,8 @@ class ClipFolder:
         )
         path = self._clips / name
         with _told(path, "cannot be written"):
-            _write_whole(path, stretch.samples, sample_rate)
+            with whole_file(path) as file:
+                soundfile.write(file, to_int16(stretch.samples), sample_rate, format="FLAC")
             self._note(stretch, sample_rate, end_s, str(path.relative_to(self._clips.parent)))
         self._next += 1
         self.n_clips += 1
@@ -173,21 +174,6 @@ class ClipFolder:
         for path in self._clips.iterdir() if self._clips.exists() else ():
             if match := name.fullmatch(path.name):
                 yield int(match[1])
-
-
-def _write_whole(path: Path, samples: Float32Array, sample_rate: int) -> None:
-    # A hidden name: the trainer passes over what was being written when the power went.
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            soundfile.write(file, to_int16(samples), sample_rate, format="FLAC")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _open_log(path: Path) -> TextIO:

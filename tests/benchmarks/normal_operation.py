@@ -24,6 +24,7 @@ import soundfile
 from edgeasd.detect.features import FeatureSpec, LogMel
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array
+from edgeasd.whole_file import whole_file
 from tests.conftest import find_data_folder
 
 SECTIONS = ("00", "01", "02", "03")
@@ -139,10 +140,8 @@ def make(cache: Path, section: str, stream: str, hour: int, snr_db: int = SNRS_D
         return
     seed = zlib.crc32(path.stem.encode())
     values = np.concatenate(list(embeddings(listen(clips_of(section, stream), seed, 3600, snr_db))))
-    draft = path.with_suffix(".part")
-    with draft.open("wb") as file:
+    with whole_file(path) as file:
         np.save(file, values)
-    draft.replace(path)
     print(path.name, len(values), flush=True)
 
 

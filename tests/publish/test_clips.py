@@ -19,6 +19,7 @@ from edgeasd.publish.clips import Clip, clip_name, find_clip
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
 from edgeasd.publish.health_payload import ClipsHealth
 from edgeasd.stream import Int16Array
+from edgeasd.whole_file import draft_of
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
 
@@ -128,7 +129,7 @@ def test_clips_too_old_and_half_written_ones_go_at_the_start(
     folder.mkdir()
     for number in range(3):
         (folder / clip(number).name).write_bytes(b"sound")
-    (folder / (clip(3).name + ".part")).write_bytes(b"half")
+    draft_of(folder / clip(3).name).write_bytes(b"half")
     (folder / "other.part").write_bytes(b"not ours")
     long_ago = time.time() - 31 * 86_400
     os.utime(folder / clip(0).name, (long_ago, long_ago))

@@ -15,6 +15,7 @@ from edgeasd.errors import ConfigError, StorageError
 from edgeasd.recording.cutter import CLIP_S, Stretch
 from edgeasd.recording.folder import LOG_NAME, ClipFolder, Place
 from edgeasd.stream import AudioBlock
+from edgeasd.whole_file import draft_of
 from tests.disks import mounted_tmpfs
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def test_folder_continues_after_the_highest_number(tmp_path: Path) -> None:
     with ClipFolder(place(tmp_path)) as folder:
         paths = [folder.add(stretch(), RATE, END_S) for _ in range(3)]
     paths[0].unlink()
-    (tmp_path / "train" / f".{paths[1].name}.part").write_bytes(b"what a power cut left")
+    draft_of(paths[1]).write_bytes(b"what a power cut left")
 
     with ClipFolder(place(tmp_path)) as folder:
         assert folder.n_clips == 2

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from edgeasd.capture.wavfile import read_clip
+from edgeasd.whole_file import draft_of
 from train.datasets import read_clips
 
 
@@ -36,7 +37,7 @@ def test_recorded_folder_is_read_whole_and_without_a_word(
             capture_output=True,
             timeout=120,
         )
-    (tmp_path / "fan" / "train" / ".half.flac.part").write_bytes(b"what a power cut left")
+    draft_of(tmp_path / "fan" / "train" / "half.flac").write_bytes(b"what a power cut left")
 
     dataset = read_clips(tmp_path / "fan")
 
