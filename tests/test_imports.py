@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes.util
+import functools
 import os
 import subprocess
 import sys
@@ -20,9 +21,9 @@ MODULES = sorted(
 )
 
 # Run in a process of its own: refuses the modules named first and hides PortAudio, then imports the
-# module named last.
+# others, each as if it were the first of ours: what it needs it must import itself.
 IMPORT_WITHOUT = """
-import ctypes.util, importlib, sys
+import ctypes.util, importlib, sys, traceback
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -32,23 +33,32 @@ class Absent:
 find_library = ctypes.util.find_library
 ctypes.util.find_library = lambda name: None if name == "portaudio" else find_library(name)
 sys.meta_path.insert(0, Absent())
-importlib.import_module(sys.argv[2])
+for module in sys.argv[2:]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "edgeasd"]:
+        del sys.modules[name]
+    try:
+        importlib.import_module(module)
+    except Exception:
+        print(f"{module} cannot be imported:", file=sys.stderr)
+        traceback.print_exc()
 """
 
 
-def import_without(blocked: str, module: str) -> subprocess.CompletedProcess[str]:
-    """Import *module* in a new process without the modules *blocked* and without PortAudio."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORT_WITHOUT, blocked, module],
+def import_without(blocked: str, *modules: str) -> str:
+    """Import each of *modules* without those *blocked* and PortAudio; return what went wrong."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_WITHOUT, blocked, *modules],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=120,
-        check=False,
+        check=True,
     )
+    return result.stderr
 
 
-def imported_modules(path: Path) -> set[str]:
+@functools.cache
+def imported_modules(path: Path) -> frozenset[str]:
     """Return the modules that the file at *path* imports anywhere, also within functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -57,7 +67,7 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names.add(node.module or "")
-    return names
+    return frozenset(names)
 
 
 def test_modules_are_found() -> None:
@@ -65,20 +75,19 @@ def test_modules_are_found() -> None:
     assert {"edgeasd", "edgeasd.config", "edgeasd.detect", "edgeasd.detect.model"} <= set(MODULES)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "edgeasd.__main__"])
-def test_module_imports_without_torch_amqtt_and_portaudio(module: str) -> None:
+def test_modules_import_without_torch_amqtt_and_portaudio() -> None:
     """Every module imports where torch, amqtt, the trainer and the PortAudio library are absent."""
-    result = import_without("torch,torchvision,amqtt,train,onnx", module)
+    modules = [name for name in MODULES if name != "edgeasd.__main__"]
 
-    assert result.returncode == 0, result.stderr
+    told = import_without("torch,torchvision,amqtt,train,onnx", *modules)
+
+    assert told == "", told
 
 
 @pytest.mark.parametrize("name", ["torch", "onnxruntime"])
 def test_blocked_module_is_absent(name: str) -> None:
     """The process of these tests really lacks what it is told to lack."""
-    result = import_without(name, name)
-
-    assert f"ModuleNotFoundError: No module named '{name}'" in result.stderr
+    assert f"ModuleNotFoundError: No module named '{name}'" in import_without(name, name)
 
 
 @pytest.mark.skipif(
@@ -86,9 +95,9 @@ def test_blocked_module_is_absent(name: str) -> None:
 )
 def test_portaudio_is_absent() -> None:
     """The process of these tests really lacks PortAudio, so that sounddevice cannot be imported."""
-    result = import_without("_sounddevice_data", "sounddevice")
+    told = import_without("_sounddevice_data", "sounddevice")
 
-    assert "OSError: PortAudio library not found" in result.stderr
+    assert "OSError: PortAudio library not found" in told
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
