@@ -140,8 +140,8 @@ def devices() -> None:
     What "device" says is to be written as microphone.device: it stays the same when numbers change.
     """
     from edgeasd.capture.devices import stable_name
-    from edgeasd.capture.microphone import measure_level
     from edgeasd.capture.portaudio import list_devices
+    from edgeasd.listen import measure_level
 
     found = list_devices()
     if not found:

@@ -22,8 +22,10 @@ from edgeasd.terminal import Line, Screen, bar, can_draw, interruptible
 
 _REFRESH_S = 0.125
 _LINE_S = 1.0
-_FIRST_SOUND_S = 10.0
-"""A device needs up to 5 s to start; no sound for twice as long is a fault."""
+_START_PATIENCE_S = 5.0
+"""What a device may take to start."""
+_FIRST_SOUND_S = 2.0 * _START_PATIENCE_S
+"""After so long without sound there is a fault."""
 _LOW_DBFS, _HIGH_DBFS = -80.0, 0.0
 _BAR_WIDTH = 40
 _COLOURS = {"good": "green", "too quiet": "yellow"}
@@ -51,6 +53,29 @@ def channels_of(device: str, wanted: Sequence[int]) -> list[MicrophoneConfig]:
     # A sound server offers as many channels as there are numbers for; two are a usual microphone.
     numbers = wanted or range(min(found.n_channels, 2))
     return [MicrophoneConfig(device=device, channel=number) for number in numbers]
+
+
+def measure_level(device: str, duration_s: float) -> float | None:
+    """Listen to a microphone and return its level.
+
+    Args:
+        device: As ``microphone.device`` of the configuration.
+        duration_s: Seconds of sound to listen for.
+
+    Returns:
+        Root mean square as of `Levels`, dB re full scale; None if the microphone gave no sound, or
+        one value only.
+
+    Raises:
+        AudioDeviceError: If it cannot be opened.
+    """
+    with closing(open_source(MicrophoneConfig(device=device))) as source:
+        meter = LevelMeter(source.sample_rate)
+        n_wanted = duration_s * source.sample_rate
+        while meter.n_samples < n_wanted and (block := source.read(_START_PATIENCE_S)) is not None:
+            meter.process(block)
+    level_dbfs = meter.levels.rms_dbfs
+    return level_dbfs if math.isfinite(level_dbfs) else None
 
 
 def listen(sources: Sequence[SourceConfig], duration_s: float) -> None:

@@ -19,6 +19,9 @@ Int16Array: TypeAlias = npt.NDArray[np.int16]
 INT16_FULL_SCALE = 32_768.0
 """Divides an int16 sample to give full scale +-1.0, exactly in float32."""
 
+CLIP_LEVEL = 0.999
+"""Magnitude from which a sample counts as clipped."""
+
 
 def to_int16(samples: Float32Array) -> Int16Array:
     """Return *samples* in steps of a 16-bit converter: exact if they came from one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 
 import numpy as np
@@ -12,40 +11,11 @@ from edgeasd.capture.search import Search
 from edgeasd.config import MicrophoneConfig
 from edgeasd.stream import INT16_FULL_SCALE, AudioBlock
 
-_START_PATIENCE_S = 5.0
-
 # A device can be opened once: machines that listen to the same one share its reader.  To open one
 # can take long, and nobody who closes another may have to wait for it.
 _opening = threading.Lock()
 _lock = threading.Lock()
 _readers: list[DeviceReader] = []
-
-
-def measure_level(device: str, duration_s: float, channel: int = 0) -> float | None:
-    """Listen to a sound input and return its level.
-
-    Args:
-        device: As ``microphone.device`` of the configuration.
-        duration_s: How long to listen.
-        channel: Counted from 0.
-
-    Returns:
-        Root mean square without its constant part, dB re full scale; None if the input gave no
-        sound, or one value only.
-
-    Raises:
-        AudioDeviceError: If the input cannot be opened.
-    """
-    microphone = Microphone(MicrophoneConfig(device=device, channel=channel))
-    pieces = [np.empty(0, np.float32)]
-    n_missing = round(duration_s * microphone.sample_rate)
-    while n_missing > 0 and (block := microphone.read(_START_PATIENCE_S)) is not None:
-        pieces.append(block.samples[:n_missing])
-        n_missing -= pieces[-1].size
-    microphone.close()
-    samples = np.concatenate(pieces).astype(np.float64)
-    power = float(np.var(samples)) if samples.size else 0.0
-    return 10.0 * math.log10(power) if power > 0.0 else None
 
 
 class Microphone:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.stream import CLIP_LEVEL, AudioBlock, Float32Array
 
 _SPANS_PER_S = 8
 """A span of 125 ms is the time constant "fast" of sound level meters (IEC 61672-1)."""
@@ -16,7 +16,6 @@ _MEMORY_S = 60
 """Whoever moves a microphone wants to know how it is where it is now."""
 _HOLD_S = 2
 _FLOOR_PERCENTILE = 10.0
-_CLIP_LEVEL = 0.999
 _CLIP_SHARE = 1e-4
 """Share of clipped samples from which the gain is too high: a lost spike an hour is no harm."""
 _QUIET_DBFS = -60.0
@@ -135,5 +134,5 @@ def _measure(span: Float32Array) -> _Span:
     return _Span(
         power=float(np.var(span, dtype=np.float64)),
         peak=float(magnitude.max()),
-        n_clipped=int(np.count_nonzero(magnitude >= _CLIP_LEVEL)),
+        n_clipped=int(np.count_nonzero(magnitude >= CLIP_LEVEL)),
     )

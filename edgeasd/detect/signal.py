@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgeasd.stream import INT16_FULL_SCALE, AudioBlock, Float32Array
+from edgeasd.detect.levels import dbfs
+from edgeasd.stream import CLIP_LEVEL, INT16_FULL_SCALE, AudioBlock, Float32Array
 
 SignalState = Literal["ok", "flat_signal", "too_quiet", "clipping"]
 
@@ -23,7 +24,6 @@ bands, then hides what the machine does in the high ones, where most machines ar
 than over all."""
 _QUIET_SPANS = 40
 """Ten seconds, what a score rests on."""
-_CLIP_LEVEL = 0.999
 _CLIP_SHARE = 0.01
 """Share of clipped samples from which the sound is distorted and not merely loud once."""
 
@@ -90,10 +90,10 @@ class SignalMeter:
         # What a converter adds to all samples alike is no sound.
         sound_power = span_power - float(np.mean(span, dtype=np.float64)) ** 2
         self._n_quiet = self._n_quiet + 1 if sound_power < _QUIET_POWER else 0
-        loud = max(high, -low) >= _CLIP_LEVEL
-        self._clipped.append(float(np.mean(np.abs(span) >= _CLIP_LEVEL)) if loud else 0.0)
+        loud = max(high, -low) >= CLIP_LEVEL
+        self._clipped.append(float(np.mean(np.abs(span) >= CLIP_LEVEL)) if loud else 0.0)
         power = sum(self._powers) / len(self._powers)
-        self.level_dbfs = 10.0 * math.log10(power) if power > 0.0 else -math.inf
+        self.level_dbfs = dbfs(math.sqrt(power))
         if self._n_flat >= _FLAT_SPANS:
             self.state = "flat_signal"
         elif self._n_quiet >= _QUIET_SPANS:

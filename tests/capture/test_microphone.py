@@ -21,10 +21,11 @@ import pytest
 from edgeasd.capture import hardware, portaudio
 from edgeasd.capture import reader as reader_module
 from edgeasd.capture import search as search_module
-from edgeasd.capture.microphone import Microphone, measure_level
+from edgeasd.capture.microphone import Microphone
 from edgeasd.capture.portaudio import InputStream, list_devices, refresh
 from edgeasd.config import MicrophoneConfig
 from edgeasd.errors import AudioDeviceError, ConfigError
+from edgeasd.listen import measure_level
 from tests.capture.test_hardware import plug_in
 
 if TYPE_CHECKING:
