@@ -16,6 +16,7 @@ from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.metadata import BY_DISTANCE, Matrix
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import clip_outputs
+from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.site import Site, at_site, read_site
@@ -126,11 +127,8 @@ def _clips_of(model: Model, samples: Float32Array) -> list[Float64Array]:
     """Return the embeddings of the windows of each clip of ten seconds."""
     n_samples = model.document.score_samples
     starts = range(0, len(samples) - n_samples + 1, n_samples)
-    return [_embeddings(model, samples[start : start + n_samples]) for start in starts]
-
-
-def _embeddings(model: Model, samples: Float32Array) -> Float64Array:
-    return np.stack([one.embedding for one in clip_outputs(model, samples)]).astype(np.float64)
+    clips = (samples[start : start + n_samples] for start in starts)
+    return [embeddings_of(clip_outputs(model, clip)) for clip in clips]
 
 
 def _added(before: Model, after: Model, section: int) -> Matrix:

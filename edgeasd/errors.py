@@ -55,3 +55,8 @@ class StorageError(EdgeasdError):
     """A file or directory that must be written cannot be."""
 
     exit_code = os.EX_CANTCREAT
+
+
+def os_reason(exc: Exception) -> str:
+    """Return what *exc* says, of an `OSError` without its number and file name."""
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

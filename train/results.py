@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from train.datasets import Clip
 from train.metrics import MEASURES, Measures, mean_of
-from train.run import write_atomically
+from train.run import write_csv
 
 _TITLES = ("section", "domain", "AUC", "pAUC", "precision", "recall", "F1 score")
 
@@ -39,9 +37,9 @@ def write_results(
             if (clip.section, clip.domain) == (one.section, one.domain)
         ]
         end = f"{clips[0].machine_type}_section_{one.section}_{one.domain}_test.csv"
-        _write(folder / f"anomaly_score_{end}", [(name, score) for name, score, _ in chosen])
-        _write(folder / f"decision_result_{end}", [(name, made) for name, _, made in chosen])
-    _write(folder / "result.csv", _result_rows(clips[0].machine_type, measures))
+        write_csv(folder / f"anomaly_score_{end}", [(name, score) for name, score, _ in chosen])
+        write_csv(folder / f"decision_result_{end}", [(name, made) for name, _, made in chosen])
+    write_csv(folder / "result.csv", _result_rows(clips[0].machine_type, measures))
 
 
 def _result_rows(machine_type: str, measures: Sequence[Measures]) -> Iterable[Sequence[Any]]:
@@ -51,9 +49,3 @@ def _result_rows(machine_type: str, measures: Sequence[Measures]) -> Iterable[Se
         yield (one.section, one.domain, *(getattr(one, name) for name in MEASURES))
     yield ("arithmetic mean", "", *mean_of(measures, statistics.fmean).values())
     yield ("harmonic mean", "", *mean_of(measures, statistics.harmonic_mean).values())
-
-
-def _write(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(path, text.getvalue().encode())

@@ -19,6 +19,7 @@ from edgeasd.detect.scoring import (
     ReconstructionScoring,
     Scoring,
     clip_score,
+    embeddings_of,
 )
 from edgeasd.stream import Float32Array, Float64Array
 from train.console import tracked
@@ -68,19 +69,15 @@ def run_clips(run: RunWindows, clips: Sequence[ClipWindows], title: str) -> list
 
 def mean_embeddings(clips: Sequence[ClipOutputs]) -> Float64Array:
     """Return the mean embedding of each of *clips*, shape ``(n_clips, n_dims)``."""
-    return np.stack([_embeddings(one).mean(axis=0) for one in clips])
+    return np.stack([embeddings_of(one.outputs).mean(axis=0) for one in clips])
 
 
 def learn_normal_of(
     method: str, fitted: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
 ) -> NormalSound | None:
     """Return what *method* needs to know of normal sound, from the outputs of training clips."""
-    clips = [ClipEmbeddings(one.clip, _embeddings(one)) for one in fitted]
+    clips = [ClipEmbeddings(one.clip, embeddings_of(one.outputs)) for one in fitted]
     return learn_normal(method, clips, sections, recipe)
-
-
-def _embeddings(one: ClipOutputs) -> Float64Array:
-    return np.stack([output.embedding for output in one.outputs]).astype(np.float64)
 
 
 def make_scorings(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,7 +16,7 @@ from train.datasets import machine_folders
 from train.evaluate import METRICS, evaluate
 from train.fit import fit
 from train.recipe import Recipe
-from train.run import StoppedError, write_atomically
+from train.run import StoppedError, write_atomically, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -143,11 +141,8 @@ def write_results_table(results: Sequence[Result], folder: Path) -> None:
     """Write results.json, all of it, and results.csv, a row for each section and domain."""
     content = json.dumps([asdict(one) for one in results], indent=1) + "\n"
     write_atomically(folder / "results.json", content.encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(row for one in results for row in _rows(one))
-    write_atomically(folder / "results.csv", text.getvalue().encode())
+    rows = (row for one in results for row in _rows(one))
+    write_csv(folder / "results.csv", [_COLUMNS, *rows])
 
 
 def _rows(result: Result) -> Iterator[list[Any]]:

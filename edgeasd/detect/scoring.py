@@ -34,6 +34,11 @@ class NetworkOutput:
     logits: Float32Array | None
 
 
+def embeddings_of(outputs: Sequence[NetworkOutput]) -> Float64Array:
+    """Return the embedding of each of *outputs*, shape ``(n_windows, n_dims)``."""
+    return np.stack([one.embedding for one in outputs]).astype(np.float64)
+
+
 class Scoring(Protocol):
     """A scoring method for one section."""
 

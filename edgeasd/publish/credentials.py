@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from edgeasd.errors import ConfigError
+from edgeasd.errors import ConfigError, os_reason
 from edgeasd.systemd import credential
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
                 f"PEM files of a certificate and its unencrypted key ({os_reason(exc)})"
             ) from exc
     return context
-
-
-def os_reason(exc: OSError | ValueError) -> str:
-    """Return what *exc* says, without its number and file name."""
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
 
 
 class _TlsSocket(ssl.SSLSocket):

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place for it
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: TID251  # as above
 
-from edgeasd.errors import BrokerError
-from edgeasd.publish.credentials import os_reason, read_password, tls_context
+from edgeasd.errors import BrokerError, os_reason
+from edgeasd.publish.credentials import read_password, tls_context
 
 if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode  # noqa: TID251  # as above

@@ -21,7 +21,7 @@ from typing import TextIO
 
 import soundfile
 
-from edgeasd.errors import ConfigError, StorageError
+from edgeasd.errors import ConfigError, StorageError, os_reason
 from edgeasd.recording.cutter import CLIP_S, Stretch
 from edgeasd.stream import to_int16
 from edgeasd.whole_file import whole_file
@@ -194,8 +194,9 @@ def _told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.SoundFileError) as exc:
-        reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
-        raise StorageError(f"{path}: {what} ({reason}); choose another folder with --out") from exc
+        raise StorageError(
+            f"{path}: {what} ({os_reason(exc)}); choose another folder with --out"
+        ) from exc
 
 
 def _rounded(level_dbfs: float) -> float | None:
