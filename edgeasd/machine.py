@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
-from edgeasd.config import Config, MachineConfig
+from edgeasd.config import Config, MachineConfig, SourceConfig
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
@@ -83,7 +83,7 @@ class Machine:
         self._detector = self._make_detector(config, self._model)
         self._in_force = config.model, self._model
         self.voice = MachineVoice(node, config.name, self._detector)
-        self._source = self._open_or_wait(AudioDeviceError)
+        self._source = self._open_or_wait(config.source, AudioDeviceError)
         self.monitor = self._make_monitor(self._detector)
         self._log_detector()
 
@@ -104,8 +104,12 @@ class Machine:
     def change(self, config: MachineConfig) -> None:
         """Apply another configuration, without a gap in the sound if the source is the same.
 
+        A microphone that is not there is waited for: to go on with the one before would be to hear
+        another machine.
+
         Raises:
-            EdgeasdError: If its model or its source cannot be used; all stays as it was.
+            EdgeasdError: If its model or a source that is no microphone cannot be used; all stays
+                as it was.
         """
         # What is loaded stays good, whatever became of its file.
         is_new = config.model != self.config.model
@@ -115,10 +119,10 @@ class Machine:
             model = self._models.load(config.model) if is_new else self._model
             detector = self._make_detector(config, model)
             if is_moved:
-                self._hear_by(open_source(config.source))
+                self._hear_by(self._open_or_wait(config.source, AudioDeviceError))
         except EdgeasdError:
             if is_moved:
-                self._hear_by(self._open_or_wait(EdgeasdError))
+                self._hear_by(self._open_or_wait(self.config.source, EdgeasdError))
             raise
         self._use(model, detector)
         self.config, self._watch = config, watch
@@ -185,13 +189,12 @@ class Machine:
             recorder=recorder,
         )
 
-    def _open_or_wait(self, excused: type[EdgeasdError]) -> AudioSource:
+    def _open_or_wait(self, config: SourceConfig, excused: type[EdgeasdError]) -> AudioSource:
         """Return the source, or what looks for it if opening it raises what is *excused*."""
-        source = self.config.source
         try:
-            return open_source(source)
+            return open_source(config)
         except excused as exc:
-            return Waiting(source, str(exc), self._detector.sample_rate)
+            return Waiting(config, str(exc), self._detector.sample_rate)
 
     def _hear_by(self, source: AudioSource) -> None:
         self.monitor.stop(STOP_TIMEOUT_S)

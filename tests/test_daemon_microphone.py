@@ -28,7 +28,7 @@ from tests.capture.sound_servers import (
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import NODE, RATE, Site, finish
+from tests.site import NODE, RATE, Site, finish, reload
 
 pytestmark = [
     pytest.mark.audio_device,
@@ -429,6 +429,29 @@ def test_daemon_whose_microphone_is_not_there_yet_waits_for_it(
     report("Microphone missing at the start", "no_audio", notice_s, recover_s)
     assert reason == "no microphone is there; connect one"
     assert f"m1: no_audio ({reason})" in log
+
+
+def test_daemon_reloaded_to_a_microphone_that_is_not_there_waits_for_it(
+    site: Site, watch: Watch, alsa: VirtualMicrophone
+) -> None:
+    """The one before is no longer heard: it may be at another machine now."""
+    site.configure(ALSA, mqtt=HEALTH_EACH_SECOND)
+    alsa.feed(sound(120))
+    process = site.start(**alsa.environment)
+    watch.wait_for(hears, 0.0, "health")
+
+    site.configure(ALSA.replace(DEVICE, "away"), mqtt=HEALTH_EACH_SECOND)
+    reload(process)
+    _, reason = watch.state("no_audio", 0.0)
+    site.configure(ALSA, mqtt=HEALTH_EACH_SECOND)
+    reload(process)
+    back_s = time.monotonic()
+    recover_s, _ = watch.wait_for(listens, back_s)
+    process.terminate()
+    finish(process)
+
+    report("Reload to a microphone that is not there, and back", "no_audio", 0.0, recover_s)
+    assert reason == f"microphone.device='away' is not there; there are: {DEVICE}, ALSA"
 
 
 @pytest.mark.slow
