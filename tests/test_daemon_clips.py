@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import soxr
 
+from edgeasd.errors import HungDeviceError
 from edgeasd.whole_file import draft_of
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
@@ -169,7 +170,10 @@ def test_daemon_killed_while_it_writes_leaves_no_half_clip_after_the_restart(
 def test_clip_of_a_microphone_that_fell_silent_ends_there(
     subscriber: Subscriber, site: Site, tmp_path: Path
 ) -> None:
-    """Nobody waits for sound that may never come: the clip is what was heard after 10 s without."""
+    """Nobody waits for sound that may never come: the clip is what was heard after 10 s without.
+
+    A device that hangs for so long ends the daemon as well, for a restart.
+    """
     make_model(site.folder / "tiny.onnx", clip_windows=4)
     microphone = f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}'
     site.configure(f"{microphone}\n{ALWAYS}")
@@ -182,12 +186,12 @@ def test_clip_of_a_microphone_that_fell_silent_ends_there(
         wait_until(lambda: events(subscriber), "the alarm")
         clip = site.folder / "state/clips" / events(subscriber)[0]["clip"]
         wait_until(clip.exists, "the clip", deadline_s=30.0)
-        process.terminate()
-        finish(process)
+        process.communicate(timeout=60)
 
     heard, _ = soundfile.read(clip, dtype="int16")
     np.testing.assert_array_equal(heard, sound[: len(heard)])
     assert len(heard) > 4.9 * RATE
+    assert process.returncode == HungDeviceError.exit_code
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ tells of no lost sound.  ALSA's input ``jack`` leads to the same server.
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ _BLOCK_S = 0.032
 _ALL_CHANNELS_UP_TO = 8
 """Of a device with so many, all are opened: another machine can then join without a gap."""
 _RESTART_S = 10.0
+_LEAVE_S = 2.0
 _POLL_S = 0.01
 
 _LOOK = """
@@ -224,11 +226,16 @@ class InputStream:
 
 def _sounddevice() -> Any:
     try:
+        is_first = "sounddevice" not in sys.modules
         import sounddevice  # noqa: PLC0415, TID251 - loads a library that servers do not have
     except OSError as exc:
         raise AudioDeviceError(
             "the audio library PortAudio is missing; install the package libportaudio2"
         ) from exc
+    if is_first:
+        # What is registered last is called first: it itself has the library terminated at exit,
+        # which crashes the process if another thread is in it then.
+        atexit.register(_lock.acquire, timeout=_LEAVE_S)
     return sounddevice
 
 
