@@ -19,7 +19,7 @@ from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.normal_scores import Progress, ScoreCollector
-from edgeasd.site import Site, at_site, read_site
+from edgeasd.site import Site, at_site, read_site, require_writable, site_path
 from edgeasd.sounds import Recording, blocks_of, find_recordings
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array
 
@@ -55,6 +55,8 @@ def add_references(
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
     """
     model = load_model(machine.model)
+    document = read_site(machine)
+    require_writable(site_path(machine))
     site = at_site(machine, model)
     _check_method(site.model, machine)
     old = old or _old_recordings(machine, site)
@@ -73,17 +75,16 @@ def add_references(
     crossed = _cross_scores(site, samples, clips)
     scores = replace(collector.scores, runs=[*collector.runs, *crossed.runs])
     made = conclude(machine, adapted, scores, per_week)
-    document = adapted.model.document
     before = site.calibration.added_sources if site.calibration else ()
     calibration = replace(
         made.calibration,
         sources=tuple(str(path) for one in old for path in one.paths),
         added_sources=(*before, *(str(path) for one in new for path in one.paths)),
         references=_added(model, adapted.model, site.section),
-        distances=document.distances,
+        distances=adapted.model.document.distances,
     )
     notes = _notes(site, samples, clips, alarms)
-    return store(machine, read_site(machine), replace(made, calibration=calibration, notes=notes))
+    return store(machine, document, replace(made, calibration=calibration, notes=notes))
 
 
 def alarm_clips(config: Config, machine: str) -> list[Path]:

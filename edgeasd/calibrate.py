@@ -25,7 +25,16 @@ from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
-from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
+from edgeasd.site import (
+    Calibration,
+    Site,
+    SiteDocument,
+    at_site,
+    read_site,
+    require_writable,
+    site_path,
+    write_site,
+)
 from edgeasd.sounds import Recording, blocks_of
 
 _PROMISED = 3.0
@@ -120,6 +129,7 @@ def calibrate(
     model = load_model(machine.model)
     refuse_learned_from(model, recordings)
     document = read_site(machine)
+    require_writable(site_path(machine))
     site = at_site(machine, model)
     collector = ScoreCollector(site.model, site.section, progress)
     rate = model.document.features.sample_rate

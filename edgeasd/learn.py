@@ -35,7 +35,7 @@ from edgeasd.detect.spectrum import normal_spectrum
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import AudioFileError, ModelError
-from edgeasd.site import replace_file
+from edgeasd.site import replace_file, require_writable
 from edgeasd.sounds import Recording, blocks_of
 from edgeasd.stream import AudioBlock, Float32Array
 
@@ -120,6 +120,7 @@ def learn_machine(
     Raises:
         EdgeasdError: If there is a model already, too little sound, or a file cannot be used.
     """
+    require_writable(machine.model)
     if machine.model.exists() and not over:
         raise ModelError(
             f"{machine.model}: is there already; add --replace, or name another file as "

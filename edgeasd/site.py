@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from edgeasd.detect.metadata import DistanceDocument, Matrix
 from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
 from edgeasd.errors import ModelError, StorageError
-from edgeasd.whole_file import whole_file
+from edgeasd.whole_file import draft_of, whole_file
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20
@@ -189,11 +191,28 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
+    with _told(path), whole_file(path) as file:
+        # The commands run as root, perhaps with a strict umask; the service must read it.
+        os.fchmod(file.fileno(), 0o644)
+        file.write(content)
+
+
+def require_writable(path: Path) -> None:
+    """Check that `replace_file` may write *path*: who listened for hours shall not learn it then.
+
+    Raises:
+        StorageError: If it may not.
+    """
+    draft = draft_of(path)
+    with _told(path):
+        draft.touch()
+        draft.unlink()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with whole_file(path) as file:
-            # The commands run as root, perhaps with a strict umask; the service must read it.
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
+        yield
     except OSError as exc:
         raise StorageError(
             f"{path}: cannot be written ({exc.strerror}); run the command as a user who may write "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,34 @@ def blocks_of(recording: Recording, channel: int, sample_rate: int) -> Iterator[
 
 
 def _files_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path.resolve()]
-    found = [one for one in path.rglob("*") if one.suffix.lower() in _SUFFIXES and one.is_file()]
+    try:
+        if not path.is_dir():
+            return [path.resolve()]
+        found = [one.resolve() for one in _inside(path) if one.suffix.lower() in _SUFFIXES]
+    except PermissionError as exc:
+        raise AudioFileError(
+            f"{exc.filename}: cannot be read ({exc.strerror}); check that this user may read it"
+        ) from exc
     if not found:
         raise AudioFileError(f"{path}: holds no WAV or FLAC file; record some normal sound first")
-    return sorted(one.resolve() for one in found)
+    return sorted(found)
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yield the files below *folder*; what is hidden was left by other programs, or half written.
+
+    Raises:
+        OSError: If a folder cannot be read: its sound would be missed without a word.
+    """
+    for where, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(where, name) for name in names if not name.startswith(".")):
+            if path.is_file():
+                yield path
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _duration_s(path: Path) -> float:

@@ -391,3 +391,18 @@ def test_site_file_that_cannot_be_written_is_told(
     )
     assert sorted(site.iterdir()) == files
     assert read_site(machine) == before
+
+
+def test_site_file_that_could_not_be_written_is_told_before_the_work(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who listens for six hours hears of it before, not after."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", closed)
+    monkeypatch.setattr("edgeasd.calibrate.open_source", None)
+    message = refused(site, "calibrate press07 --duration 1h", os.EX_CANTCREAT)
+
+    assert message.startswith("press07.onnx.press07.json: cannot be written (Permission denied)")

@@ -77,13 +77,14 @@ class ClipFolder:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._clips = place.folder.absolute() / "train"
-        if (place.folder / _MANIFEST_NAME).exists():
+        with _told(place.folder, "must be a folder that this user can read"):
+            listed = (place.folder / _MANIFEST_NAME).exists()
+            numbers = list(self._numbers())
+        if listed:
             raise StorageError(
                 f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
                 "then; choose another folder with --out"
             )
-        with _told(place.folder, "must be a folder that this user can read"):
-            numbers = list(self._numbers())
         self.n_clips = len(numbers)
         self._next = max(numbers, default=-1) + 1
 

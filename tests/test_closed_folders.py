@@ -1,0 +1,87 @@
+"""Folders that this user may not read or write: told in one line, and before the work."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeasd.errors import AudioFileError, EdgeasdError, StorageError
+from edgeasd.recording.folder import ClipFolder, Place
+from edgeasd.site import replace_file, require_writable
+from edgeasd.sounds import find_recordings
+
+NOBODY = 65_534
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a recording, in which another is closed to the user of the test."""
+    # Not pytest's own, which is closed to everybody but root.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for path in (folder / "open.wav", folder / "closed" / "in" / "sound.wav"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.zeros(16_000), 16_000)
+        (folder / "closed").chmod(0)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            if is_root:
+                os.seteuid(0)
+            (folder / "closed").chmod(0o755)
+
+
+CLOSED: list[tuple[Callable[[Path], object], type[EdgeasdError], str]] = [
+    (lambda closed: find_recordings([closed]), AudioFileError, "cannot be read"),
+    (lambda closed: find_recordings([closed / "in"]), AudioFileError, "cannot be read"),
+    (lambda closed: find_recordings([closed.parent]), AudioFileError, "cannot be read"),
+    (
+        lambda closed: ClipFolder(Place(closed / "fan", "00", "source")),
+        StorageError,
+        "must be a folder that this user can read",
+    ),
+    (lambda closed: replace_file(closed / "m.onnx", b""), StorageError, "cannot be written"),
+    (lambda closed: require_writable(closed / "m.onnx"), StorageError, "cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("use", "error", "message"), CLOSED)
+def test_closed_folder_is_told_and_not_passed_over(
+    folder: Path, use: Callable[[Path], object], error: type[EdgeasdError], message: str
+) -> None:
+    """Neither is there a traceback, nor is sound missed without a word."""
+    with pytest.raises(error) as caught:
+        use(folder / "closed")
+
+    assert message in str(caught.value)
+    assert "Permission denied" in str(caught.value)
+
+
+def test_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    """A model cannot be written into a recording."""
+    (tmp_path / "a.wav").touch()
+
+    with pytest.raises(StorageError, match=r"cannot be written \(Not a directory\)"):
+        replace_file(tmp_path / "a.wav" / "m.onnx", b"")
+
+
+def test_recordings_of_a_folder_leave_out_what_is_hidden(tmp_path: Path) -> None:
+    """A memory stick that was in a Mac has a hidden file beside each recording."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "._a.wav").write_bytes(b"\0\5\26\7")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "b.wav").touch()
+
+    (recording,) = find_recordings([tmp_path])
+
+    assert recording.paths == ((tmp_path / "a.wav").resolve(),)
