@@ -7,12 +7,14 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from edgeasd.config import Config, MachineConfig, MqttConfig, SimulatorConfig
 from edgeasd.daemon import Daemon
+from edgeasd.errors import BrokerError
 from edgeasd.publish.broker import EmbeddedBroker
 from edgeasd.publish.mqtt import Connection
 from edgeasd.publish.topics import Topics
@@ -82,10 +84,11 @@ class _Audience(threading.Thread):
             f"A simulated fan, healthy. A bearing fails after {_FAULT_AFTER_S:.0f} s and is mended "
             f"{_FAULT_DURATION_S:.0f} s later. Events as an MQTT subscriber receives them:"
         )
-        while [kind for kind, _ in self._events] != ["start", "end"]:
-            self._connection.serve(_TURN_S)
-            for topic, payload in self._connection.received():
-                self._hear(topic, payload)
+        with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
+            while [kind for kind, _ in self._events] != ["start", "end"]:
+                self._connection.serve(_TURN_S)
+                for topic, payload in self._connection.received():
+                    self._hear(topic, payload)
         self._daemon.stop()
 
     def report(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -33,6 +34,22 @@ def test_demo_prints_one_start_and_one_end() -> None:
     assert set(topics) == {"edgeasd/v1/demo/fan/event"}
     assert [json.loads(payload)["type"] for payload in payloads] == ["start", "end"]
     assert result.stderr.splitlines()[-1].startswith("One start, ")
+
+
+@pytest.mark.network
+def test_demo_that_is_interrupted_ends_without_a_traceback() -> None:
+    """Ctrl-C is no fault: what was received so far is told, and that is all."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgeasd", "demo"], stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stderr is not None
+        while "score" not in demo.stderr.readline():
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        said = demo.stderr.read()
+
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].endswith("received: nothing")
 
 
 def test_demo_model_is_small() -> None:
