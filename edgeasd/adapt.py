@@ -18,10 +18,12 @@ from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.files import require_writable
 from edgeasd.normal_scores import Progress, ScoreCollector
-from edgeasd.site import Site, at_site, read_site, require_writable, site_path
+from edgeasd.site import Site, at_site, read_site, site_path
 from edgeasd.sounds import Recording, blocks_of, find_recordings
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array
+from edgeasd.terminal import rounded
 
 LEAST_CLIPS = 6
 """Of ten seconds, of new sound: fewer do not show how it varies."""
@@ -152,8 +154,9 @@ def _notes(
     threshold = site.model.document.sections[site.section].threshold
     values = collector.scores.values
     notes = [
-        f"the new sound scored {np.median(values):.4g} before, threshold {threshold:.4g}: "
-        f"{(values >= threshold).mean():.0%} of it would have spoken for an alarm"
+        f"the new sound scored {rounded(float(np.median(values)), 4)} before, threshold "
+        f"{rounded(threshold, 4)}: {(values >= threshold).mean():.0%} of it would have spoken "
+        "for an alarm"
     ]
     heard = [(path.name, one) for path in alarms for one in _alarming(site, path)]
     index = resembles(site.model.document, site.section, clips, [one for _, one in heard])

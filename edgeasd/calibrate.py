@@ -23,6 +23,7 @@ from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.files import require_writable
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
 from edgeasd.site import (
@@ -31,17 +32,18 @@ from edgeasd.site import (
     SiteDocument,
     at_site,
     read_site,
-    require_writable,
     site_path,
     write_site,
 )
 from edgeasd.sounds import Recording, blocks_of
+from edgeasd.terminal import rounded
 
 _PROMISED = 3.0
 """A budget is supported if the upper end of the interval is at most this many times as much ..."""
 _REACH = 100.0
 """... and it asks for an alarm in at most this many times the sound.  Further out the expectation
 rests on the rare long tails, beyond the interval's end."""
+_OVERRIDDEN = "warning: alarm.threshold in the configuration goes before it; remove that key"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,8 @@ class Outcome:
         lines = [
             *self.notes,
             f"normal sound: {_duration(made.sound_s)}, {made.decisions} independent decisions",
-            f"threshold {made.threshold:.4g}, clear threshold {made.clear_threshold:.4g}",
+            f"threshold {rounded(made.threshold, 4)}, "
+            f"clear threshold {rounded(made.clear_threshold, 4)}",
             f"false alarms to expect in sound like this: {per_time(rate.expected)}, 95 % interval "
             f"{per_time(rate.low)} to {per_time(rate.high)} ({found}); asked for "
             f"{per_time(made.budget_per_week)}",
@@ -95,9 +98,7 @@ class Outcome:
                 "the threshold for a first guess"
             )
         if self.overridden:
-            lines.append(
-                "warning: alarm.threshold in the configuration goes before it; remove that key"
-            )
+            lines.append(_OVERRIDDEN)
         return [
             *lines,
             f"version {made.number} in {self.path}; the daemon takes it up within seconds",
@@ -215,10 +216,14 @@ def undo(machine: MachineConfig) -> str:
     section = site.model.document.sections[site.section]
     origin = f"version {site.calibration.number}" if site.calibration else "the model's own"
     lines = [
-        f"version {document.versions[-1].number} is undone; threshold {section.threshold:.4g} "
-        f"({origin}) is in force within seconds"
+        f"version {document.versions[-1].number} is undone; threshold "
+        f"{rounded(section.threshold, 4)} ({origin}) is in force within seconds"
     ]
-    return "\n".join([*lines, *([f"warning: {site.warning}"] if site.warning else [])])
+    if site.warning:
+        lines.append(f"warning: {site.warning}")
+    if machine.alarm.threshold is not None:
+        lines.append(_OVERRIDDEN)
+    return "\n".join(lines)
 
 
 def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:
@@ -246,8 +251,8 @@ def per_time(per_week: float) -> str:
     """Return a rate in the unit in which it is easiest to imagine."""
     for per, unit in ((168.0, "an hour"), (7.0, "a day"), (1.0, "a week")):
         if per_week >= 0.9 * per:
-            return f"{per_week / per:.2g} {unit}"
-    return f"{per_week * 52.0:.2g} a year"
+            return f"{rounded(per_week / per, 2)} {unit}"
+    return f"{rounded(per_week * 52.0, 2)} a year"
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from edgeasd.calibrate import Outcome
 from edgeasd.detect.calibration import WEEK_S
 from edgeasd.pictures import ANOMALY, GREY, NORMAL, in_style, save
+from edgeasd.terminal import rounded
 
 _N_LEVELS = 60
 _BEYOND = 0.25
@@ -33,7 +34,8 @@ def draw_calibration(path: Path, machine: str, outcome: Outcome) -> None:
     figure = Figure(figsize=(12.0, 7.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     above.set_title(
-        f"{machine}: {made.sound_s / 3600.0:.1f} h of normal sound, threshold {made.threshold:.4g}"
+        f"{machine}: {made.sound_s / 3600.0:.1f} h of normal sound, threshold "
+        f"{rounded(made.threshold, 4)}"
     )
     above.hist(outcome.scores.values, bins=120, color=NORMAL, label="scores of normal sound")
     above.set_ylabel("scores")

@@ -20,7 +20,7 @@ from edgeasd import __version__
 from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config_file import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
-from edgeasd.options import PATH, config_option
+from edgeasd.options import CHANNEL, PATH, config_option
 from edgeasd.site_commands import calibrate, learn
 from edgeasd.systemd import JournalFormatter, is_journal
 
@@ -84,7 +84,9 @@ def demo() -> None:
 @main.command()
 @click.option("--model", "model_path", type=PATH, required=True, help="Model file.")
 @click.option("--section", default="", help="Section of the sound, if the model has several.")
-@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
+@click.option(
+    "--channel", type=CHANNEL, default=0, show_default=True, help="Channel, counted from 0."
+)
 @click.option(
     "--per",
     type=click.Choice(["window", "clip"]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from edgeasd.options import PATH, config_option, duration, find_machine
+from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
 
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
@@ -24,7 +24,7 @@ _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 @click.option(
     "--channel",
     "channels",
-    type=int,
+    type=CHANNEL,
     multiple=True,
     help="Channel, counted from 0; may be given again.",
 )
@@ -134,7 +134,9 @@ def check(*, config_path: Path, as_json: bool) -> None:
 @click.option("--machine", help="Machine of the configuration that the recording is of.")
 @click.option("--model", "model_path", type=PATH, help="Model file; no configuration is read then.")
 @click.option("--section", default="", help="Section of the model, if it has several.")
-@click.option("--channel", default=0, show_default=True, help="Channel, counted from 0.")
+@click.option(
+    "--channel", type=CHANNEL, default=0, show_default=True, help="Channel, counted from 0."
+)
 @click.option(
     "--normal",
     "normal_files",

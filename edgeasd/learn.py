@@ -35,9 +35,10 @@ from edgeasd.detect.spectrum import normal_spectrum
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import AudioFileError, ModelError
-from edgeasd.site import replace_file, require_writable
+from edgeasd.files import replace_file, require_writable
 from edgeasd.sounds import Recording, blocks_of
 from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.terminal import rounded
 
 TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0
@@ -79,13 +80,14 @@ class Learned:
     def lines(self) -> list[str]:
         """Return in words what was learned, and what it is worth."""
         sound_s = self.n_clips * _CLIP_S
+        rates = (self.rate.expected, self.rate.low, self.rate.high)
+        expected, low, high = (rounded(rate * WEEK_S, 2) for rate in rates)
         lines = [
             f"learned from {self.n_clips} clips of 10 s, {sound_s / 60.0:.0f} min, of "
             f"{self.n_recordings} recording{'s' if self.n_recordings > 1 else ''}",
-            f"typical score {self.typical:.4g}",
-            f"first threshold {self.threshold:.4g}: {self.rate.expected * WEEK_S:.2g} false alarms "
-            f"a week to expect, 95 % interval {self.rate.low * WEEK_S:.2g} to "
-            f"{self.rate.high * WEEK_S:.2g}",
+            f"typical score {rounded(self.typical, 4)}",
+            f"first threshold {rounded(self.threshold, 4)}: {expected} false alarms a week "
+            f"to expect, 95 % interval {low} to {high}",
         ]
         if sound_s < 0.95 * ENOUGH_S:
             lines.append(

@@ -14,6 +14,7 @@ from edgeasd.config_file import DEFAULT_PATH, load_config
 from edgeasd.errors import ConfigError
 
 PATH = click.Path(path_type=Path)
+CHANNEL = click.IntRange(min=0)
 
 config_option = click.option(
     "--config",

@@ -8,9 +8,6 @@ hears more than none.  It says so in log and health.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,9 @@ from edgeasd.detect.drift import DriftMeter
 from edgeasd.detect.metadata import DistanceDocument, Matrix
 from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
-from edgeasd.errors import ModelError, StorageError
-from edgeasd.whole_file import draft_of, whole_file
+from edgeasd.errors import ModelError
+from edgeasd.files import replace_file
+from edgeasd.terminal import rounded
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20
@@ -127,7 +125,7 @@ class Site:
             return "the model's own; set one by 'edgeasd calibrate'"
         return (
             f"calibration {made.number} of {made.created:.10}, "
-            f"{made.expected_per_week:.2g} false alarms a week expected"
+            f"{rounded(made.expected_per_week, 2)} false alarms a week expected"
         )
 
     def drift_meter(self) -> DriftMeter | None:
@@ -183,41 +181,6 @@ def write_site(machine: MachineConfig, document: SiteDocument) -> None:
     path = site_path(machine)
     text = json.dumps(asdict(document), allow_nan=False, indent=1)
     replace_file(path, text.encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Have *content* at *path*, or what was there before, whatever happens in between.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
-    with _told(path), whole_file(path) as file:
-        # The commands run as root, perhaps with a strict umask; the service must read it.
-        os.fchmod(file.fileno(), 0o644)
-        file.write(content)
-
-
-def require_writable(path: Path) -> None:
-    """Check that `replace_file` may write *path*: who listened for hours shall not learn it then.
-
-    Raises:
-        StorageError: If it may not.
-    """
-    draft = draft_of(path)
-    with _told(path):
-        draft.touch()
-        draft.unlink()
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise StorageError(
-            f"{path}: cannot be written ({exc.strerror}); run the command as a user who may write "
-            f"to {path.parent}, on a disk that is not full"
-        ) from exc
 
 
 def describe_sites(model: Path) -> dict[str, Any]:

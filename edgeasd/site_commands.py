@@ -11,11 +11,22 @@ from typing import Any
 
 import click
 
-from edgeasd.options import PATH, config_option, duration, find_machine
+from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
 
 _channel_option = click.option(
-    "--channel", default=0, show_default=True, help="Channel of the files, counted from 0."
+    "--channel",
+    type=CHANNEL,
+    default=0,
+    show_default=True,
+    help="Channel of the files, counted from 0.",
 )
+
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    # Neither is outside of any range for click.
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value:g} must be a finite number")
+    return value
 
 
 @click.command()
@@ -50,6 +61,7 @@ def learn(
     "--false-alarms-per-week",
     "per_week",
     type=click.FloatRange(min=0.0, min_open=True),
+    callback=_finite,
     default=1.0,
     show_default=True,
     help="What is accepted: 0.25 is one a month, 7 one a day, 168 one an hour.",
@@ -77,6 +89,9 @@ def calibrate(*, undo: bool, **options: Any) -> None:
     from edgeasd.calibrate import undo as take_back
 
     if undo:
+        given = options["files"] or options["new"] or options["picture"]
+        if given or math.isfinite(options["duration_s"]):
+            raise click.UsageError("--undo takes a version back; leave all else out")
         click.echo(take_back(find_machine(options["config_path"], options["machine"])))
     else:
         _calibrate(**options)
@@ -102,6 +117,8 @@ def _calibrate(
         # What it needs and is missing is told before the work, not after it.
         from edgeasd.calibration_plot import draw_calibration
     config = find_machine(config_path, machine)
+    if (files or new) and math.isfinite(duration_s):
+        raise click.UsageError("--duration is of live sound; leave it or the files out")
     if not files and not new and math.isinf(duration_s):
         raise click.UsageError("name FILES of normal sound, or give --duration to listen live")
     recordings = find_recordings(files)

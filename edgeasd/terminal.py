@@ -105,6 +105,11 @@ def clock_time(duration_s: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
+def rounded(value: float, n_digits: int) -> str:
+    """Return *value* to so many digits, for people: ``110`` and ``15510`` rather than powers."""
+    return f"{float(f'{value:.{n_digits}g}'):.12g}"
+
+
 def rough_time(duration_s: float) -> str:
     """Return a duration in its largest units, for example ``3 d 4 h``, ``12 min`` or ``0.4 s``."""
     if duration_s < 10.0:  # noqa: PLR2004

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from edgeasd.errors import AudioFileError, EdgeasdError, StorageError
+from edgeasd.files import replace_file, require_writable
 from edgeasd.recording.folder import ClipFolder, Place
-from edgeasd.site import replace_file, require_writable
 from edgeasd.sounds import find_recordings
 
 NOBODY = 65_534

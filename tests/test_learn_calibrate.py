@@ -406,3 +406,19 @@ def test_site_file_that_could_not_be_written_is_told_before_the_work(
     message = refused(site, "calibrate press07 --duration 1h", os.EX_CANTCREAT)
 
     assert message.startswith("press07.onnx.press07.json: cannot be written (Permission denied)")
+
+
+def test_undo_tells_that_the_configuration_goes_before_what_is_in_force(
+    site: Path, calibrated: str
+) -> None:
+    """As calibrate itself does: else the threshold told is none that the daemon goes by."""
+    del calibrated
+    text = (site / "edgeasd.toml").read_text()
+    (site / "edgeasd.toml").write_text(text + "[machine.alarm]\nthreshold = 5.0\n")
+
+    result = edgeasd(site, "calibrate press07 --undo")
+    (site / "edgeasd.toml").write_text(text)
+
+    assert result.stdout.splitlines()[-1] == (
+        "warning: alarm.threshold in the configuration goes before it; remove that key"
+    )

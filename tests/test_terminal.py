@@ -15,6 +15,7 @@ from edgeasd.terminal import (
     clock_time,
     printable,
     rough_time,
+    rounded,
     sparkline,
 )
 
@@ -124,3 +125,12 @@ def test_clock_time_is_hours_minutes_seconds(duration_s: float, text: str) -> No
 def test_rough_time_has_the_largest_units(duration_s: float, text: str) -> None:
     """An age is told as exactly as it matters."""
     assert rough_time(duration_s) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1.0, "1"), (657.11, "657.1"), (14_835.1, "14840"), (0.0451, "0.0451")],
+)
+def test_rounded_number_is_written_without_powers_of_ten(value: float, text: str) -> None:
+    """A threshold of 14840 is no 1.484e+04 for who has to compare it with a score."""
+    assert rounded(value, 4) == text

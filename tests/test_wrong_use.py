@@ -160,6 +160,26 @@ SAID = [
     ),
     ("record fan", USAGE, "Missing option '--duration'."),
     (
+        "calibrate fan sound.wav --false-alarms-per-week nan",
+        USAGE,
+        "Invalid value for '--false-alarms-per-week': nan must be a finite number",
+    ),
+    (
+        "calibrate fan sound.wav --config good.toml --duration 1h",
+        USAGE,
+        "--duration is of live sound; leave it or the files out",
+    ),
+    (
+        "calibrate fan sound.wav --config good.toml --undo",
+        USAGE,
+        "--undo takes a version back; leave all else out",
+    ),
+    (
+        "score --model fan.onnx --channel=-1 sound.wav",
+        USAGE,
+        "Invalid value for '--channel': -1 is not in the range x>=0.",
+    ),
+    (
         "record fan --duration 0s",
         USAGE,
         "Invalid value for '--duration': '0s' must be a duration such as 90s, 30m, 2h or 1h30m",
