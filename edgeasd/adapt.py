@@ -20,6 +20,7 @@ from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.files import require_writable
 from edgeasd.normal_scores import Progress, ScoreCollector
+from edgeasd.publish.clips import find_clips
 from edgeasd.site import Site, at_site, read_site, site_path
 from edgeasd.sounds import Recording, blocks_of, find_recordings
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array
@@ -91,7 +92,7 @@ def add_references(
 
 def alarm_clips(config: Config, machine: str) -> list[Path]:
     """Return the clips of past alarms of *machine* that are still kept."""
-    return sorted(config.clips_dir.glob(f"*_{machine}_*.flac"))
+    return find_clips(config.clips_dir, machine, config.node)
 
 
 def adapt(model: Model, section: int, clips: Sequence[Float64Array]) -> Model:

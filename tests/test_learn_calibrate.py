@@ -30,6 +30,7 @@ from tests.detect.models import faulty_sound, make_model, normal_sound
 
 RATE = 16_000
 TEXT = """
+node = "n1"
 state_dir = "state"
 [[machine]]
 name = "press07"
@@ -422,3 +423,17 @@ def test_undo_tells_that_the_configuration_goes_before_what_is_in_force(
     assert result.stdout.splitlines()[-1] == (
         "warning: alarm.threshold in the configuration goes before it; remove that key"
     )
+
+
+def test_score_of_a_machine_is_by_what_was_calibrated(site: Path, calibrated: str) -> None:
+    """As the daemon scores it; by the model file alone, the model's own threshold holds."""
+    del calibrated
+    machine = config_of(site).machine[0]
+    threshold = read_site(machine).versions[-1].threshold
+
+    by_machine = edgeasd(site, "score --machine press07 --per clip live.flac")
+    by_model = edgeasd(site, "score --model press07.onnx --per clip live.flac")
+
+    assert json.loads(by_machine.stdout)["threshold"] == threshold
+    assert json.loads(by_model.stdout)["threshold"] != threshold
+    assert edgeasd(site, "score live.flac").exit_code == 2

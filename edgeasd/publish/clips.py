@@ -55,6 +55,13 @@ def find_clip(directory: Path, event_id: str) -> Path | None:
     return next((path for path in _clips(directory) if path.name.endswith(suffix)), None)
 
 
+def find_clips(directory: Path, machine: str, node: str) -> list[Path]:
+    """Return the clips of *machine* of this computer, called *node*; the oldest first."""
+    # Names may hold the very marks that part them here: only the whole of it is sure.
+    name = re.compile(rf"[^_]+_{re.escape(machine)}_{re.escape(node)}-[0-9a-f]{{8}}-\d+\.flac")
+    return [path for path in _clips(directory) if name.fullmatch(path.name)]
+
+
 def machine_of(clip: Path, event_id: str) -> str:
     """Return the machine in the name of the *clip* of the event *event_id*."""
     return clip.name.removesuffix(f"_{event_id}.flac").partition("_")[2]

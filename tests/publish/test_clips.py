@@ -15,7 +15,7 @@ import soundfile
 
 from edgeasd.config import ClipsConfig
 from edgeasd.publish import clipwriter
-from edgeasd.publish.clips import Clip, clip_name, find_clip
+from edgeasd.publish.clips import Clip, clip_name, find_clip, find_clips
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
 from edgeasd.publish.health_payload import ClipsHealth
 from edgeasd.stream import Int16Array
@@ -100,6 +100,15 @@ def test_clip_is_written_bit_for_bit_for_its_owner_alone(
 def test_find_clip_of_an_unknown_event_is_none(tmp_path: Path) -> None:
     """Also where there is no folder at all."""
     assert find_clip(tmp_path / "absent", "edge-5f1c2a9b-000001") is None
+
+
+def test_find_clips_are_of_the_machine_whatever_it_is_called(tmp_path: Path) -> None:
+    """Names may hold the marks that part them: ``fan`` is neither ``big_fan`` nor ``fan_2``."""
+    of_fan = "20261122T161535Z_fan_pc_1-5f1c2a9b-000001.flac"
+    for name in (of_fan, of_fan.replace("fan", "big_fan"), of_fan.replace("fan", "fan_2")):
+        (tmp_path / name).touch()
+
+    assert [path.name for path in find_clips(tmp_path, "fan", "pc_1")] == [of_fan]
 
 
 def test_clips_beyond_the_size_go_the_oldest_first(
