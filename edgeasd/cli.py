@@ -20,7 +20,7 @@ from edgeasd import __version__
 from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config_file import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
-from edgeasd.options import CHANNEL, PATH, config_option
+from edgeasd.options import CHANNEL, PATH, config_option, find_machine
 from edgeasd.site_commands import calibrate, learn
 from edgeasd.systemd import JournalFormatter, is_journal
 
@@ -82,7 +82,9 @@ def demo() -> None:
 
 
 @main.command()
-@click.option("--model", "model_path", type=PATH, required=True, help="Model file.")
+@config_option
+@click.option("--machine", help="Machine of the configuration that the recordings are of.")
+@click.option("--model", "model_path", type=PATH, help="Model file; no configuration is read then.")
 @click.option("--section", default="", help="Section of the sound, if the model has several.")
 @click.option(
     "--channel", type=CHANNEL, default=0, show_default=True, help="Channel, counted from 0."
@@ -111,7 +113,9 @@ def demo() -> None:
 @click.argument("files", type=PATH, nargs=-1, required=True)
 def score(
     *,
-    model_path: Path,
+    config_path: Path,
+    machine: str | None,
+    model_path: Path | None,
     section: str,
     channel: int,
     per: str,
@@ -119,20 +123,22 @@ def score(
     plot_folder: Path | None,
     files: tuple[Path, ...],
 ) -> None:
-    """Score WAV or FLAC FILES exactly as the daemon does."""
+    """Score WAV or FLAC FILES exactly as the daemon does.
+
+    With --machine by what was calibrated on site; with --model by what the model says itself.
+    """
     from edgeasd.detect.model import load_model
-    from edgeasd.diagnosis import plot_scores
+    from edgeasd.diagnosis import replay_of, score_rows
     from edgeasd.replay import Replay
 
-    replay = Replay(load_model(model_path), section, channel)
+    if model_path is not None:
+        replay = Replay(load_model(model_path), section, channel)
+    elif machine is not None:
+        replay = replay_of(find_machine(config_path, machine), channel)
+    else:
+        raise click.UsageError("name the --machine that FILES are of, or a --model")
     with click.progressbar(files, file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        if per == "window":
-            _print_rows((row for path in progress for row in replay.windows(path)), form)
-        else:
-            _print_rows((replay.clip(path) for path in progress), form)
-    if plot_folder is not None:
-        for path in files:
-            plot_scores(plot_folder, replay, path)
+        _print_rows(score_rows(replay, progress, whole=per == "clip", pictures=plot_folder), form)
 
 
 @main.command()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
 
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.config import MachineConfig
@@ -12,7 +18,7 @@ from edgeasd.config_file import load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
 from edgeasd.detect.model import load_model
-from edgeasd.detect.pipeline import clip_frames
+from edgeasd.detect.pipeline import Detection, clip_frames
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.options import find_machine
@@ -51,13 +57,28 @@ def find_event(config_path: Path, event_id: str) -> Case:
         EdgeasdError: If there is none, or its machine is no longer known.
     """
     config = load_config(config_path)
+    _require_readable(config.clips_dir)
     clip = find_clip(config.clips_dir, event_id)
     if clip is None:
         raise AudioFileError(
-            f"{event_id}: no clip of this event is in {config.clips_dir}; name the id of an "
-            "alarm's start, or a recording with --machine or --model"
+            f"{event_id}: no clip of this event is in {config.clips_dir}, where it comes "
+            f"{config.clips.after_s:g} s after the alarm's start and stays for at most "
+            f"{config.clips.max_age_days:g} days; name the id of a start, or a recording with "
+            "--machine or --model"
         )
     return Case(clip, replay_of(find_machine(config_path, machine_of(clip, event_id))))
+
+
+def _require_readable(clips: Path) -> None:
+    try:
+        os.scandir(clips).close()
+    except PermissionError as exc:
+        raise AudioFileError(
+            f"{clips}: cannot be read ({exc.strerror}); run the command as root, or as the "
+            "daemon's user"
+        ) from exc
+    except OSError:
+        return  # without a folder there are no clips
 
 
 def explain_file(
@@ -113,21 +134,69 @@ def plot_explanation(
     draw_explanation(picture, title, document.features, explanation, normal)
 
 
-def plot_scores(folder: Path, replay: Replay, path: Path) -> None:
-    """Draw log-mel, scores and alarms of the recording at *path* as a PNG file in *folder*.
+def score_rows(
+    replay: Replay, paths: Iterable[Path], *, whole: bool, pictures: Path | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of recordings: of every score, or if *whole* of each recording.
+
+    Args:
+        replay: How they are scored.
+        paths: The recordings.
+        whole: Whether a row is of a whole recording.
+        pictures: Folder for a picture of each, if they are wanted.
 
     Raises:
-        EdgeasdError: If the picture cannot be drawn or written.
+        EdgeasdError: If a file or the section cannot be used, or a picture cannot be written.
     """
+    if pictures is not None:
+        # What it needs and is missing is told before the work, not after it.
+        importlib.import_module("edgeasd.pictures")
+    drawn: Counter[str] = Counter()
+    for path in paths:
+        detections = []
+        if whole:
+            yield replay.clip(path)
+        else:
+            for one in replay.detections(path):
+                detections.append(one)
+                yield replay.row(path, one)
+            if not detections:
+                _tell_too_short(replay, path)
+        if pictures is not None:
+            # Recordings of one name, of several folders, have a picture each.
+            number = f"-{drawn[path.stem]}" if drawn[path.stem] else ""
+            drawn[path.stem] += 1
+            if whole:
+                detections = list(replay.detections(path))
+            _plot_scores(pictures / f"{path.stem}{number}.png", replay, path, detections)
+
+
+def _tell_too_short(replay: Replay, path: Path) -> None:
+    document = replay.model.document
+    least_s = document.score_samples / document.features.sample_rate
+    click.echo(
+        f"edgeasd: {path}: is shorter than the {least_s:.1f} s that a score rests on; "
+        "--per clip scores what there is",
+        err=True,
+    )
+
+
+def _plot_scores(
+    picture: Path, replay: Replay, path: Path, detections: Sequence[Detection]
+) -> None:
+    """Draw log-mel, scores and alarms of the recording at *path*, if it holds a frame."""
     spec = replay.model.document.features
     alarm = replay.detector.alarm
+    frames = log_mel(read_clip(path, replay.channel, spec.sample_rate), spec)
+    if not len(frames):
+        return
     from edgeasd.pictures import draw_scores  # noqa: PLC0415 - needs an extra
 
     draw_scores(
-        folder / f"{path.stem}.png",
+        picture,
         path.name,
-        log_mel(read_clip(path, replay.channel, spec.sample_rate), spec),
+        frames,
         spec,
-        detections=list(replay.detections(path)),
+        detections=detections,
         thresholds=(alarm.threshold, alarm.clear_threshold),
     )

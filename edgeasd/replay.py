@@ -43,22 +43,17 @@ class Replay:
         """
         return make_detector(self.model, self.section, self.alarm)
 
-    def windows(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield a row for each score that the daemon would make of the recording at *path*.
-
-        Raises:
-            EdgeasdError: If the file or the section cannot be used.
-        """
-        for detection in self.detections(path):
-            score = detection.score
-            yield {
-                "file": str(path),
-                "first_sample": score.first_sample,
-                "n_samples": score.n_samples,
-                "end_s": score.end_sample / self.model.document.features.sample_rate,
-                "score": score.value,
-                "event": None if detection.event is None else detection.event.type,
-            }
+    def row(self, path: Path, detection: Detection) -> dict[str, Any]:
+        """Return the row of a score of the recording at *path*."""
+        score = detection.score
+        return {
+            "file": str(path),
+            "first_sample": score.first_sample,
+            "n_samples": score.n_samples,
+            "end_s": score.end_sample / self.model.document.features.sample_rate,
+            "score": score.value,
+            "event": None if detection.event is None else detection.event.type,
+        }
 
     def detections(self, path: Path) -> Iterator[Detection]:
         """Yield the scores and events that the daemon would make of the recording at *path*."""

@@ -11,12 +11,21 @@ import numpy as np
 import pytest
 import soundfile
 
+from edgeasd.diagnosis import find_event
 from edgeasd.errors import AudioFileError, EdgeasdError, StorageError
 from edgeasd.files import replace_file, require_writable
 from edgeasd.recording.folder import ClipFolder, Place
 from edgeasd.sounds import find_recordings
 
 NOBODY = 65_534
+TEXT = """
+node = "n1"
+[clips]
+directory = "closed"
+[[machine]]
+name = "fan"
+model = "fan.onnx"
+"""
 
 
 @pytest.fixture
@@ -29,6 +38,7 @@ def folder() -> Iterator[Path]:
         for path in (folder / "open.wav", folder / "closed" / "in" / "sound.wav"):
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, np.zeros(16_000), 16_000)
+        (folder / "edgeasd.toml").write_text(TEXT)
         (folder / "closed").chmod(0)
         is_root = os.geteuid() == 0
         if is_root:
@@ -65,6 +75,12 @@ def test_closed_folder_is_told_and_not_passed_over(
 
     assert message in str(caught.value)
     assert "Permission denied" in str(caught.value)
+
+
+def test_explain_of_an_event_says_that_the_clips_are_closed(folder: Path) -> None:
+    """They are for the daemon's user alone: "no clip" would send who looks for one astray."""
+    with pytest.raises(AudioFileError, match=r"closed: cannot be read \(Permission denied\); run"):
+        find_event(folder / "edgeasd.toml", "n1-0123abcd-000001")
 
 
 def test_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

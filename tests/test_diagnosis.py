@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,39 @@ def test_score_plot_draws_a_picture_of_each_file(folder: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     assert result.stdout == edgeasd("score", *MODEL, *files).stdout
     assert all(is_drawn(tmp_path / f"{path.stem}.png") for path in files)
+
+
+def test_score_plot_of_two_files_of_one_name_draws_both(folder: Path, tmp_path: Path) -> None:
+    """Machines are often recorded into folders of their own, under the same names."""
+    other = tmp_path / "other" / "normal.wav"
+    other.parent.mkdir()
+    shutil.copy(folder / "fault.wav", other)
+
+    edgeasd("score", *MODEL, "--per", "clip", "--plot", tmp_path, folder / "normal.wav", other)
+
+    assert {path.name for path in tmp_path.glob("*.png")} == {"normal.png", "normal-1.png"}
+
+
+def test_score_of_less_than_ten_seconds_says_why_there_is_none(folder: Path) -> None:
+    """Nothing at all would look like a recording in which nothing was found."""
+    result = edgeasd("score", *MODEL, folder / "short.wav")
+
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"edgeasd: {folder}/short.wav: is shorter than the 9.8 s that a score rests on; "
+        "--per clip scores what there is\n"
+    )
+
+
+def test_score_plot_of_less_than_a_frame_draws_nothing(tmp_path: Path) -> None:
+    """There is nothing to draw, and no warning of the library that would have drawn it."""
+    soundfile.write(tmp_path / "click.wav", np.zeros(500), 16_000)
+
+    result = edgeasd("score", *MODEL, "--plot", tmp_path, tmp_path / "click.wav")
+
+    assert result.returncode == 0
+    assert "Warning" not in result.stderr
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_explain_compares_with_recordings_given_as_normal(folder: Path) -> None:
