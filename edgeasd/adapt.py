@@ -63,7 +63,8 @@ def add_references(
     site = at_site(machine, model)
     _check_method(site.model, machine)
     old = old or _old_recordings(machine, site)
-    refuse_learned_from(model, old)
+    refuse_learned_from(model, (*old, *new))
+    _refuse_twice(old, new)
     samples = _read(new, channel, model)
     clips = _clips_of(model, samples)
     if len(clips) < LEAST_CLIPS:
@@ -180,6 +181,17 @@ def _alarming(site: Site, path: Path) -> list[Float64Array]:
         for one in _clips_of(model, samples)
         if scoring.clip_value(one.mean(axis=0)) >= threshold
     ]
+
+
+def _refuse_twice(old: Sequence[Recording], new: Sequence[Recording]) -> None:
+    # It would count for twice as much sound as it is, half of it scored by what it taught.
+    known = {path for one in old for path in one.paths}
+    for path in (path for one in new for path in one.paths):
+        if path in known:
+            raise AudioFileError(
+                f"{path}: is normal sound of before and new at once; name as FILES what was "
+                "recorded before the change"
+            )
 
 
 def _check_method(model: Model, machine: MachineConfig) -> None:

@@ -359,6 +359,18 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
             "name it as FILES",
         ),
         (
+            "calibrate press07 --add-references new.flac normal.flac new.flac",
+            os.EX_NOINPUT,
+            "new.flac: is normal sound of before and new at once; name as FILES what was recorded "
+            "before the change",
+        ),
+        (
+            "calibrate press07 --add-references clips normal.flac",
+            1,
+            "clips/section_00_source_train_normal_0000.flac: the model was learned from it, so its "
+            "scores are too low; calibrate with normal sound of another time",
+        ),
+        (
             "calibrate press07 --add-references short.flac normal.flac gone.flac",
             os.EX_NOINPUT,
             "gone.flac: does not exist; check the path",
