@@ -169,7 +169,8 @@ def refuse_too_little(sound_s: float, least_s: float) -> None:
     if sound_s < least_s:
         raise AudioFileError(
             f"normal sound={sound_s / 60.0:.1f} min must be at least {least_s / 60.0:.1f} min in "
-            f"pieces of 10 s or more; record {(least_s - sound_s) / 60.0:.1f} min more"
+            f"pieces of 10 s or more that are not silent; record "
+            f"{(least_s - sound_s) / 60.0:.1f} min more"
         )
 
 
@@ -227,12 +228,15 @@ def _read(
     for recording in recordings:
         own = [np.empty((0, FEATURES.n_mels), np.float32)]
         for frames in _clips_of(recording, channel):
+            progress(_CLIP_S)
+            # A muted microphone: no score is made of such sound either.
+            if frames.max() == frames.min():
+                continue
             windows = frames[: len(frames) // WINDOW.n_frames * WINDOW.n_frames]
             own.append(windows.reshape(-1, WINDOW.n_frames, FEATURES.n_mels).mean(axis=1))
             if n_read % every == 0:
                 some.append(frames)
             n_read += 1
-            progress(_CLIP_S)
         rows.append(np.concatenate(own))
     return rows, some
 

@@ -58,6 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder / "clips" / f"section_00_source_train_normal_{number:04d}.flac", clip)
     write(folder / "normal.flac", normal_sound(330 * RATE, 2))
     write(folder / "live.flac", normal_sound(330 * RATE, 3))
+    write(folder / "silent.flac", np.zeros(330 * RATE, np.float32))
     write(folder / "short.flac", normal_sound(60 * RATE, 4))
     change = np.sin(2.0 * np.pi * 700.0 * np.arange(70 * RATE) / RATE).astype(np.float32)
     write(folder / "new.flac", normal_sound(70 * RATE, 5) + 0.02 * change)
@@ -332,14 +333,20 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
         (
             "learn --replace press07 short.flac",
             os.EX_NOINPUT,
-            "normal sound=1.0 min must be at least 4.5 min in pieces of 10 s or more; record 3.5 "
-            "min more",
+            "normal sound=1.0 min must be at least 4.5 min in pieces of 10 s or more that are "
+            "not silent; record 3.5 min more",
+        ),
+        (
+            "learn --replace press07 silent.flac",
+            os.EX_NOINPUT,
+            "normal sound=0.0 min must be at least 4.5 min in pieces of 10 s or more that are "
+            "not silent; record 4.5 min more",
         ),
         (
             "calibrate press07 short.flac",
             os.EX_NOINPUT,
-            "normal sound=1.0 min must be at least 3.4 min in pieces of 10 s or more; record 2.4 "
-            "min more",
+            "normal sound=1.0 min must be at least 3.4 min in pieces of 10 s or more that are "
+            "not silent; record 2.4 min more",
         ),
         (
             "calibrate press07 clips",
