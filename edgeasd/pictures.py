@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,7 +219,19 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     try:
-        figure.savefig(path, format="png")
+        with path.open("wb") as file:
+            try:
+                file.write(drawn.getbuffer())
+                file.flush()
+            except OSError:
+                if path.is_file():
+                    path.unlink()  # half a picture
+                raise
     except OSError as exc:
-        raise StorageError(f"{path}: cannot be written ({exc.strerror}); choose another") from exc
+        raise StorageError(
+            f"{path}: cannot be written ({exc.strerror}); choose another, on a disk that is "
+            "not full"
+        ) from exc

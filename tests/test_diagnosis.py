@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from edgeasd.capture.rotating_machine import render_clip
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_model
+from tests.disks import mounted_tmpfs
 from tests.test_cli import assert_refused, edgeasd
 
 MODEL = ("--model", CHECKOUT / "edgeasd" / "models" / "demo.onnx", "--section", "00")
@@ -141,6 +142,17 @@ def test_picture_that_cannot_be_written_is_told(folder: Path) -> None:
     result = edgeasd("explain", *MODEL, "--picture", picture, folder / "fault.wav")
 
     assert_refused(result, 73, "why.png: cannot be written")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_picture_that_a_full_disk_cut_short_is_removed(folder: Path, tmp_path: Path) -> None:
+    """Half a picture, or an empty one, would be found later and opened."""
+    with mounted_tmpfs(tmp_path / "disk", "16k") as disk:
+        picture = disk.root / "why.png"
+        result = edgeasd("explain", *MODEL, "--picture", picture, folder / "fault.wav")
+
+        assert_refused(result, 73, "why.png: cannot be written (No space left on device)")
+        assert not picture.exists()
 
 
 def is_drawn(path: Path) -> bool:
