@@ -18,13 +18,13 @@ from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
-from edgeasd.files import require_writable
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.publish.clips import find_clips
 from edgeasd.site import Site, at_site, read_site, site_path
 from edgeasd.sounds import Recording, blocks_of, find_recordings
 from edgeasd.stream import AudioBlock, Float32Array, Float64Array
 from edgeasd.terminal import rounded
+from edgeasd.whole_file import require_writable
 
 LEAST_CLIPS = 6
 """Of ten seconds, of new sound: fewer do not show how it varies."""

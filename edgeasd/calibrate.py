@@ -23,7 +23,6 @@ from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError
-from edgeasd.files import require_writable
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
 from edgeasd.site import (
@@ -37,6 +36,7 @@ from edgeasd.site import (
 )
 from edgeasd.sounds import Recording, blocks_of
 from edgeasd.terminal import rounded
+from edgeasd.whole_file import require_writable
 
 _PROMISED = 3.0
 """A budget is supported if the upper end of the interval is at most this many times as much ..."""

@@ -14,7 +14,8 @@ from edgeasd.config import Config, MachineConfig
 from edgeasd.config_file import load_config
 from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.health import alive, hangs
-from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models
+from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.model_files import Models
 from edgeasd.publish.health_payload import MqttHealth, health_payload
 from edgeasd.publish.payloads import encode
 from edgeasd.reload import Reload

@@ -35,10 +35,10 @@ from edgeasd.detect.spectrum import normal_spectrum
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import AudioFileError, ModelError
-from edgeasd.files import replace_file, require_writable
 from edgeasd.sounds import Recording, blocks_of
 from edgeasd.stream import AudioBlock, Float32Array
 from edgeasd.terminal import rounded
+from edgeasd.whole_file import replace_file, require_writable
 
 TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0

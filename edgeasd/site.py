@@ -18,8 +18,8 @@ from edgeasd.detect.metadata import DistanceDocument, Matrix
 from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
 from edgeasd.errors import ModelError
-from edgeasd.files import replace_file
 from edgeasd.terminal import rounded
+from edgeasd.whole_file import replace_file
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from edgeasd.errors import StorageError
+
 DRAFT_SUFFIX = ".part"
 
 
@@ -62,3 +64,38 @@ def _sync(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Have *content* at *path*, or what was there before, whatever happens in between.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    with _told(path), whole_file(path) as file:
+        # The commands run as root, perhaps with a strict umask; the service must read it.
+        os.fchmod(file.fileno(), 0o644)
+        file.write(content)
+
+
+def require_writable(path: Path) -> None:
+    """Check that `replace_file` may write *path*: who listened for hours shall not learn it then.
+
+    Raises:
+        StorageError: If it may not.
+    """
+    draft = draft_of(path)
+    with _told(path):
+        draft.touch()
+        draft.unlink()
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StorageError(
+            f"{path}: cannot be written ({exc.strerror}); run the command as a user who may write "
+            f"to {path.parent}, on a disk that is not full"
+        ) from exc

@@ -14,9 +14,9 @@ import soundfile
 
 from edgeasd.diagnosis import find_event
 from edgeasd.errors import AudioFileError, EdgeasdError, StorageError
-from edgeasd.files import replace_file, require_writable
 from edgeasd.recording.folder import ClipFolder, Place
 from edgeasd.sounds import find_recordings
+from edgeasd.whole_file import replace_file, require_writable
 
 NOBODY = 65_534
 TEXT = """

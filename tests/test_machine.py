@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgeasd.config import AlarmConfig, Config, MachineConfig, SimulatorConfig
-from edgeasd.machine import STOP_TIMEOUT_S, Machine, Models
+from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.model_files import Models
 from edgeasd.voice import Node
 from tests.detect.faulty_models import make_failing
 from tests.detect.models import make_model

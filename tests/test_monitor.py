@@ -13,7 +13,7 @@ import pytest
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.model import load_model
 from edgeasd.detector import Detector, make_detector
-from edgeasd.machine import FileWatch
+from edgeasd.model_files import FileWatch
 from edgeasd.monitor import Monitor
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.stages import Stages
