@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 1.0
+_LOG_PAGES = 32
+"""Of 4 kB, written ahead before they go to the file proper.  The log keeps its room: on a disk that
+is full alerts still go through it as long as they are delivered."""
 # Blobs, as SQLite verifies no text, and a checksum, as it verifies no content: a flipped bit must
 # not become an alert, nor a topic for which the broker closes the connection again and again.
 _FIRST_EVENT_TABLE = (
@@ -80,6 +83,7 @@ class EventFile:
             self._db.text_factory = bytes
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             self._make_tables()
             self._verify()
             self._identity = _identity(path)
