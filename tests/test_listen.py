@@ -52,22 +52,32 @@ def test_listen_into_a_pipe_prints_json_lines_and_a_verdict(tmp_path: Path) -> N
 
 
 @pytest.mark.audio_device
-def test_listen_on_a_terminal_shows_a_meter_until_ctrl_c(tmp_path: Path) -> None:
-    """The bars of a real microphone follow its sound; Ctrl-C ends with the verdict."""
-    loud = np.random.default_rng(1).integers(-32_768, 32_767, 20 * RATE, np.int16, endpoint=True)
+@pytest.mark.parametrize(
+    ("gain", "shown", "verdict"),
+    [
+        (0.01, "\x1b[32mchannel 0 |###", "good"),
+        (
+            1.0,
+            "\x1b[31mchannel 0 |####################################",
+            "clipped: turn down the gain, or move the microphone away from the machine",
+        ),
+    ],
+    ids=["good", "clipped"],
+)
+def test_listen_on_a_terminal_shows_a_meter_until_ctrl_c(
+    tmp_path: Path, gain: float, shown: str, verdict: str
+) -> None:
+    """The bars of a real microphone have the colour of its verdict, which Ctrl-C ends with."""
+    noise = np.random.default_rng(1).uniform(-60_000.0, 60_000.0, 60 * RATE)
     with VirtualMicrophone(tmp_path) as microphone:
-        microphone.feed(np.concatenate([loud[: 8 * RATE] // 100, loud * 2]))
+        microphone.feed((gain * noise).clip(-32_768, 32_767).astype(np.int16))
         with OnTerminal(
             *("listen", "--device", DEVICE, "--channel", "0"), environment=microphone.environment
         ) as listen:
-            listen.wait_for("channel 0 |###")
-            listen.wait_for("\x1b[32mchannel 0 |")
-            listen.wait_for("\x1b[31mchannel 0 |####################################")
+            listen.wait_for(shown)
             assert listen.interrupt() == 0
 
-    assert listen.written.endswith(
-        "channel 0: clipped: turn down the gain, or move the microphone away from the machine\r\n"
-    )
+    assert listen.written.endswith(f"channel 0: {verdict}\r\n")
 
 
 @pytest.mark.audio_device
