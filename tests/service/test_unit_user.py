@@ -121,7 +121,7 @@ def test_service_killed_is_restarted(manager: UserManager, subscriber: Subscribe
 def test_service_stalled_is_killed_by_the_watchdog_and_restarted(
     manager: UserManager, subscriber: Subscriber
 ) -> None:
-    """A daemon that stands still is ended, tells where it stood, and is started anew."""
+    """A daemon that stands still is ended with a word of it, and started anew."""
     manager.systemctl("start", SHIPPED.name)
     subscriber.wait_for(AVAILABILITY, b"online")
 
@@ -129,9 +129,7 @@ def test_service_stalled_is_killed_by_the_watchdog_and_restarted(
 
     _wait_for_second_online(subscriber)
     assert int(manager.show("NRestarts")) >= 1
-    said = manager.said()
-    assert "Fatal Python error: Aborted" in said
-    assert 'daemon.py", line' in said
+    assert "Fatal Python error: Aborted" in manager.said()
 
 
 def test_service_with_a_wrong_configuration_is_not_restarted(
