@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 
+from tests.capture.virtual_microphone import VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
 from tests.disks import FrozenDisk, mounted_ext4
 from tests.publish.brokers import Mosquitto, Subscriber
@@ -93,3 +94,12 @@ def frozen_disk(tmp_path: Path) -> Iterator[FrozenDisk]:
     """A disk that can be made to answer no longer."""
     with mounted_ext4(tmp_path / "ext4") as disk:
         yield disk
+
+
+@pytest.fixture
+def alsa(tmp_path: Path) -> Iterator[VirtualMicrophone]:
+    """A microphone that is silent until it is fed."""
+    folder = tmp_path / "alsa"
+    folder.mkdir()
+    with VirtualMicrophone(folder) as microphone:
+        yield microphone

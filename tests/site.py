@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,21 @@ class Site:
         )
         self.processes.append(process)
         return process
+
+    def run_for_journal(self) -> tuple[int, str]:
+        """Run the daemon with a journal's socket as standard error; return its code and log."""
+        ours, journal = socket.socketpair()
+        with ours, journal:
+            found = os.fstat(ours.fileno())
+            process = subprocess.Popen(
+                self.command(),
+                stderr=ours.fileno(),
+                env={**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
+            )
+            self.processes.append(process)  # type: ignore[arg-type]  # its output is not text
+            ours.close()
+            log = journal.makefile().read()
+        return process.wait(timeout=60), log
 
     def score(self, file: str = "sound.wav") -> list[dict[str, Any]]:
         """Return what ``edgeasd score`` says of *file*."""

@@ -268,23 +268,20 @@ def test_daemon_of_a_dead_microphone_says_flat_signal_and_no_alarm(
 
 @pytest.mark.audio_device
 def test_daemon_stops_cleanly_though_its_microphone_hangs(
-    broker: Mosquitto, site: Site, tmp_path: Path
+    broker: Mosquitto, site: Site, alsa: VirtualMicrophone
 ) -> None:
     """A stuck device is told as ``no_audio``, and SIGTERM still ends the daemon in order."""
     broker.start()
     subscriber = Subscriber(broker.port)
     site.configure(f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}')
-    alsa = tmp_path / "alsa"
-    alsa.mkdir()
-    with VirtualMicrophone(alsa) as microphone:
-        process = site.start(**microphone.environment)
-        microphone.feed((32_768 * normal_sound(3 * RATE)).astype(np.int16))
-        wait_until(
-            lambda: any(b"reconnect it" in state for state in subscriber.on(f"{NODE}/m1/state")),
-            "the state says that the microphone gives no sound",
-        )
-        process.terminate()
-        finish(process)
+    process = site.start(**alsa.environment)
+    alsa.feed((32_768 * normal_sound(3 * RATE)).astype(np.int16))
+    wait_until(
+        lambda: any(b"reconnect it" in state for state in subscriber.on(f"{NODE}/m1/state")),
+        "the state says that the microphone gives no sound",
+    )
+    process.terminate()
+    finish(process)
     subscriber.wait_for(f"{NODE}/availability", b"offline")
     subscriber.close()
 

@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,7 +167,7 @@ def test_daemon_killed_while_it_writes_leaves_no_half_clip_after_the_restart(
 @pytest.mark.slow
 @pytest.mark.audio_device
 def test_clip_of_a_microphone_that_fell_silent_ends_there(
-    subscriber: Subscriber, site: Site, tmp_path: Path
+    subscriber: Subscriber, site: Site, alsa: VirtualMicrophone
 ) -> None:
     """Nobody waits for sound that may never come: the clip is what was heard after 10 s without.
 
@@ -177,16 +176,13 @@ def test_clip_of_a_microphone_that_fell_silent_ends_there(
     make_model(site.folder / "tiny.onnx", clip_windows=4)
     microphone = f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}'
     site.configure(f"{microphone}\n{ALWAYS}")
-    alsa = tmp_path / "alsa"
-    alsa.mkdir()
     sound = (32_768 * normal_sound(5 * RATE)).astype(np.int16)
-    with VirtualMicrophone(alsa) as source:
-        process = site.start(**source.environment)
-        source.feed(sound)
-        wait_until(lambda: events(subscriber), "the alarm")
-        clip = site.folder / "state/clips" / events(subscriber)[0]["clip"]
-        wait_until(clip.exists, "the clip", deadline_s=30.0)
-        process.communicate(timeout=60)
+    process = site.start(**alsa.environment)
+    alsa.feed(sound)
+    wait_until(lambda: events(subscriber), "the alarm")
+    clip = site.folder / "state/clips" / events(subscriber)[0]["clip"]
+    wait_until(clip.exists, "the clip", deadline_s=30.0)
+    process.communicate(timeout=60)
 
     heard, _ = soundfile.read(clip, dtype="int16")
     np.testing.assert_array_equal(heard, sound[: len(heard)])

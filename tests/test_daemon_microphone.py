@@ -123,15 +123,6 @@ def watch(broker: Mosquitto) -> Iterator[Watch]:
     subscriber.close()
 
 
-@pytest.fixture
-def alsa(tmp_path: Path) -> Iterator[VirtualMicrophone]:
-    """A microphone that is silent until it is fed."""
-    folder = tmp_path / "alsa"
-    folder.mkdir()
-    with VirtualMicrophone(folder) as microphone:
-        yield microphone
-
-
 def listens(payload: dict[str, Any]) -> bool:
     """Return whether the state is that of a machine that is heard."""
     return payload["state"] in {"ok", "learning", "flat_signal"}

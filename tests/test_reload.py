@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,12 @@ pytestmark = pytest.mark.network
 
 @pytest.mark.audio_device
 def test_reload_opens_a_shared_device_in_another_way(
-    broker: Mosquitto, site: Site, tmp_path: Path
+    broker: Mosquitto, site: Site, alsa: VirtualMicrophone
 ) -> None:
     """Machines that share a microphone get another latency together; one refused is heard on."""
     broker.start()
     subscriber = Subscriber(broker.port)
     machine = f'[machine.microphone]\ndevice = "{DEVICE}"\nsample_rate = {RATE}\nlatency_s = '
-    alsa = tmp_path / "alsa"
-    alsa.mkdir()
 
     def healths() -> list[dict[str, Any]]:
         return [json.loads(payload) for payload in subscriber.on(f"{NODE}/health")]
@@ -34,22 +31,21 @@ def test_reload_opens_a_shared_device_in_another_way(
     def all_hear() -> bool:
         return all(one["level_dbfs"] is not None for one in healths()[-1]["machines"])
 
-    with VirtualMicrophone(alsa) as microphone:
-        microphone.feed((32_768 * normal_sound(60 * RATE)).astype(np.int16))
-        site.configure(machine + "0.3", machine + "0.3", mqtt="health_interval_s = 1")
-        process = site.start(**microphone.environment)
-        wait_until(lambda: healths() and all_hear(), "both to hear")
-        refused = machine.replace("[m", 'section = "99"\n[m') + "0.5"
-        site.configure(machine + "0.5", machine + "0.5", refused, mqtt="health_interval_s = 1")
-        reload(process)
-        wait_until(lambda: not healths()[-1]["configuration"]["ok"], "the reload")
-        wait_until(all_hear, "both to hear again")
-        site.configure(refused.replace("0.5", "0.3"), machine + "0.5", mqtt="health_interval_s = 1")
-        n_reloads = len(healths())
-        reload(process)
-        wait_until(lambda: len(healths()) > n_reloads + 2 and all_hear(), "both to hear on")
-        process.terminate()
-        finish(process)
+    alsa.feed((32_768 * normal_sound(60 * RATE)).astype(np.int16))
+    site.configure(machine + "0.3", machine + "0.3", mqtt="health_interval_s = 1")
+    process = site.start(**alsa.environment)
+    wait_until(lambda: healths() and all_hear(), "both to hear")
+    refused = machine.replace("[m", 'section = "99"\n[m') + "0.5"
+    site.configure(machine + "0.5", machine + "0.5", refused, mqtt="health_interval_s = 1")
+    reload(process)
+    wait_until(lambda: not healths()[-1]["configuration"]["ok"], "the reload")
+    wait_until(all_hear, "both to hear again")
+    site.configure(refused.replace("0.5", "0.3"), machine + "0.5", mqtt="health_interval_s = 1")
+    n_reloads = len(healths())
+    reload(process)
+    wait_until(lambda: len(healths()) > n_reloads + 2 and all_hear(), "both to hear on")
+    process.terminate()
+    finish(process)
     subscriber.close()
 
     told = [one["configuration"]["refused"] for one in healths()]

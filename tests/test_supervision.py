@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -280,19 +277,11 @@ def test_log_of_the_journal_has_priorities(site: Site) -> None:
     """When standard error is the journal's socket, each line begins with its severity."""
     site.configure(FILE)
     site.port = 1
-    ours, journal = socket.socketpair()
-    with ours, journal:
-        found = os.fstat(ours.fileno())
-        process = subprocess.Popen(
-            site.command(),
-            stderr=ours.fileno(),
-            env={**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
-        )
-        ours.close()
-        site.processes.append(process)  # type: ignore[arg-type]  # its output is not text
-        lines = journal.makefile().read().splitlines()
 
-    assert process.wait(timeout=60) == 0
+    exit_code, log = site.run_for_journal()
+
+    lines = log.splitlines()
+    assert exit_code == 0
     assert all(line[:3] in {"<3>", "<4>", "<6>"} for line in lines)
     assert any(line.startswith("<4>edgeasd.voice: m1: alarm") for line in lines)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -236,18 +234,9 @@ def test_reload_of_intervals_keeps_the_connection(site: Site, subscriber: Subscr
 
 def test_error_at_the_start_has_its_severity_in_the_journal(site: Site) -> None:
     """What keeps the daemon from starting is found by ``journalctl --priority err``."""
-    ours, journal = socket.socketpair()
-    with ours, journal:
-        found = os.fstat(ours.fileno())
-        process = subprocess.Popen(
-            site.command(),
-            stderr=ours.fileno(),
-            env={**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
-        )
-        ours.close()
-        line = journal.makefile().read()
+    exit_code, line = site.run_for_journal()
 
-    assert process.wait(timeout=60) == ConfigError.exit_code
+    assert exit_code == ConfigError.exit_code
     assert line.startswith("<3>edgeasd: ")
     assert line.count("\n") == 1
 
