@@ -25,15 +25,7 @@ from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
-from edgeasd.site import (
-    Calibration,
-    Site,
-    SiteDocument,
-    at_site,
-    read_site,
-    site_path,
-    write_site,
-)
+from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
 from edgeasd.sounds import Recording, blocks_of
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import require_writable

@@ -181,12 +181,12 @@ class Daemon:
     def _progressing(self) -> bool:
         running = [machine for machine in self._machines.values() if not machine.ended]
         return alive(
-            [machine.facts() for machine in running], network=self._node.publisher.is_alive
+            [machine.monitor.facts() for machine in running], network=self._node.publisher.is_alive
         )
 
     def _leave_if_a_device_hangs(self) -> None:
         for machine in self._machines.values():
-            if hangs(machine.facts()):
+            if hangs(machine.monitor.facts()):
                 # Every event is on disk already.  What follows, the last words to the broker, may
                 # take its time but not for ever.
                 last = threading.Timer(_LEAVE_TIMEOUT_S, os._exit, (HungDeviceError.exit_code,))

@@ -12,7 +12,7 @@ from edgeasd.config import Config, MachineConfig, SourceConfig
 from edgeasd.detect.model import Model
 from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
-from edgeasd.health import Facts, judge
+from edgeasd.health import judge
 from edgeasd.model_files import FileWatch, Models
 from edgeasd.monitor import Monitor
 from edgeasd.publish.health_payload import CalibrationHealth, MachineHealth
@@ -179,13 +179,9 @@ class Machine:
         self.monitor = monitor
         monitor.start()
 
-    def facts(self) -> Facts:
-        """Return what is known of the machine now."""
-        return self.monitor.facts()
-
     def tell_state(self) -> bool:
         """Publish the state if it is news; return whether it was."""
-        state, reason = judge(self.facts())
+        state, reason = judge(self.monitor.facts())
         return self.voice.tell_state(state, reason, self.monitor.last_score)
 
     def health(self) -> MachineHealth:
