@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import logging
@@ -25,6 +26,7 @@ from edgeasd.site_commands import calibrate, learn
 from edgeasd.systemd import JournalFormatter, is_journal
 
 _MATRICES = ("references", "spectrum")
+_OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE)
 
 
 def _invoke_with_extras(invoke: Callable[[click.Context], Any], ctx: click.Context) -> Any:
@@ -191,10 +193,26 @@ def start() -> None:
         # Names of files that are no text come out as they went in.
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
-        main(prog_name="edgeasd")
+        try:
+            main(prog_name="edgeasd")
+        finally:
+            # At the interpreter's end it would complain in its own words.
+            sys.stdout.flush()
     except SystemExit as exc:
         _leave_stuck_microphones(exc.code)
         raise
+    except OSError as exc:
+        if exc.errno not in _OUTPUT_REFUSED:
+            raise
+        # What is still in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if exc.errno != errno.EPIPE:  # head(1), for example, has read enough
+            click.echo(
+                f"edgeasd: the output cannot be written ({exc.strerror}); free some of its disk, "
+                "or choose another file",
+                err=True,
+            )
+        sys.exit(os.EX_IOERR)
 
 
 def _leave_stuck_microphones(code: Any) -> None:

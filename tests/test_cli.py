@@ -238,3 +238,27 @@ def test_check_json_holds_what_the_lines_hold(folder: Path) -> None:
     assert result.returncode == os.EX_CONFIG
     assert (verdict["subject"], verdict["grade"]) == ("configuration", "failure")
     assert verdict["exit_code"] == os.EX_CONFIG
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_to_a_full_disk_is_told_in_a_line(folder: Path, form: str, unbuffered: str) -> None:
+    """Whether the first line finds the disk full, or what was buffered at the end."""
+    model, sound = folder / "tiny.onnx", folder / "sound.wav"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "edgeasd", "score", "--model", model, "--format", form, sound],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+
+    assert result.returncode == os.EX_IOERR
+    assert result.stderr.splitlines()[-1] == (
+        "edgeasd: the output cannot be written (No space left on device); free some of its disk, "
+        "or choose another file"
+    )
+    assert "Traceback" not in result.stderr
