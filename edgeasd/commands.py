@@ -162,7 +162,14 @@ def explain(
     EVENT is the id of an alarm's start, whose clip is looked for, or a recording.
     """
     from edgeasd.detect.model import load_model
-    from edgeasd.diagnosis import Case, explain_file, find_event, plot_explanation, replay_of
+    from edgeasd.diagnosis import (
+        Case,
+        explain_file,
+        find_event,
+        plot_explanation,
+        replay_of,
+        verdict,
+    )
     from edgeasd.replay import Replay
 
     if model_path is not None:
@@ -172,6 +179,7 @@ def explain(
     else:
         case = find_event(config_path, event)
     explanation, normal = explain_file(case, normal_files)
+    click.echo(verdict(case, explanation))
     for words in explanation.words:
         click.echo(words)
     if picture is not None:

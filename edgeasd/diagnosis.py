@@ -118,6 +118,18 @@ def explain_file(
     return explain(model, section, normal, samples), normal
 
 
+def verdict(case: Case, explanation: Explanation) -> str:
+    """Return in words how the highest score of a recording stands to the threshold."""
+    scores = _scores(case, explanation)
+    if explanation.score < case.replay.detector.alarm.threshold:
+        return f"{scores}: no alarm; what it has beside the usual:"
+    return scores
+
+
+def _scores(case: Case, explanation: Explanation) -> str:
+    return f"score {explanation.score:.2f}, threshold {case.replay.detector.alarm.threshold:.2f}"
+
+
 def plot_explanation(
     picture: Path, case: Case, explanation: Explanation, normal: NormalSpectrum
 ) -> None:
@@ -126,12 +138,11 @@ def plot_explanation(
     Raises:
         EdgeasdError: If the picture cannot be drawn or written.
     """
-    document = case.replay.model.document
-    threshold = case.replay.detector.alarm.threshold
-    title = f"{case.path.name}: score {explanation.score:.2f}, threshold {threshold:.2f}"
+    features = case.replay.model.document.features
+    title = f"{case.path.name}: {_scores(case, explanation)}"
     from edgeasd.pictures import draw_explanation  # noqa: PLC0415 - needs an extra
 
-    draw_explanation(picture, title, document.features, explanation, normal)
+    draw_explanation(picture, title, features, explanation, normal)
 
 
 def score_rows(

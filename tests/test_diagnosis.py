@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,8 +40,18 @@ def test_explain_tells_the_fault_in_words_and_draws_it(folder: Path) -> None:
     result = edgeasd("explain", *MODEL, "--picture", folder / "why.png", folder / "fault.wav")
 
     assert result.returncode == 0, result.stderr
-    assert "dB above normal, in impacts, 87 a second" in result.stdout
+    scores, *words = result.stdout.splitlines()
+    assert re.fullmatch(r"score \d+\.\d\d, threshold 2\.\d\d", scores)
+    assert "dB above normal, in impacts, 87 a second" in words[0]
     assert is_drawn(folder / "why.png")
+
+
+def test_explain_of_normal_sound_says_that_it_raises_no_alarm(folder: Path) -> None:
+    """No recording is quite like the mean: its differences alone would look like a fault."""
+    result = edgeasd("explain", *MODEL, folder / "normal.wav")
+
+    assert result.returncode == 0, result.stderr
+    assert ": no alarm; what it has beside the usual:" in result.stdout.splitlines()[0]
 
 
 def test_score_plot_draws_a_picture_of_each_file(folder: Path, tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_explain_compares_with_recordings_given_as_normal(folder: Path) -> None:
 
     result = edgeasd("explain", *MODEL, "--normal", fault, fault)
 
-    assert result.stdout.startswith("no part of the spectrum stands out")
+    assert "\nno part of the spectrum stands out" in result.stdout
 
 
 def test_explain_by_a_model_that_does_not_know_normal_sound_names_the_remedy(
