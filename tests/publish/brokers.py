@@ -206,6 +206,12 @@ class Subscriber:
         wait_until(found, f"{payload!r} on {topic}")
         return found()[0]
 
+    def is_idle(self, idle_s: float = 0.2) -> bool:
+        """Wait *idle_s* seconds, and return whether nothing came."""
+        n_before = len(self.messages)
+        time.sleep(idle_s)
+        return len(self.messages) == n_before
+
     def _on_connect(self, *_args: Any) -> None:
         self._client.subscribe(self._topic, qos=1)
 
