@@ -16,7 +16,7 @@ test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no
 	.venv/bin/python -m pytest --ignore=tests/train $(PYTEST_ARGS)
 
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
-	.venv-train/bin/python -m pytest tests/train $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: packages .venv-train/ready  ## minutes each; and many more spoiled files
 	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
