@@ -72,9 +72,10 @@ class Site:
             process = subprocess.Popen(
                 self.command(),
                 stderr=ours.fileno(),
+                text=True,
                 env={**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"},
             )
-            self.processes.append(process)  # type: ignore[arg-type]  # its output is not text
+            self.processes.append(process)
             ours.close()
             log = journal.makefile().read()
         return process.wait(timeout=60), log
