@@ -189,6 +189,8 @@ for command in (listen, record, learn, calibrate, check, explain, watch):
 
 def start() -> None:
     """Run the command line as a program."""
+    if sys.stdout is None:  # it was closed, as by ``>&-``
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end of the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files that are no text come out as they went in.
         sys.stdout.reconfigure(errors="surrogateescape")
@@ -212,6 +214,7 @@ def start() -> None:
                 "or choose another file",
                 err=True,
             )
+        _leave_stuck_microphones(os.EX_IOERR)
         sys.exit(os.EX_IOERR)
 
 

@@ -262,3 +262,18 @@ def test_output_to_a_full_disk_is_told_in_a_line(folder: Path, form: str, unbuff
         "or choose another file"
     )
     assert "Traceback" not in result.stderr
+
+
+def test_output_that_is_closed_changes_nothing_else(folder: Path) -> None:
+    """Neither the exit code nor a word: whoever closes it does not want to read."""
+    model, sound = folder / "tiny.onnx", folder / "sound.wav"
+    command = [sys.executable, "-m", "edgeasd", "score", "--model", model, sound]
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
