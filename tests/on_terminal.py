@@ -47,7 +47,10 @@ class OnTerminal:
 
     def wait_for(self, text: str) -> None:
         """Wait until *text* was written, all in one go."""
-        wait_until(lambda: text in self.written, f"{text!r} on the terminal", 40.0)
+        try:
+            wait_until(lambda: text in self.written, f"{text!r} on the terminal", 40.0)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; its last words: {self.written[-600:]!r}") from exc
 
     def interrupt(self) -> int:
         """Press Ctrl-C, and return the exit code."""
