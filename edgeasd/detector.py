@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.alarm import AlarmSpec
+from edgeasd.detect.drift import DriftMeter
+from edgeasd.detect.fit import AlarmCounter
 from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import Pipeline
@@ -51,6 +53,23 @@ class Detector:
     def pipeline(self) -> Pipeline:
         """Return new stages from sound to alarm."""
         return Pipeline(self.model, self.section, self.alarm)
+
+    def drift_meter(self) -> DriftMeter | None:
+        """Return what compares scores with those at calibration; `None` if there was none."""
+        made = self.calibration
+        return None if made is None else DriftMeter(made.score_quantiles, self.sample_rate)
+
+    def alarm_counter(self) -> AlarmCounter | None:
+        """Return what compares alarms with those foreseen; `None` where none are foreseen.
+
+        A calibration says nothing of a threshold or a run length that is not its own.
+        """
+        made = self.calibration
+        if made is None or self.site is None or self.site.warning:
+            return None
+        if self.alarm.threshold != made.threshold:
+            return None
+        return AlarmCounter(made.high_per_week, self.sample_rate)
 
 
 def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:

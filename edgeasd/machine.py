@@ -9,6 +9,7 @@ from dataclasses import replace
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import Config, MachineConfig, SourceConfig
+from edgeasd.detect.fit import Fit
 from edgeasd.detect.model import Model
 from edgeasd.detector import Detector, make_detector
 from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
@@ -51,6 +52,7 @@ class Machine:
         self._node = node
         self._site = site
         self._model_fault = ""
+        self._told_misfits: list[str] = []
         # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(files_of(config))
         self._model = models.load(config.model)
@@ -104,10 +106,19 @@ class Machine:
             self._model_fault = ""
 
     def follow(self) -> bool:
-        """Follow what changed outside; return whether there is something new to tell.
+        """Follow what changed, outside and in the sound; return whether there is news to tell.
 
-        A model or site file that cannot be used is told, and what was in use goes on.
+        A model or site file that cannot be used is told, and what was in use goes on.  So is a
+        calibration that fits no longer; nothing is adapted by it.
         """
+        misfits = self._misfits(self.monitor.fit)
+        news = [words for words in misfits if words not in self._told_misfits]
+        self._told_misfits = misfits
+        for words in news:
+            _log.warning("%s: %s", self.config.name, words)
+        return self._follow_files() or bool(news)
+
+    def _follow_files(self) -> bool:
         if isinstance(self._source, Waiting) and (found := self._source.take()) is not None:
             self._hear_by(found)
         refusal = self.monitor.take_refusal()
@@ -204,12 +215,33 @@ class Machine:
         )
 
     def _calibration_health(self) -> CalibrationHealth:
-        site, made = self._detector.site, self._detector.calibration
+        site, made, fit = self._detector.site, self._detector.calibration, self.monitor.fit
+        warnings = self._misfits(fit)
+        if site is not None and site.warning:
+            warnings.insert(0, site.warning)
         return CalibrationHealth(
             version=None if made is None else made.number,
-            warning="" if site is None else site.warning,
-            score_drift=self.monitor.score_drift,
+            warning="; ".join(warnings),
+            score_drift=fit.drift,
+            alarms=fit.alarms,
         )
+
+    def _misfits(self, fit: Fit) -> list[str]:
+        """Return why the calibration fits no longer, in words with the remedy.
+
+        Without numbers: what is told again with another one would be news each time.
+        """
+        remedy = (
+            "look at the machine and its microphone; if they are well, run "
+            f"'edgeasd calibrate {self.config.name}' on the sound of today"
+        )
+        found = []
+        if fit.drift is not None and fit.drift.drifted:
+            side = "above" if fit.drift.shift > 0.0 else "below"
+            found.append(f"for half a day scores lay {side} those at calibration: {remedy}")
+        if fit.alarms is not None and fit.alarms.too_many:
+            found.append(f"alarms come far more often than calibration foresaw: {remedy}")
+        return found
 
     def _make_detector(self, config: MachineConfig, model: Model) -> Detector:
         site = at_site(config, model)

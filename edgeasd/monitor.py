@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from edgeasd.capture.source import AudioSource
-from edgeasd.detect.drift import Drift
+from edgeasd.detect.fit import Fit
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import Detector
 from edgeasd.errors import ModelError
@@ -149,9 +149,9 @@ class Monitor:
         return self._source.drift_ppm
 
     @property
-    def score_drift(self) -> Drift | None:
-        """How the scores moved since calibration; `None` when not known."""
-        return self._stages.drift
+    def fit(self) -> Fit:
+        """How the calibration fits what came after it."""
+        return self._stages.fit
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _SILENT_S = 180.0
 """Three health messages, as they come by default: the broker may hold a dead node for online."""
 _LARGEST = 1e15
 """Above every time in milliseconds that a calendar knows, and every score."""
+_WRAPPED = 74
+"""Columns of a warning, which is longer than a line."""
 _COLOURS = {"ok": "green", "learning": "cyan", "alarm": "red"}
 
 
@@ -36,6 +39,7 @@ class MachineView:
         threshold: As last told.
         scores: The last ones.
         scored_s: When the last one came.
+        warning: What is wrong with its model or calibration, as last told; empty when all is well.
     """
 
     state: str = "unknown"
@@ -44,6 +48,7 @@ class MachineView:
     threshold: float = math.nan
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=_N_SCORES))
     scored_s: float = math.nan
+    warning: str = ""
 
 
 @dataclass(slots=True)
@@ -89,7 +94,7 @@ class Plant:
             case ["availability"]:
                 return self._hear_availability(name, payload, now_s)
             case ["health"]:
-                self._hear_health(self._node(name), _parse(payload), now_s)
+                return self._hear_health(name, _parse(payload), now_s)
             case [machine, "state"]:
                 return self._hear_state(name, machine, _parse(payload), now_s)
             case [machine, "score"]:
@@ -115,14 +120,24 @@ class Plant:
             node.alive_s = max(node.alive_s, now_s)
         return f"{local_time(now_s)} {name} {node.availability}"
 
-    @staticmethod
-    def _hear_health(node: NodeView, said: dict[str, Any], now_s: float) -> None:
+    def _hear_health(self, name: str, said: dict[str, Any], now_s: float) -> str | None:
+        node = self._node(name)
         # Retained, it may be old; and the node's clock may be ahead of ours.
         node.alive_s = max(node.alive_s, min(now_s, _number(said, "time_ms") / 1000))
         node.uptime_s = _number(said, "uptime_s")
         mqtt = said.get("mqtt")
         queued = _number(mqtt, "queued_events") if isinstance(mqtt, dict) else math.nan
         node.queued = 0 if math.isnan(queued) else round(queued)
+        machines = said.get("machines")
+        news = []
+        for one in machines if isinstance(machines, list) else []:
+            if isinstance(one, dict) and isinstance(one.get("name"), str):
+                machine = printable(one["name"])
+                view = self._machine(name, machine)
+                before, view.warning = view.warning, _warning_of(one)
+                if view.warning not in {"", before}:
+                    news.append(f"{local_time(now_s)} {name}/{machine} warning: {view.warning}")
+        return "\n".join(news) or None
 
     def _hear_state(
         self, name: str, machine: str, said: dict[str, Any], now_s: float
@@ -210,6 +225,8 @@ def _node_lines(name: str, node: NodeView, now_s: float, *, ascii_only: bool) ->
             yield Line(f"  {machine:<18} gone      it was {view.state}", "red")
         else:
             yield _machine_line(machine, view, now_s, ascii_only=ascii_only)
+            for line in textwrap.wrap(view.warning, _WRAPPED):
+                yield Line(f"    {line}", "yellow")
 
 
 def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: bool) -> Line:
@@ -232,6 +249,16 @@ def _parse(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _warning_of(machine: dict[str, Any]) -> str:
+    """Return what a health message says is wrong with the model or calibration of *machine*."""
+    calibration = machine.get("calibration")
+    said = [
+        machine.get("model_fault"),
+        calibration.get("warning") if isinstance(calibration, dict) else None,
+    ]
+    return "; ".join(printable(one) for one in said if isinstance(one, str) and one)
 
 
 def _number(said: dict[str, Any], key: str) -> float:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.config import AlarmConfig, MachineConfig
-from edgeasd.detect.drift import DriftMeter
 from edgeasd.detect.metadata import DistanceDocument, Matrix
 from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
@@ -126,14 +125,6 @@ class Site:
         return (
             f"calibration {made.number} of {made.created:.10}, "
             f"{rounded(made.expected_per_week, 2)} false alarms a week expected"
-        )
-
-    def drift_meter(self) -> DriftMeter | None:
-        """Return what compares scores with those at calibration; `None` if there was none."""
-        if self.calibration is None:
-            return None
-        return DriftMeter(
-            self.calibration.score_quantiles, self.model.document.features.sample_rate
         )
 
 

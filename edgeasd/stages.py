@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeasd.capture.resampler import Resampler
-from edgeasd.detect.drift import Drift
+from edgeasd.detect.fit import Fit
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detector import Detector
 from edgeasd.stream import AudioBlock
@@ -25,23 +25,32 @@ class Stages:
         self.detector = detector
         self.pipeline: Pipeline = detector.pipeline()
         self._resampler = Resampler(source_rate, detector.sample_rate)
-        self._drift_meter = None if detector.site is None else detector.site.drift_meter()
+        self._drift_meter = detector.drift_meter()
+        self._alarm_counter = detector.alarm_counter()
 
     @property
-    def drift(self) -> Drift | None:
-        """How the scores moved since calibration; `None` when not known."""
-        return None if self._drift_meter is None else self._drift_meter.drift
+    def fit(self) -> Fit:
+        """How the calibration fits what came after it."""
+        return Fit(
+            None if self._drift_meter is None else self._drift_meter.drift,
+            None if self._alarm_counter is None else self._alarm_counter.count,
+        )
 
     def adjust(self, detector: Detector) -> None:
         """Go on by another alarm or calibration of what gives the same scores."""
         before, self.detector = self.detector, detector
         self.pipeline.alarm.spec = detector.alarm
         if detector.calibration != before.calibration:
-            self._drift_meter = None if detector.site is None else detector.site.drift_meter()
+            self._drift_meter = detector.drift_meter()
+        if (detector.calibration, detector.alarm) != (before.calibration, before.alarm):
+            self._alarm_counter = detector.alarm_counter()
 
     def process(self, block: AudioBlock) -> list[Detection]:
         """Return what *block* of the source completes."""
         detections = self.pipeline.process(self._resampler.process(block))
+        if self._alarm_counter is not None:
+            for detection in detections:
+                self._alarm_counter.process(detection)
         if self._drift_meter is not None and not self.pipeline.alarm.active:
             for detection in detections:
                 self._drift_meter.process(detection.score)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from edgeasd.site import Calibration
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Subscriber
 
@@ -90,6 +91,30 @@ class Site:
             timeout=60,
         )
         return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def calibration(sha256: str) -> Calibration:
+    """Return a calibration with a threshold that is its own."""
+    return Calibration(
+        number=1,
+        model_sha256=sha256,
+        section="00",
+        created="2026-11-23T00:00:00+00:00",
+        threshold=77.0,
+        clear_threshold=55.0,
+        raise_after=4,
+        clear_after=8,
+        cool_down_s=30.0,
+        budget_per_week=1.0,
+        expected_per_week=1.0,
+        low_per_week=0.1,
+        high_per_week=9.0,
+        method="tail",
+        fit={},
+        sound_s=3600.0,
+        decisions=360,
+        score_quantiles=(1.0, 2.0, 3.0),
+    )
 
 
 def reload(process: subprocess.Popen[str]) -> None:

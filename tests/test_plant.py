@@ -116,16 +116,43 @@ def test_topics_of_others_are_passed_over(topic: str) -> None:
     assert plant.nodes == {}
 
 
+def test_warning_of_a_health_message_is_news_once_and_stays_below_the_machine() -> None:
+    """What is wrong with a calibration is read by people, remedy and all, also in 80 columns."""
+    plant = running_plant()
+    warning = "alarms come far more often than calibration foresaw:" + " x" * 30
+    machines = [{"name": "fan", "model_fault": "", "calibration": {"warning": warning}}]
+
+    news = hear(plant, "edgeasd/v1/edge-01/health", time_ms=1000 * NOW_S, machines=machines)
+    again = hear(plant, "edgeasd/v1/edge-01/health", time_ms=1000 * NOW_S, machines=machines)
+
+    assert news == f"{local_time(NOW_S)} edge-01/fan warning: {warning}"
+    assert again is None
+    lines = picture(plant)
+    assert lines[4].startswith("    alarms come far more often")
+    assert lines[5].startswith("    x x")
+    assert max(map(len, lines[4:])) < 80
+    hear(plant, "edgeasd/v1/edge-01/health", time_ms=1000 * NOW_S, machines=[{"name": "fan"}])
+    assert picture(plant)[4] == ""
+
+
 LEAVES = ("availability", "health", "m/state", "m/score", "m/event")
+KEYS = st.sampled_from(
+    ["state", "reason", "score", "max", "threshold", "time_ms", "since_ms", "mqtt", "uptime_s"]
+)
+PARTS = st.fixed_dictionaries(
+    {"name": st.text(max_size=5)},
+    optional={
+        "model_fault": st.text(max_size=5) | st.none(),
+        "calibration": st.none() | st.fixed_dictionaries({"warning": st.text() | st.integers()}),
+    },
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=4,
 )
-KEYS = st.sampled_from(
-    ["state", "reason", "score", "max", "threshold", "time_ms", "since_ms", "mqtt", "uptime_s"]
-)
-PAYLOADS = st.binary(max_size=20) | st.dictionaries(KEYS, VALUES).map(
+HEALTHS = st.fixed_dictionaries({"machines": st.lists(PARTS | VALUES, max_size=2) | VALUES})
+PAYLOADS = st.binary(max_size=20) | (st.dictionaries(KEYS, VALUES) | HEALTHS).map(
     lambda said: json.dumps(said).encode()
 )
 

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
 from edgeasd.config import MachineConfig
 from edgeasd.detect.model import load_model
-from edgeasd.site import Calibration, read_site, write_site
-from tests.detect.models import make_model, normal_sound
+from edgeasd.site import SiteDocument, read_site, write_site
+from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import NODE, RATE, Site, finish
+from tests.site import FILE, NODE, RATE, Site, calibration, finish, last_heard, machine_health
 
 pytestmark = pytest.mark.network
-
-
-def calibration(sha256: str) -> Calibration:
-    """Return a calibration with a threshold that is its own."""
-    return Calibration(
-        number=1,
-        model_sha256=sha256,
-        section="00",
-        created="2026-11-23T00:00:00+00:00",
-        threshold=77.0,
-        clear_threshold=55.0,
-        raise_after=4,
-        clear_after=8,
-        cool_down_s=30.0,
-        budget_per_week=1.0,
-        expected_per_week=1.0,
-        low_per_week=0.1,
-        high_per_week=9.0,
-        method="tail",
-        fit={},
-        sound_s=3600.0,
-        decisions=360,
-        score_quantiles=(1.0, 2.0, 3.0),
-    )
 
 
 def last(subscriber: Subscriber, topic: str) -> dict[str, Any]:
@@ -73,7 +51,10 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
 
     wait_until(lambda: last(subscriber, "m1/score")["threshold"] == 77.0, "the new threshold")
     wait_until(lambda: health().get("version") == 1, "the calibration in the health message")
-    assert health() == {"version": 1, "warning": "", "score_drift": None}
+    said = health()
+    alarms = said.pop("alarms")
+    assert said == {"version": 1, "warning": "", "score_drift": None}
+    assert (alarms["raised"], alarms["too_many"]) == (0, False)
     assert own != 77.0
     make_model(model, clip_windows=4, seed=1)
     wait_until(lambda: health().get("version", 1) is None, "the refusal")
@@ -82,4 +63,40 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
     assert last(subscriber, "health")["machines"][0]["gaps"] == 0
     process.terminate()
     assert "is of another model" in finish(process)
+    subscriber.close()
+
+
+def test_alarms_far_more_often_than_calibrated_are_told(site: Site, broker: Mosquitto) -> None:
+    """In the health message with the remedy, once in the log, and of no machine without them."""
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    model = site.folder / "tiny.onnx"
+    make_model(model, clip_windows=4)
+    sound = [normal_sound(50 * RATE, 5), faulty_sound(10 * RATE, 6)]
+    soundfile.write(site.folder / "bursts.wav", np.concatenate(sound), RATE)
+    again = FILE + "\nrepeat = true"
+    site.configure(again.replace("sound.wav", "bursts.wav"), mqtt="health_interval_s = 1")
+    made = replace(calibration(load_model(model).sha256), threshold=3.0, clear_threshold=2.8)
+    write_site(MachineConfig("m1", model), SiteDocument("m1", (made,)))
+    process = site.start()
+
+    def said() -> dict[str, Any]:
+        machine = machine_health(last_heard(subscriber, "health"), "m1")
+        return machine.get("calibration") or {"alarms": None}
+
+    wait_until(lambda: said()["alarms"] and said()["alarms"]["too_many"], "the flood", 60.0)
+    told_s = last_heard(subscriber, "health")["uptime_s"]
+    wait_until(lambda: last_heard(subscriber, "health")["uptime_s"] > told_s + 5.0, "the log")
+    process.terminate()
+    log = finish(process)
+
+    alarms = said()["alarms"]
+    assert alarms["raised"] >= 4
+    assert alarms["foreseen"] == pytest.approx(9.0 * alarms["hours"] / 168.0)
+    warning = (
+        "alarms come far more often than calibration foresaw: look at the machine and its "
+        "microphone; if they are well, run 'edgeasd calibrate m1' on the sound of today"
+    )
+    assert said()["warning"] == warning
+    assert log.count(f"WARNING edgeasd.machine: m1: {warning}\n") == 1
     subscriber.close()

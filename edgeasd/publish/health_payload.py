@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeasd.detect.drift import Drift
+    from edgeasd.detect.fit import AlarmCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,14 @@ class CalibrationHealth:
         version: Of the site's calibration in force; `None` where the model's own threshold is.
         warning: What is wrong with it, in words; empty when all is well.
         score_drift: How the scores moved since; `None` when not known yet.
+        alarms: How often the alarm was raised since; `None` when not known yet, or where the
+            threshold is not the calibration's.
     """
 
     version: int | None
     warning: str
     score_drift: Drift | None
+    alarms: AlarmCount | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ import numpy as np
 from scipy import stats
 
 from edgeasd.config import AlarmConfig
-from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.calibration import AlarmRate, NormalScores, count_alarms
+from edgeasd.detect.alarm import Alarm, AlarmSpec
+from edgeasd.detect.calibration import WEEK_S, AlarmRate, NormalScores, count_alarms
 from edgeasd.detect.drift import QUANTILES, DriftMeter
+from edgeasd.detect.fit import AlarmCounter
 from edgeasd.detect.learning import CLIP_WINDOWS, cross_scores, cut_clips, learn, normal_scores
 from edgeasd.detect.metadata import SectionDocument
 from edgeasd.detect.normal import NormalSound
+from edgeasd.detect.pipeline import Detection
 from edgeasd.detect.tail import poisson_rate
 from edgeasd.detector import alarm_spec
 from edgeasd.learn import FIRST_BUDGET
@@ -154,6 +156,31 @@ def hours_to_drift(calibration: Float64Array, operation: Float64Array) -> float:
     return np.inf
 
 
+def hours_to_too_many(
+    calibration: Float64Array, operation: Float64Array, budget: float
+) -> tuple[float, int]:
+    """Return when it is told that alarms come too often, in hours of *operation*, and their number.
+
+    Infinity and the number of all of them where it is not.
+    """
+    rates = AlarmRate(normal_scores([calibration]), SPEC)
+    threshold = rates.threshold(budget)
+    spec = replace(SPEC, threshold=threshold, clear_threshold=rates.clear_threshold(threshold))
+    printed, _ = rates.at(threshold)
+    alarm, counter = Alarm(spec), AlarmCounter(printed.high * WEEK_S, RATE)
+    hop = round(HOP_S * RATE)
+    n_alarms = 0
+    for index, value in enumerate(operation):
+        score = Score(float(value), index * hop, CLIP_WINDOWS * hop)
+        event = alarm.process(score)
+        counter.process(Detection(score, event))
+        if event is not None and event.type == "start":
+            n_alarms += 1
+            if counter.count is not None and counter.count.too_many:
+                return score.end_sample / RATE / HOUR_S, n_alarms
+    return np.inf, n_alarms
+
+
 def measure_budgets(cache: Path) -> dict[tuple[str, str, str, str], list[Trial]]:
     """Calibrate by the same recordings as in operation, and by others; return all trials."""
     trials = defaultdict(list)
@@ -169,6 +196,9 @@ def measure_budgets(cache: Path) -> dict[tuple[str, str, str, str], list[Trial]]
             f"told after {hours_to_drift(other, heard[cut:]):.0f} h",
             flush=True,
         )
+        for name, budget in BUDGETS.items():
+            hours, n_alarms = hours_to_too_many(other, heard[cut:], budget)
+            print(f"  {name}: too many alarms told after {hours:.1f} h, at {n_alarms}", flush=True)
         for source, calibration in (("same", heard[:cut]), ("other", other)):
             for (length, name, rule), trial in trials_of(section, calibration, operation):
                 trials[source, length, name, rule].append(trial)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeasd.detect.drift import Drift
+from edgeasd.detect.fit import AlarmCount
 from edgeasd.publish import payloads
 from edgeasd.publish.health_payload import (
     CalibrationHealth,
@@ -108,7 +109,9 @@ def health(
         drift_ppm=drift_ppm,
         model=MODEL,
         model_fault="",
-        calibration=CalibrationHealth(2, "", Drift(0.1, 24, drifted=False)),
+        calibration=CalibrationHealth(
+            2, "", Drift(0.1, 24, drifted=False), AlarmCount(1, 24.0, 0.4, too_many=False)
+        ),
     )
     return health_payload(
         node="edge-03",
