@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +14,15 @@ from edgeasd.detect.model import load_model
 from edgeasd.site import SiteDocument, read_site, write_site
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import FILE, NODE, RATE, Site, calibration, finish, last_heard, machine_health
+from tests.site import FILE, RATE, Site, calibration, finish, last_heard, machine_health
 
 pytestmark = pytest.mark.network
 
 
-def last(subscriber: Subscriber, topic: str) -> dict[str, Any]:
-    """Return what was last heard on a topic of the node."""
-    payloads = subscriber.on(f"{NODE}/{topic}")
-    found: dict[str, Any] = json.loads(payloads[-1]) if payloads else {}
+def calibration_health(subscriber: Subscriber) -> dict[str, Any]:
+    """Return what the node's health says of the calibration of m1; empty before there is any."""
+    machine = machine_health(last_heard(subscriber, "health"), "m1")
+    found: dict[str, Any] = machine.get("calibration", {})
     return found
 
 
@@ -38,18 +37,16 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
     soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
     site.configure('[machine.file]\npath = "long.wav"', mqtt="health_interval_s = 1")
     process = site.start()
-    wait_until(lambda: last(subscriber, "m1/score"), "a score")
-    own = last(subscriber, "m1/score")["threshold"]
+    wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
+    own = last_heard(subscriber, "m1/score")["threshold"]
 
     machine = MachineConfig("m1", model)
     write_site(machine, read_site(machine).with_version(calibration(load_model(model).sha256)))
 
     def health() -> dict[str, Any]:
-        machines = last(subscriber, "health").get("machines", [{}])
-        found: dict[str, Any] = machines[0].get("calibration", {})
-        return found
+        return calibration_health(subscriber)
 
-    wait_until(lambda: last(subscriber, "m1/score")["threshold"] == 77.0, "the new threshold")
+    wait_until(lambda: last_heard(subscriber, "m1/score")["threshold"] == 77.0, "the new threshold")
     wait_until(lambda: health().get("version") == 1, "the calibration in the health message")
     said = health()
     alarms = said.pop("alarms")
@@ -59,8 +56,10 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
     make_model(model, clip_windows=4, seed=1)
     wait_until(lambda: health().get("version", 1) is None, "the refusal")
     assert "is of another model" in health()["warning"]
-    wait_until(lambda: last(subscriber, "m1/score")["threshold"] != 77.0, "the model's threshold")
-    assert last(subscriber, "health")["machines"][0]["gaps"] == 0
+    wait_until(
+        lambda: last_heard(subscriber, "m1/score")["threshold"] != 77.0, "the model's threshold"
+    )
+    assert last_heard(subscriber, "health")["machines"][0]["gaps"] == 0
     process.terminate()
     assert "is of another model" in finish(process)
     subscriber.close()
@@ -81,10 +80,9 @@ def test_alarms_far_more_often_than_calibrated_are_told(site: Site, broker: Mosq
     process = site.start()
 
     def said() -> dict[str, Any]:
-        machine = machine_health(last_heard(subscriber, "health"), "m1")
-        return machine.get("calibration") or {"alarms": None}
+        return calibration_health(subscriber)
 
-    wait_until(lambda: said()["alarms"] and said()["alarms"]["too_many"], "the flood", 60.0)
+    wait_until(lambda: (said().get("alarms") or {}).get("too_many"), "the flood", 60.0)
     told_s = last_heard(subscriber, "health")["uptime_s"]
     wait_until(lambda: last_heard(subscriber, "health")["uptime_s"] > told_s + 5.0, "the log")
     process.terminate()
