@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _BLOCK = 1_024
 _LEAST_RATE, _GREATEST_RATE = 1_000, 1_000_000
 """A damaged header may say 1 Hz: resampled, such a recording of seconds would fill the memory."""
+_GREATEST_SAMPLE = 2.0**31
+"""Some programs write whole numbers of 32 bits as floats.  The squares of more would overflow."""
 
 # libsndfile's own log is the only place where it tells that a WAV file is cut short.
 _CUT_SHORT = re.compile(r"^\s*data : (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -127,8 +129,8 @@ class WavFile:
                 samples = self._read_block()
         except soundfile.SoundFileError as exc:
             return self._stop_at_damage(str(exc))
-        if not np.all(np.isfinite(samples)):
-            return self._stop_at_damage("a sample is not a number")
+        if not np.all(np.abs(samples) <= _GREATEST_SAMPLE):
+            return self._stop_at_damage("a sample is not a number, or beyond all sound")
         return np.ascontiguousarray(samples)
 
     def _read_block(self) -> Float32Array:

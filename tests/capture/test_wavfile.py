@@ -18,6 +18,7 @@ import soxr
 from edgeasd.capture.source import open_source
 from edgeasd.capture.wavfile import WavFile, read_clip
 from edgeasd.config import FileConfig
+from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.errors import AudioFileError
 
 if TYPE_CHECKING:
@@ -348,17 +349,29 @@ def test_wavfile_damaged_flac_gives_what_is_before_the_damage(
     assert caplog.messages[0].startswith(f"{path}: is damaged after sample {actual.size} (")
 
 
-def test_wavfile_with_a_nan_stops_before_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e38])
+def test_wavfile_with_a_value_that_is_no_sound_stops_before_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
 ) -> None:
-    """A value that is no number never reaches the stages behind."""
+    """What is no number, or would be none after the next stage, never reaches it."""
     values = np.zeros(5_000, np.float32)
-    values[3_000] = np.inf
+    values[3_000] = value
     path = write(tmp_path / "clip.wav", values, "FLOAT")
 
     actual = read_all(WavFile(path))
 
     assert actual.size == 2_048
     assert caplog.messages == [
-        f"{path}: is damaged after sample 2048 (a sample is not a number); the rest is left out"
+        f"{path}: is damaged after sample 2048 (a sample is not a number, or beyond all sound); "
+        "the rest is left out"
     ]
+
+
+def test_wavfile_of_whole_numbers_as_floats_is_read(tmp_path: Path) -> None:
+    """Full scale of 32 bits, at another rate, with finite log-mel frames behind it."""
+    noise = np.random.default_rng(1).uniform(-(2.0**31), 2.0**31, 8_000).astype(np.float32)
+
+    samples = read_clip(write(tmp_path / "clip.wav", noise, "FLOAT", 8_000))
+
+    assert samples.size == 16_000
+    assert np.isfinite(log_mel(samples, FeatureSpec())).all()
