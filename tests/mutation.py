@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import settings
@@ -86,7 +87,9 @@ def altered(draw: st.DrawFn, document: dict[str, Any], max_changes: int = 3) -> 
         if change == "replace":
             parent[key] = draw(_PLAIN)
         elif change == "scale" and isinstance(place, (int, float)):
-            parent[key] = place * draw(st.sampled_from([-1, 0, 2, 0.5, 10, 1000, 1e30]))
+            factor = draw(st.sampled_from([-1, 0, 2, 0.5, 10, 1000, 1e30]))
+            with suppress(OverflowError):  # a whole number that no float can hold
+                parent[key] = place * factor
         elif change == "omit":
             del parent[key]
         elif change == "add" and isinstance(parent, dict):
