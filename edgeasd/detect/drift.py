@@ -73,11 +73,13 @@ class DriftMeter:
     @property
     def drift(self) -> Drift | None:
         """What the last hours say; `None` before the first one."""
-        if not self._medians:
+        # Another thread asks than the one that scores: a copy, which no new hour can break into.
+        medians = list(self._medians)
+        if not medians:
             return None
-        n_hours = len(self._medians)
-        shift = (float(np.median(self._medians)) - self._median) / self._half_range
-        n_above = sum(median > self._median for median in self._medians)
+        n_hours = len(medians)
+        shift = (float(np.median(medians)) - self._median) / self._half_range
+        n_above = sum(median > self._median for median in medians)
         enough = n_hours >= _LEAST_BLOCKS and abs(shift) >= _LEAST_SHIFT
         return Drift(shift, n_hours, enough and _sign_test(n_above, n_hours) < _SIGNIFICANCE)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from itertools import count
+
 import numpy as np
 import pytest
 
@@ -77,3 +81,29 @@ def test_scores_that_overlap_count_once() -> None:
         meter.process(Score(10.0, index * 4096, SPAN))
 
     assert meter.drift is None
+
+
+def test_drift_may_be_asked_for_while_scores_come() -> None:
+    """The supervisor asks, a machine's thread scores; here each score is an hour."""
+    hour = 3600 * RATE
+    meter = DriftMeter(QUANTILES, RATE)
+    stopping = threading.Event()
+
+    def score() -> None:
+        for index in count():
+            if stopping.is_set():
+                return
+            meter.process(Score(10.0, index * hour, hour))
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=score)
+    thread.start()
+    try:
+        drifts = [meter.drift for _ in range(20_000)]
+    finally:
+        stopping.set()
+        thread.join()
+        sys.setswitchinterval(interval_s)
+
+    assert any(drifts)
