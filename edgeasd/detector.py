@@ -64,10 +64,8 @@ class Detector:
 
         A calibration says nothing of a threshold or a run length that is not its own.
         """
-        made = self.calibration
-        if made is None or self.site is None or self.site.warning:
-            return None
-        if self.alarm.threshold != made.threshold:
+        site, made = self.site, self.calibration
+        if site is None or made is None or site.warning or self.alarm.threshold != made.threshold:
             return None
         return AlarmCounter(made.high_per_week, self.sample_rate)
 

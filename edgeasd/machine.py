@@ -216,12 +216,10 @@ class Machine:
 
     def _calibration_health(self) -> CalibrationHealth:
         site, made, fit = self._detector.site, self._detector.calibration, self.monitor.fit
-        warnings = self._misfits(fit)
-        if site is not None and site.warning:
-            warnings.insert(0, site.warning)
+        warnings = ["" if site is None else site.warning, *self._misfits(fit)]
         return CalibrationHealth(
             version=None if made is None else made.number,
-            warning="; ".join(warnings),
+            warning="; ".join(filter(None, warnings)),
             score_drift=fit.drift,
             alarms=fit.alarms,
         )

@@ -125,19 +125,23 @@ class Plant:
         # Retained, it may be old; and the node's clock may be ahead of ours.
         node.alive_s = max(node.alive_s, min(now_s, _number(said, "time_ms") / 1000))
         node.uptime_s = _number(said, "uptime_s")
-        mqtt = said.get("mqtt")
-        queued = _number(mqtt, "queued_events") if isinstance(mqtt, dict) else math.nan
+        queued = _number(_table(said.get("mqtt")), "queued_events")
         node.queued = 0 if math.isnan(queued) else round(queued)
         machines = said.get("machines")
-        news = []
-        for one in machines if isinstance(machines, list) else []:
-            if isinstance(one, dict) and isinstance(one.get("name"), str):
-                machine = printable(one["name"])
-                view = self._machine(name, machine)
-                before, view.warning = view.warning, _warning_of(one)
-                if view.warning not in {"", before}:
-                    news.append(f"{local_time(now_s)} {name}/{machine} warning: {view.warning}")
-        return "\n".join(news) or None
+        parts = map(_table, machines if isinstance(machines, list) else [])
+        news = [self._hear_warning(name, part, now_s) for part in parts]
+        return "\n".join(filter(None, news)) or None
+
+    def _hear_warning(self, name: str, said: dict[str, Any], now_s: float) -> str | None:
+        """Take in what a health message says of one machine."""
+        if not isinstance(said.get("name"), str):
+            return None
+        machine = printable(said["name"])
+        view = self._machine(name, machine)
+        before, view.warning = view.warning, _warning_of(said)
+        if view.warning in {"", before}:
+            return None
+        return f"{local_time(now_s)} {name}/{machine} warning: {view.warning}"
 
     def _hear_state(
         self, name: str, machine: str, said: dict[str, Any], now_s: float
@@ -245,19 +249,19 @@ def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: boo
 
 def _parse(payload: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(payload)
+        return _table(json.loads(payload))
     except (ValueError, RecursionError):
         return {}
+
+
+def _table(said: Any) -> dict[str, Any]:
+    """Return *said*; nothing if it is no table."""
     return said if isinstance(said, dict) else {}
 
 
 def _warning_of(machine: dict[str, Any]) -> str:
     """Return what a health message says is wrong with the model or calibration of *machine*."""
-    calibration = machine.get("calibration")
-    said = [
-        machine.get("model_fault"),
-        calibration.get("warning") if isinstance(calibration, dict) else None,
-    ]
+    said = machine.get("model_fault"), _table(machine.get("calibration")).get("warning")
     return "; ".join(printable(one) for one in said if isinstance(one, str) and one)
 
 
