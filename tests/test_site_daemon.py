@@ -13,10 +13,10 @@ from edgeasd.config import MachineConfig
 from edgeasd.detect.model import load_model
 from edgeasd.site import SiteDocument, read_site, write_site
 from tests.detect.models import faulty_sound, make_model, normal_sound
-from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.site import FILE, RATE, Site, calibration, finish, last_heard, machine_health
+from tests.publish.brokers import Subscriber, wait_until
+from tests.site import PACED, RATE, Site, calibration, finish, last_heard, machine_health
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("quick")]
 
 
 def calibration_health(subscriber: Subscriber) -> dict[str, Any]:
@@ -27,15 +27,11 @@ def calibration_health(subscriber: Subscriber) -> dict[str, Any]:
 
 
 def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
-    site: Site, broker: Mosquitto
+    site: Site, subscriber: Subscriber
 ) -> None:
     """Both while it runs, without a gap; the health message tells which one is in force."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
     model = site.folder / "tiny.onnx"
-    make_model(model, clip_windows=4)
-    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
-    site.configure('[machine.file]\npath = "long.wav"', mqtt="health_interval_s = 1")
+    site.configure(PACED, mqtt="health_interval_s = 1")
     process = site.start()
     wait_until(lambda: last_heard(subscriber, "m1/score"), "a score")
     own = last_heard(subscriber, "m1/score")["threshold"]
@@ -62,19 +58,15 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
     assert last_heard(subscriber, "health")["machines"][0]["gaps"] == 0
     process.terminate()
     assert "is of another model" in finish(process)
-    subscriber.close()
 
 
-def test_alarms_far_more_often_than_calibrated_are_told(site: Site, broker: Mosquitto) -> None:
+def test_alarms_far_more_often_than_calibrated_are_told(site: Site, subscriber: Subscriber) -> None:
     """In the health message with the remedy, once in the log, and of no machine without them."""
-    broker.start()
-    subscriber = Subscriber(broker.port)
     model = site.folder / "tiny.onnx"
-    make_model(model, clip_windows=4)
     sound = [normal_sound(50 * RATE, 5), faulty_sound(10 * RATE, 6)]
     soundfile.write(site.folder / "bursts.wav", np.concatenate(sound), RATE)
-    again = FILE + "\nrepeat = true"
-    site.configure(again.replace("sound.wav", "bursts.wav"), mqtt="health_interval_s = 1")
+    source = '[machine.file]\npath = "bursts.wav"\npaced = false\nrepeat = true'
+    site.configure(source, mqtt="health_interval_s = 1")
     made = replace(calibration(load_model(model).sha256), threshold=3.0, clear_threshold=2.8)
     write_site(MachineConfig("m1", model), SiteDocument("m1", (made,)))
     process = site.start()
@@ -97,4 +89,3 @@ def test_alarms_far_more_often_than_calibrated_are_told(site: Site, broker: Mosq
     )
     assert said()["warning"] == warning
     assert log.count(f"WARNING edgeasd.machine: m1: {warning}\n") == 1
-    subscriber.close()

@@ -93,16 +93,12 @@ class Trial:
     """One calibration and what came of it.
 
     Attributes:
-        threshold: Chosen.
-        clear_threshold: Chosen.
         alarms: False alarms in the operation.
         duration_s: Of the operation.
         interval: Printed rates a second, 95 %; of the gamma rule none is.
         section: Of the machine.
     """
 
-    threshold: float
-    clear_threshold: float
     alarms: int
     duration_s: float
     interval: tuple[float, float] | None
@@ -114,6 +110,11 @@ class Trial:
         measured = poisson_rate(self.alarms, self.duration_s)
         assert self.interval is not None
         return measured.low <= self.interval[1] and measured.high >= self.interval[0]
+
+
+def spec_at(rates: AlarmRate, threshold: float) -> AlarmSpec:
+    """Return the alarm at *threshold*, with the clear threshold that goes with it."""
+    return replace(SPEC, threshold=threshold, clear_threshold=rates.clear_threshold(threshold))
 
 
 def trials_of(
@@ -134,10 +135,8 @@ def trials_of(
                     "gamma": (official_threshold(scores, budget), None),
                 }
                 for rule, (threshold, interval) in by_rule.items():
-                    clear = rates.clear_threshold(threshold)
-                    spec = replace(SPEC, threshold=threshold, clear_threshold=clear)
-                    alarms = count_alarms(operation, spec)
-                    trial = Trial(threshold, clear, alarms, operation.duration_s, interval, section)
+                    alarms = count_alarms(operation, spec_at(rates, threshold))
+                    trial = Trial(alarms, operation.duration_s, interval, section)
                     yield (length, name, rule), trial
 
 
@@ -157,17 +156,16 @@ def hours_to_drift(calibration: Float64Array, operation: Float64Array) -> float:
 
 
 def hours_to_too_many(
-    calibration: Float64Array, operation: Float64Array, budget: float
+    rates: AlarmRate, operation: Float64Array, budget: float
 ) -> tuple[float, int]:
     """Return when it is told that alarms come too often, in hours of *operation*, and their number.
 
     Infinity and the number of all of them where it is not.
     """
-    rates = AlarmRate(normal_scores([calibration]), SPEC)
     threshold = rates.threshold(budget)
-    spec = replace(SPEC, threshold=threshold, clear_threshold=rates.clear_threshold(threshold))
     printed, _ = rates.at(threshold)
-    alarm, counter = Alarm(spec), AlarmCounter(printed.high * WEEK_S, RATE)
+    alarm = Alarm(spec_at(rates, threshold))
+    counter = AlarmCounter(printed.high * WEEK_S, RATE)
     hop = round(HOP_S * RATE)
     n_alarms = 0
     for index, value in enumerate(operation):
@@ -196,8 +194,9 @@ def measure_budgets(cache: Path) -> dict[tuple[str, str, str, str], list[Trial]]
             f"told after {hours_to_drift(other, heard[cut:]):.0f} h",
             flush=True,
         )
+        rates = AlarmRate(normal_scores([other]), SPEC)
         for name, budget in BUDGETS.items():
-            hours, n_alarms = hours_to_too_many(other, heard[cut:], budget)
+            hours, n_alarms = hours_to_too_many(rates, heard[cut:], budget)
             print(f"  {name}: too many alarms told after {hours:.1f} h, at {n_alarms}", flush=True)
         for source, calibration in (("same", heard[:cut]), ("other", other)):
             for (length, name, rule), trial in trials_of(section, calibration, operation):
@@ -292,13 +291,13 @@ def measure_first(cache: Path) -> None:
             normal = learn(cut_clips([rows], CLIP_WINDOWS))
             rate = AlarmRate(cross_scores([rows]), SPEC)
             threshold = rate.threshold(FIRST_BUDGET)
-            clear = rate.clear_threshold(threshold)
-            spec = replace(SPEC, threshold=threshold, clear_threshold=clear)
+            spec = spec_at(rate, threshold)
+            typical = 2 * spec.clear_threshold - threshold
             operation = normal_scores([scores_of(normal, load(cache, section, "operate"))])
             caught = [delay_s(scores_of(normal, one), spec) <= CAUGHT_S for one in broken[section]]
             alarms = count_alarms(operation, spec) / operation.duration_s * 24 * HOUR_S
             print(
-                f"| {minutes} min | {section} | {threshold / (2 * clear - threshold):.1f} | "
+                f"| {minutes} min | {section} | {threshold / typical:.1f} | "
                 f"{np.mean(caught):.0%} | {alarms:.1f} |",
                 flush=True,
             )
