@@ -22,6 +22,7 @@ from edgeasd.detect.pipeline import Detection
 from edgeasd.detect.spectrum import NormalSpectrum
 from edgeasd.errors import StorageError
 from edgeasd.stream import Float32Array
+from edgeasd.text import printable
 
 # Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
 NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
@@ -30,6 +31,8 @@ WIDTH = 12.0
 """Inches across; 1080 pixels."""
 _SMOOTHED_S = 0.25
 """A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
+_LONGEST_TITLE = 120
+"""Characters that the width of a picture holds."""
 _TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
 in_style = mpl.rc_context(
@@ -74,7 +77,7 @@ def draw_scores(
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     image = draw_frames(above, frames, spec, "magma", limits([frames]))
     figure.colorbar(image, ax=above, label="log-mel (dB)", aspect=30)
-    above.set_title(title)
+    above.set_title(printable(title, _LONGEST_TITLE))
     times = [one.score.end_sample / spec.sample_rate for one in detections]
     below.plot(times, [one.score.value for one in detections], color=NORMAL, label="score")
     threshold, clear_threshold = thresholds
@@ -108,7 +111,9 @@ def draw_explanation(
         StorageError: If the picture cannot be written.
     """
     figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
-    figure.suptitle(title + "\n" + "\n".join(explanation.words), x=0.01, ha="left")
+    figure.suptitle(
+        "\n".join((printable(title, _LONGEST_TITLE), *explanation.words)), x=0.01, ha="left"
+    )
     ((main, spectrum, by_band), (by_moment, *unused)) = figure.subplots(
         2, 3, width_ratios=(6, 2, 1), height_ratios=(4, 1)
     )
