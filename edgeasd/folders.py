@@ -7,14 +7,18 @@ link, a hard link, or a pipe that waits there would have root write elsewhere, o
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MOST_LINKS = 40
 """As many as the kernel itself follows in one path."""
+
+_RETRY_S = 0.05
 
 
 class InTheWayError(OSError):
@@ -113,6 +117,46 @@ def open_plain(name: str, flags: int, mode: int = 0o666, *, folder: int) -> int:
         os.close(file)
         raise _not_plain(name)
     return file
+
+
+def open_locked(name: str, *, folder: int, patience_s: float = 0.0) -> int:
+    """Open the file *name* of *folder*, made if need be, for this user and this process alone.
+
+    Others cannot open it, so that they cannot hold its lock either.  Whoever has it may remove it.
+
+    Args:
+        name: Of the file.
+        folder: Descriptor of its folder.
+        patience_s: Seconds to wait for another process to let go of it.
+
+    Raises:
+        BlockingIOError: If another process still has it.
+        OSError: If it cannot be opened.
+    """
+    end_s = time.monotonic() + patience_s
+    while True:
+        file = open_plain(name, os.O_RDWR | os.O_CREAT, 0o600, folder=folder)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it may have removed it: the name is another file's by now, or nobody's.
+            if _is_named(file, name, folder):
+                return file
+        except BlockingIOError:
+            if time.monotonic() >= end_s:
+                os.close(file)
+                raise
+            time.sleep(_RETRY_S)
+        except OSError:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _is_named(file: int, name: str, folder: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def require_plain(name: str, folder: int) -> None:

@@ -8,19 +8,17 @@ import fcntl
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from edgeasd.errors import StorageError
-from edgeasd.folders import InTheWayError, open_plain, opened_folder, require_plain
+from edgeasd.folders import InTheWayError, open_locked, open_plain, opened_folder, require_plain
 
 # Versions before this one had no random part.
 _DRAFT = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.part", re.DOTALL)
 _LOCK_PATIENCE_S = 10.0
 """Most that `exclusively` waits: it is held for the moment in which a file is read and written."""
-_LOCK_RETRY_S = 0.05
 
 
 def draft_of(path: Path) -> Path:
@@ -153,28 +151,18 @@ def exclusively(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with _told(path):
             folder = held.enter_context(opened_folder(path.parent))
-            lock = _locked(path, name, folder)
+            try:
+                lock = open_locked(name, folder=folder, patience_s=_LOCK_PATIENCE_S)
+            except BlockingIOError as exc:
+                raise StorageError(
+                    f"{path}: is being changed by another command; wait for its end"
+                ) from exc
         held.callback(os.close, lock)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # somebody tidied up
                 os.unlink(name, dir_fd=folder)
-
-
-def _locked(path: Path, name: str, folder: int) -> int:
-    end_s = time.monotonic() + _LOCK_PATIENCE_S
-    while time.monotonic() < end_s:
-        lock = open_plain(name, os.O_RDWR | os.O_CREAT, 0o600, folder=folder)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who had it before has removed it: the name may be another file's by now.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock), os.stat(name, dir_fd=folder)):
-                    return lock
-        os.close(lock)
-        time.sleep(_LOCK_RETRY_S)
-    raise StorageError(f"{path}: is being changed by another command; wait for its end")
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def test_alerts_of_a_running_daemon_are_counted_without_disturbing_it(tmp_path: 
 
 def seen(folder: Path) -> dict[str, tuple[object, ...]]:
     """Return all that can be told of the files in *folder*, but when they were read."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in folder.iterdir():
         status = path.lstat()
         content = b""
