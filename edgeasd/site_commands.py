@@ -144,11 +144,17 @@ def _calibrate(
                 per_week=per_week,
                 duration_s=duration_s,
                 progress=progress,
+                tell=_tell,
             )
     for line in outcome.lines():
         say(line)
     if picture is not None:
         draw_calibration(picture, config.name, outcome)
+
+
+def _tell(text: str) -> None:
+    # Above the bar, which is drawn again when it advances.
+    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
 
 
 @contextmanager
