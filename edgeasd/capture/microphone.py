@@ -95,8 +95,12 @@ def _listen(config: MicrophoneConfig, search: Search | None) -> tuple[DeviceRead
             if shared in _readers:
                 return shared, shared.listen(config)
         reader = DeviceReader(config, search)
-        tap = reader.listen(config)
-        reader.start()
+        try:
+            tap = reader.listen(config)
+            reader.start()
+        except BaseException:  # no memory, or no thread, for one more
+            reader.give_up()
+            raise
         with _lock:
             _readers.append(reader)
         return reader, tap
