@@ -60,7 +60,7 @@ class Node:
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
         self._names = config.state_dir / "machines.txt"
         self.publisher = self._new_publisher(config.mqtt)
-        self.clips = ClipWriter(config.clips, config.clips_dir)
+        self.clips = ClipWriter(config.clips, config.clips_dir, config.state_dir / "clip_ages.json")
 
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.

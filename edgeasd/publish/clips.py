@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import soundfile
 
 from edgeasd.config import ClipsConfig
 from edgeasd.errors import StorageError
+from edgeasd.publish.clipages import ClipAges
 from edgeasd.stream import Int16Array
 from edgeasd.whole_file import DRAFT_SUFFIX, whole_file
 
@@ -73,14 +75,19 @@ class ClipFolder:
     Args:
         config: How long and how many are kept.
         directory: Where; made if need be, for this user alone.
+        ages_path: File that remembers how old clips are over restarts; None remembers nothing.
     """
 
-    def __init__(self, config: ClipsConfig, directory: Path) -> None:
+    def __init__(self, config: ClipsConfig, directory: Path, ages_path: Path | None = None) -> None:
         self._config = config
         self.directory = directory
+        self._ages = ClipAges(ages_path)
+        self._lock: int | None = None
 
     def prepare(self) -> None:
         """Make the directory, and remove what a crash left half written and what is too old.
+
+        Another daemon may share the directory: what is half written is removed by the only one.
 
         Raises:
             OSError: If clips cannot be written to it.
@@ -88,10 +95,17 @@ class ClipFolder:
         self._make()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "this user may not write there")
-        for draft in self.directory.glob(f"*{DRAFT_SUFFIX}"):
-            if _NAME.fullmatch(draft.name.removeprefix(".").removesuffix(DRAFT_SUFFIX)):
-                draft.unlink(missing_ok=True)
+        if self._is_alone():
+            for draft in self.directory.glob(f"*{DRAFT_SUFFIX}"):
+                if _NAME.fullmatch(draft.name.removeprefix(".").removesuffix(DRAFT_SUFFIX)):
+                    draft.unlink(missing_ok=True)
         self.make_room()
+
+    def close(self) -> None:
+        """Let others have the directory for their own."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def write(self, clip: Clip) -> None:
         """Write *clip*, whole or not at all; the oldest make room.
@@ -140,15 +154,32 @@ class ClipFolder:
 
     def _remove_old(self) -> dict[Path, int]:
         """Remove clips that are too old, and return the size of each other, the oldest first."""
-        newest_kept_s = time.time() - self._config.max_age_days * _SECONDS_PER_DAY
+        most_s = self._config.max_age_days * _SECONDS_PER_DAY
+        clips = {clip.name: clip for clip in _clips(self.directory)}
+        ages_s = self._ages.of(clips)
         sizes = {}
-        for clip in _clips(self.directory):
-            status = clip.stat()
-            if status.st_mtime < newest_kept_s:
-                clip.unlink(missing_ok=True)
-            else:
-                sizes[clip] = status.st_size
+        # By age and not by name: a clock that was set back gives the newest the earliest name.
+        for name in sorted(clips, key=lambda name: (-ages_s[name], name)):
+            if ages_s[name] >= most_s:
+                clips[name].unlink(missing_ok=True)
+                continue
+            with contextlib.suppress(FileNotFoundError):  # somebody removed it this moment
+                sizes[clips[name]] = clips[name].stat().st_size
         return sizes
+
+    def _is_alone(self) -> bool:
+        """Hold the directory, and return whether no other daemon does."""
+        self.close()
+        self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another holds it, or the file system knows no locks: drafts then stay
+            is_alone = False
+        else:
+            is_alone = True
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return is_alone
 
     def _make(self) -> None:
         # One that is there keeps its mode: the site may have let others read it.

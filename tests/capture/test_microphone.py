@@ -395,9 +395,8 @@ def test_microphone_that_fails_at_once_again_is_not_tried_in_a_hurry(
     assert microphone.fault != ""
 
 
-def test_microphone_of_a_loose_plug_is_not_tried_in_a_hurry(
-    library: Library, microphone: Microphone
-) -> None:
+@pytest.mark.usefixtures("microphone")
+def test_microphone_of_a_loose_plug_is_not_tried_in_a_hurry(library: Library) -> None:
     """Nor does a moment of sound between two failures make the delays short again."""
     for number in range(4):
         library.script.put(block_of(number))
