@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from edgeasd.clock import clock_synchronized
+from edgeasd.clock import clock_synchronized, moment
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
+from edgeasd.last_event import LastEvent
 from edgeasd.publish.clips import clip_name
 from edgeasd.publish.clipwriter import ClipWriter
 from edgeasd.publish.outbox import Outbox
@@ -26,7 +26,6 @@ from edgeasd.publish.payloads import (
     encode,
     event_id,
     event_payload,
-    raised_for,
     score_payload,
     state_payload,
 )
@@ -82,20 +81,21 @@ class Node:
         """Return the number of the next event of this run."""
         return next(self._numbers)
 
-    def last_event(self, machine: str) -> Payload | None:
+    def last_event(self, machine: str) -> LastEvent | None:
         """Return what was last said of an alarm of *machine*, also in an earlier run."""
         return self._last_on(self.topics.event(machine))
 
-    def _last_on(self, topic: str) -> Payload | None:
+    def _last_on(self, topic: str) -> LastEvent | None:
         content = self.outbox.latest(topic)
-        return None if content is None else json.loads(content)
+        return None if content is None else LastEvent.read(content)
 
     def put_event(self, machine: str, payload: Payload) -> None:
         """Commit an event to the outbox, then have it sent."""
         self._put(self.topics.event(machine), payload)
 
     def _put(self, topic: str, payload: Payload) -> None:
-        self.outbox.put(payload["id"], topic, encode(payload))
+        note = LastEvent(payload, moment()).write()
+        self.outbox.put(payload["id"], topic, encode(payload), note)
         self.publisher.notify()
         self.changed.set()
 
@@ -123,14 +123,15 @@ class Node:
     def _end_alarm(self, topic: str) -> bool:
         """End the alarm told on an event topic, and return whether there was one."""
         last = self._last_on(topic)
-        if last is None or last["type"] == "end":
+        if last is None or last.raised_s is None:
             return False
         payload = closing_payload(
-            last,
+            last.payload,
             boot_id=self.boot_id,
             seq=self.next_number(),
             time_s=time.time(),
             clock_synced=clock_synchronized(),
+            raised_s=last.raised_s,
         )
         self._put(topic, payload)
         return True
@@ -175,7 +176,7 @@ class MachineVoice:
         self._name = name
         self.use(detector)
         last = node.last_event(name)
-        self._event_id: str | None = None if last is None else last["id"]
+        self._event_id: str | None = None if last is None else last.payload["id"]
         self._said: tuple[object, ...] | None = None
         self._since_s = 0.0
         self.state: State = "learning"
@@ -190,7 +191,7 @@ class MachineVoice:
     def raised_s(self) -> float | None:
         """Return since when its alarm is raised, as last said, seconds; None if it is not."""
         last = self._node.last_event(self._name)
-        return None if last is None or last["type"] == "end" else raised_for(last, time.time())
+        return None if last is None else last.raised_s
 
     def event(
         self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool

@@ -119,7 +119,13 @@ def event_payload(
 
 
 def closing_payload(
-    last: Mapping[str, Any], *, boot_id: str, seq: int, time_s: float, clock_synced: bool
+    last: Mapping[str, Any],
+    *,
+    boot_id: str,
+    seq: int,
+    time_s: float,
+    clock_synced: bool,
+    raised_s: float,
 ) -> Payload:
     """Return the ``end`` of an alarm whose machine is no longer listened to.
 
@@ -129,6 +135,7 @@ def closing_payload(
         seq: Number of the event within the run.
         time_s: Unix time now, seconds.
         clock_synced: Whether the computer's clock is synchronised.
+        raised_s: How long the alarm lasted, seconds.
     """
     time_ms = round(1000 * time_s)
     return {
@@ -139,19 +146,9 @@ def closing_payload(
         "clock_synced": clock_synced,
         "boot_id": boot_id,
         "seq": seq,
-        "duration_s": raised_for(last, time_s),
+        "duration_s": raised_s,
         "clip": None,
     }
-
-
-def raised_for(last: Mapping[str, Any], time_s: float) -> float:
-    """Return how long the alarm of the event payload *last* lasts at *time_s*, seconds.
-
-    By the wall clock, as nothing else outlives the process; a clock that was set back counts as no
-    time.
-    """
-    since_s: float = last["time_ms"] / 1000
-    return float(last["duration_s"]) + max(0.0, time_s - since_s)
 
 
 def state_payload(
