@@ -159,7 +159,7 @@ def state_payload(
     since_s: float,
     event_id: str | None,
     score: float | None,
-    threshold: float,
+    threshold: float | None,
     reason: str,
 ) -> Payload:
     """Return how a machine is now.
@@ -171,7 +171,7 @@ def state_payload(
         since_s: Unix time since when it is so, seconds.
         event_id: The event that last changed the alarm, if any did.
         score: The latest score, if there is one.
-        threshold: Score at which the alarm is raised.
+        threshold: Score at which the alarm is raised; None where no model can be used.
         reason: Why it is so, in words; empty when all is well.
     """
     since_ms = round(1000 * since_s)

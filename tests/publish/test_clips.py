@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from edgeasd.config import ClipsConfig
-from edgeasd.publish import clipages, clips, clipwriter
+from edgeasd.publish import clips, clipwriter
 from edgeasd.publish.clips import Clip, ClipFolder, clip_name, find_clip, find_clips
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
 from edgeasd.publish.health_payload import ClipsHealth
@@ -230,7 +230,7 @@ def test_clips_are_kept_where_nothing_says_how_old_they_are(
 def test_clips_age_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hours of many runs add up; those in which no daemon ran do not count."""
     running_s = iter(float(hour * 3600) for hour in range(10_000))
-    monkeypatch.setattr(clipages.time, "monotonic", lambda: next(running_s))
+    monkeypatch.setattr(time, "monotonic", lambda: next(running_s))
     config = ClipsConfig(max_age_days=1.0)
     ClipFolder(config, tmp_path / "clips", tmp_path / "ages").write(clip(1))
 
