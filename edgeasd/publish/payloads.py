@@ -249,9 +249,11 @@ def when(time_ms: int) -> Payload:
 
 
 def finite(values: Payload) -> Payload:
-    """Return *values* with None for each number that is not finite."""
+    """Return *values*, and the tables in it, with None for each number that is not finite."""
     # Digital silence is -inf dB, and what is not known yet NaN: JSON has null for them.
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        key: finite(value)
+        if isinstance(value, dict)
+        else (None if isinstance(value, float) and not math.isfinite(value) else value)
         for key, value in values.items()
     }
