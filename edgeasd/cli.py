@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from edgeasd import __version__
+from edgeasd import __version__, signals
 from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config_file import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
@@ -70,6 +70,7 @@ def main() -> None:
 @config_option
 def run(config_path: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    signals.hold()  # also where another program calls this
     from edgeasd.daemon import Daemon
 
     config = load_config(config_path)

@@ -157,7 +157,7 @@ class ClipsConfig:
     after_s: float = field(default=10.0, metadata=between(0.0, 120.0))
     """Seconds kept from after the start."""
     max_age_days: float = field(default=30.0, metadata=at_least(0.0))
-    """Days after which a clip is removed."""
+    """Days of running, whatever the wall clock says, after which a clip is removed."""
     max_size_mb: float = field(default=1000.0, metadata=at_least(1.0))
     """Megabytes that all clips together may take; beyond it the oldest are removed."""
 

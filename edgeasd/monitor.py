@@ -24,6 +24,8 @@ from edgeasd.stream import AlarmEvent, AudioBlock, Score
 _READ_TIMEOUT_S = 0.5
 _PATIENCE_S = 10.0
 """After these seconds without sound a clip is what was heard by then."""
+_LATE_S, _TIMELY_S = 5.0, 1.0
+"""Sound that waits for longer is told as late, until it waits for less."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +81,8 @@ class Monitor:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"monitor-{name}", daemon=True)
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
+        self._n_in_vain = 0
+        self._is_late = False
         self._windows_before = 0
         self._gaps_before = 0
         self._busy_s = 0.0
@@ -88,6 +92,10 @@ class Monitor:
         """Begin to listen."""
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
         self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Have the thread end soon; `stop` must follow."""
+        self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread and let go of the source; give up waiting after *timeout_s* seconds."""
@@ -149,6 +157,11 @@ class Monitor:
         return self._source.drift_ppm
 
     @property
+    def late_s(self) -> float:
+        """For how long the latest sound heard had waited in the source, seconds."""
+        return self._source.late_s
+
+    @property
     def fit(self) -> Fit:
         """How the calibration fits what came after it."""
         return self._stages.fit
@@ -160,7 +173,7 @@ class Monitor:
         return Facts(
             fault=self._source.fault,
             hung=self._source.hung,
-            sound_age_s=now - self._sound_at,
+            sound_age_s=self._sound_age_s(now),
             loop_age_s=now - self._loop_at,
             window_age_s=now - self._window_at,
             signal=pipeline.signal.state,
@@ -168,24 +181,42 @@ class Monitor:
             scored=self._last_score is not None,
             ended=not self.running,
             model_fault=self._model_fault,
+            late=self._is_late,
         )
+
+    def _sound_age_s(self, now: float) -> float:
+        """Return for how long the source has had no sound.
+
+        Where the computer is too slow sound waits in the source, and nobody asked for it in vain.
+        """
+        age_s = now - self._sound_at
+        return min(age_s, self._n_in_vain * _READ_TIMEOUT_S) if self.running else age_s
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set() and not self._source.ended:
-                self._loop_at = time.monotonic()
-                block = self._source.read(_READ_TIMEOUT_S)
-                if block is not None:
-                    self._process(block)
-                elif time.monotonic() - self._sound_at > _PATIENCE_S:
-                    self._end_clips()
-            if self._source.ended:
-                self._report(self._score(self._stages.flush))
-                self._publish_scores()
-        except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
+            try:
+                self._listen()
+            finally:
+                self._end_clips()
+        except Exception as exc:  # noqa: BLE001 - the supervisor begins anew with it
             self.error = exc
-        finally:
-            self._end_clips()
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set() and not self._source.ended:
+            self._loop_at = time.monotonic()
+            block = self._source.read(_READ_TIMEOUT_S)
+            late_s = self._source.late_s
+            self._is_late = late_s > (_TIMELY_S if self._is_late else _LATE_S)
+            if block is not None:
+                self._process(block)
+                self._n_in_vain = 0
+                continue
+            self._n_in_vain += 1
+            if self._n_in_vain * _READ_TIMEOUT_S > _PATIENCE_S:
+                self._end_clips()
+        if self._source.ended:
+            self._report(self._score(self._stages.flush))
+            self._publish_scores()
 
     def _end_clips(self) -> None:
         if self._recorder is not None:
@@ -193,7 +224,7 @@ class Monitor:
 
     def _process(self, block: AudioBlock) -> None:
         began_s = time.monotonic()
-        if began_s - self._sound_at > _READ_TIMEOUT_S:
+        if self._n_in_vain:
             self._window_at = began_s  # none was due while there was no sound
         self._sound_at = began_s
         self.n_blocks += 1

@@ -154,7 +154,9 @@ def _calibrate(
 
 def _tell(text: str) -> None:
     # Above the bar, which is drawn again when it advances.
-    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    say(text, err=True)
 
 
 @contextmanager

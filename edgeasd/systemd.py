@@ -47,6 +47,22 @@ def notify_reloading() -> None:
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
+_BUSY_EVERY_S = 5.0
+_busy_told_s = time.monotonic()
+
+
+def notify_busy() -> None:
+    """Tell the service manager that what takes long advances; a call in time tells nothing.
+
+    References:
+        sd_notify(3): EXTEND_TIMEOUT_USEC, while the service starts or stops.
+    """
+    global _busy_told_s  # noqa: PLW0603 - there is one service manager
+    if time.monotonic() - _busy_told_s >= _BUSY_EVERY_S:
+        _busy_told_s = time.monotonic()
+        notify("EXTEND_TIMEOUT_USEC=30000000", "WATCHDOG=1")
+
+
 def watchdog_interval_s() -> float | None:
     """Return how often the service manager wants a sign of life, seconds; `None` if it does not.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from edgeasd.clock import clock_synchronized
+from edgeasd.clock import clock_synchronized, moment
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
+from edgeasd.last_event import LastEvent
 from edgeasd.publish.clips import clip_name
 from edgeasd.publish.clipwriter import ClipWriter
 from edgeasd.publish.outbox import Outbox
@@ -26,12 +26,11 @@ from edgeasd.publish.payloads import (
     encode,
     event_id,
     event_payload,
-    raised_for,
     score_payload,
-    state_payload,
 )
 from edgeasd.publish.publisher import MqttPublisher
 from edgeasd.publish.topics import Topics, is_level, state_beside
+from edgeasd.states import Condition, StateReporter
 from edgeasd.stream import AlarmEvent, Score
 from edgeasd.whole_file import whole_file
 
@@ -59,8 +58,9 @@ class Node:
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
         self._names = config.state_dir / "machines.txt"
+        self._reporters: dict[str, StateReporter] = {}
         self.publisher = self._new_publisher(config.mqtt)
-        self.clips = ClipWriter(config.clips, config.clips_dir)
+        self.clips = ClipWriter(config.clips, config.clips_dir, config.state_dir / "clip_ages.json")
 
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.
@@ -82,20 +82,29 @@ class Node:
         """Return the number of the next event of this run."""
         return next(self._numbers)
 
-    def last_event(self, machine: str) -> Payload | None:
+    def reporter(self, machine: str) -> StateReporter:
+        """Return what tells the state of *machine*, always the same one."""
+
+        def publish(payload: bytes) -> None:
+            self.publisher.publish_retained(self.topics.state(machine), payload)
+
+        return self._reporters.setdefault(machine, StateReporter(self.name, machine, publish))
+
+    def last_event(self, machine: str) -> LastEvent | None:
         """Return what was last said of an alarm of *machine*, also in an earlier run."""
         return self._last_on(self.topics.event(machine))
 
-    def _last_on(self, topic: str) -> Payload | None:
+    def _last_on(self, topic: str) -> LastEvent | None:
         content = self.outbox.latest(topic)
-        return None if content is None else json.loads(content)
+        return None if content is None else LastEvent.read(content)
 
     def put_event(self, machine: str, payload: Payload) -> None:
         """Commit an event to the outbox, then have it sent."""
         self._put(self.topics.event(machine), payload)
 
     def _put(self, topic: str, payload: Payload) -> None:
-        self.outbox.put(payload["id"], topic, encode(payload))
+        note = LastEvent(payload, moment()).write()
+        self.outbox.put(payload["id"], topic, encode(payload), note)
         self.publisher.notify()
         self.changed.set()
 
@@ -105,7 +114,7 @@ class Node:
         Without it an alarm that lasts would last for ever.
         """
         self._end_alarm(self.topics.event(machine))
-        self.publisher.publish_retained(self.topics.state(machine), b"")
+        self.reporter(machine).withdraw()
 
     def forget_all_but(self, machines: Collection[str]) -> None:
         """Do so with every machine of earlier runs that is not among *machines*.
@@ -123,14 +132,15 @@ class Node:
     def _end_alarm(self, topic: str) -> bool:
         """End the alarm told on an event topic, and return whether there was one."""
         last = self._last_on(topic)
-        if last is None or last["type"] == "end":
+        if last is None or last.raised_s is None:
             return False
         payload = closing_payload(
-            last,
+            last.payload,
             boot_id=self.boot_id,
             seq=self.next_number(),
             time_s=time.time(),
             clock_synced=clock_synchronized(),
+            raised_s=last.raised_s,
         )
         self._put(topic, payload)
         return True
@@ -166,20 +176,28 @@ class MachineVoice:
 
     Attributes:
         identity: Of the model.
-        state: As last told.
-        reason: As last told.
     """
 
     def __init__(self, node: Node, name: str, detector: Detector) -> None:
         self._node = node
         self._name = name
         self.use(detector)
+        self._reporter = node.reporter(name)
         last = node.last_event(name)
-        self._event_id: str | None = None if last is None else last["id"]
-        self._said: tuple[object, ...] | None = None
-        self._since_s = 0.0
-        self.state: State = "learning"
-        self.reason = ""
+        self._event_id: str | None = None if last is None else last.payload["id"]
+        self._told_identity: ModelIdentity | None = None
+
+    @property
+    def state(self) -> State:
+        """State as last told."""
+        told = self._reporter.told
+        return "learning" if told is None else told.state
+
+    @property
+    def reason(self) -> str:
+        """Reason as last told."""
+        told = self._reporter.told
+        return "" if told is None else told.reason
 
     def use(self, detector: Detector) -> None:
         """Take note of what makes the scores from now on."""
@@ -190,7 +208,7 @@ class MachineVoice:
     def raised_s(self) -> float | None:
         """Return since when its alarm is raised, as last said, seconds; None if it is not."""
         last = self._node.last_event(self._name)
-        return None if last is None or last["type"] == "end" else raised_for(last, time.time())
+        return None if last is None else last.raised_s
 
     def event(
         self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
@@ -235,28 +253,28 @@ class MachineVoice:
 
     def repeat(self) -> None:
         """Have the state told again, news or not."""
-        self._said = None
+        self._reporter.repeat()
 
-    def tell_state(self, state: State, reason: str, score: float | None) -> bool:
-        """Publish the retained state if it is news; return whether it was."""
-        said = (state, reason, self._event_id, self.identity, self._threshold)
-        if said == self._said:
-            return False
-        if self.state != state or self._since_s == 0.0:
-            self._since_s = time.time()
+    def tell_state(
+        self, state: State, reason: str, score: float | None, *, last: bool = False
+    ) -> bool:
+        """Publish the retained state if it is news and not too much.
+
+        Returns:
+            Whether it was, or the model is news: the health message then is, too.
+
+        Args:
+            state: How the machine is.
+            reason: Why, in words; empty when all is well.
+            score: The latest score, if there is one.
+            last: Whether there is no later chance to tell it.
+        """
+        told = self._reporter.told
+        is_new_model, self._told_identity = self.identity != self._told_identity, self.identity
+        condition = Condition(state, reason, self._event_id, self._threshold)
+        if not self._reporter.tell(condition, score, last=last):
+            return is_new_model
+        if told is None or told.state != state:
             log = _log.info if state in {"ok", "learning"} else _log.warning
             log("%s: %s%s", self._name, state, f" ({reason})" if reason else "")
-        self._said = said
-        self.state, self.reason = state, reason
-        payload = state_payload(
-            node=self._node.name,
-            machine=self._name,
-            state=state,
-            since_s=self._since_s,
-            event_id=self._event_id,
-            score=score,
-            threshold=self._threshold,
-            reason=reason,
-        )
-        self._node.publisher.publish_retained(self._node.topics.state(self._name), encode(payload))
         return True

@@ -38,6 +38,7 @@ class Recording:
     overruns = 0
     fault = ""
     hung = False
+    late_s = 0.0
     drift_ppm = 0.0
 
     def __init__(self, samples: Float32Array, sample_rate: int, gap_at: int = -1) -> None:

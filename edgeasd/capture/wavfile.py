@@ -82,6 +82,11 @@ class WavFile:
         """Whether the last block has been read."""
         return self._next.size == 0
 
+    @property
+    def late_s(self) -> float:
+        """For how long sound that is due has waited to be read, seconds."""
+        return self._pace.late_s(self._position) if self._paced else 0.0
+
     def read(self, timeout_s: float) -> AudioBlock | None:
         """Return the next block, or None if it is not due in time, at the end, or after `close`."""
         due = not self._paced or self._pace.wait(self._position + self._next.size, timeout_s)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from edgeasd.capture import search as search_module
+from edgeasd.capture import waiting as waiting_module
 from edgeasd.capture.source import AudioSource
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import FileConfig, MicrophoneConfig
@@ -75,6 +77,30 @@ def test_waiting_that_is_closed_looks_no_further(tmp_path: Path) -> None:
 
     assert waiting.take() is None
     assert time.monotonic() - began_s < 5.0
+
+
+def test_waiting_survives_an_error_for_no_known_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and looks on: who looks no more finds nothing."""
+    path = tmp_path / "sound.wav"
+    errors = [KeyError("a defect"), OSError("another")]
+    real = waiting_module.open_source
+
+    def open_source(*arguments: Any) -> AudioSource:
+        if errors:
+            raise errors.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(waiting_module, "open_source", open_source)
+    waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
+    deadline_s = time.monotonic() + 10.0
+    while "internal error" not in waiting.fault and errors:
+        assert time.monotonic() < deadline_s
+
+    record(path)
+    take(waiting).close()
+    waiting.close()
 
 
 def test_waiting_for_the_attempts_of_others_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
