@@ -38,20 +38,6 @@ POISON = b"poison " + b"." * 300
 
 
 @pytest.fixture
-def make_broker() -> Iterator[Callable[..., ScriptedBroker]]:
-    """Makes brokers, and closes them in the end."""
-    made: list[ScriptedBroker] = []
-
-    def make(*args: Any, **kwargs: Any) -> ScriptedBroker:
-        made.append(ScriptedBroker(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for broker in made:
-        broker.close()
-
-
-@pytest.fixture
 def make_publisher(outbox: Outbox) -> Iterator[Callable[..., MqttPublisher]]:
     """Makes publishers, not started, and stops them in the end."""
     made: list[MqttPublisher] = []
