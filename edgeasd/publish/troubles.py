@@ -99,10 +99,13 @@ class Troubles:
     @property
     def smallest_not_taken(self) -> int | None:
         """Bytes of the packet that seems to be too large for a broker that names no limit."""
+        return self._smallest_not_taken()
+
+    def _smallest_not_taken(self, besides: str = "") -> int | None:
         sizes = [
             trouble.size
-            for trouble in self._troubles.values()
-            if trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
+            for key, trouble in self._troubles.items()
+            if key != besides and trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
         ]
         return min((size for size in sizes if size > self.largest_taken), default=None)
 
@@ -153,7 +156,7 @@ class Troubles:
         if message.kind != "event" and trouble.is_fatal and size < _MUCH_SMALLER * trouble.size:
             return "send"
         patience = _FATAL_PATIENCE if trouble.is_fatal else _REFUSED_PATIENCE
-        return "pass" if trouble.n_proven >= patience else "wait"
+        return "pass" if message.kind == "event" and trouble.n_proven >= patience else "wait"
 
     def stale(self, keys: Iterable[str], now_s: float) -> str | None:
         """Return the first of *keys* in trouble if the broker may have changed since its trial."""
@@ -218,7 +221,7 @@ class Troubles:
             now_s: Monotonic seconds.
             proven: Whether other messages were taken over the same connection.
         """
-        bound = self.smallest_not_taken
+        bound = self._smallest_not_taken(besides=sent.message.key)
         is_as_large = bound is not None and sent.size >= bound
         trouble = self._note(sent, kind, now_s, proven=proven)
         if is_as_large and proven:
