@@ -20,7 +20,7 @@ from edgeasd.terminal import rough_time
 from edgeasd.text import printable
 
 if TYPE_CHECKING:
-    from edgeasd.publish.mqtt import Received
+    from edgeasd.publish.inbound import Received
 
 N_SCORES = 30
 _N_EVENTS = 8

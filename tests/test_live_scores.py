@@ -101,7 +101,7 @@ class Cable:
 
     ended = hung = False
     overruns = 0
-    drift_ppm = 0.0
+    drift_ppm = late_s = 0.0
 
     def __init__(self, path: Path, off: range, lost_s: float = 0.0) -> None:
         self._source = WavFile(path, 0, paced=False)
@@ -195,7 +195,14 @@ def test_calibration_that_is_ended_goes_on_when_called_again(
 ) -> None:
     """By Ctrl-C, by a shutdown, or by a power cut, which a kill stands for."""
     kept = folder / "fan.onnx.fan.scores"
-    line = ["calibrate", "fan", "--config", folder / "edgeasd.toml", "--duration", "999h"]
+    line: list[str | Path] = [
+        "calibrate",
+        "fan",
+        "--config",
+        folder / "edgeasd.toml",
+        "--duration",
+        "999h",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", KEEPING_ALWAYS, *line],
         cwd=CHECKOUT,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgeasd.plant import Plant, local_time
 from edgeasd.plant_picture import picture
-from edgeasd.publish.mqtt import Received
+from edgeasd.publish.inbound import Received
 from edgeasd.terminal import fitted
 
 TIME_S = 1_795_364_134.0

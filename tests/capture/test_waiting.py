@@ -12,8 +12,7 @@ import pytest
 import soundfile
 
 from edgeasd.capture import search as search_module
-from edgeasd.capture import waiting as waiting_module
-from edgeasd.capture.source import AudioSource
+from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import FileConfig, MicrophoneConfig
 from edgeasd.errors import AudioDeviceError
@@ -85,14 +84,13 @@ def test_waiting_survives_an_error_for_no_known_reason(
     """It says so, and looks on: who looks no more finds nothing."""
     path = tmp_path / "sound.wav"
     errors = [KeyError("a defect"), OSError("another")]
-    real = waiting_module.open_source
 
-    def open_source(*arguments: Any) -> AudioSource:
+    def failing(*arguments: Any) -> AudioSource:
         if errors:
             raise errors.pop()
-        return real(*arguments)
+        return open_source(*arguments)
 
-    monkeypatch.setattr(waiting_module, "open_source", open_source)
+    monkeypatch.setattr("edgeasd.capture.waiting.open_source", failing)
     waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
     deadline_s = time.monotonic() + 10.0
     while "internal error" not in waiting.fault and errors:

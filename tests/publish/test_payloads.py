@@ -105,6 +105,8 @@ def health(
         gaps=1,
         overruns=0,
         real_time_factor=real_time_factor,
+        late_s=0.0,
+        restarts=0,
         level_dbfs=-31.2,
         drift_ppm=drift_ppm,
         model=MODEL,
