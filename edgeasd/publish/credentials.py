@@ -44,6 +44,11 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
         raise ConfigError(
             f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({os_reason(exc)})"
         ) from exc
+    # What the operator names is trusted as it is, by every Python alike; 3.13 changed the defaults.
+    # A plant's own authority, made by `openssl req -x509`, lacks the key usage that strict
+    # verification asks for; an intermediate authority may stand without the one above it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.sslsocket_class = _TlsSocket
     if config.cert_file is not None and config.key_file is not None:
         try:
