@@ -191,7 +191,8 @@ class Machine:
         monitor.start()
 
     def tell_state(self) -> bool:
-        """Publish the state if it is news; return whether it was."""
+        """Publish the state if it is news; return whether it was.  End what hides it."""
+        self.monitor.runs.end_stuck()
         state, reason = judge(self.monitor.facts())
         return self.voice.tell_state(state, reason, self.monitor.last_score)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
@@ -37,16 +36,6 @@ pytestmark = [pytest.mark.network, pytest.mark.usefixtures("quick")]
 def replace_model(site: Site, new: Path) -> None:
     """Have *new* as the model of the site, at once."""
     new.replace(site.folder / "tiny.onnx")
-
-
-def last_fed_s(manager: socket.socket) -> float:
-    """Return the Unix time at which of the last meal of the watchdog, eight seconds after it."""
-    manager.settimeout(8.0)
-    fed_s = 0.0
-    with contextlib.suppress(TimeoutError):
-        while manager.recv(1024) == b"WATCHDOG=1":
-            fed_s = time.time()
-    return fed_s
 
 
 def model_fault(subscriber: Subscriber) -> str:
@@ -242,28 +231,32 @@ def test_error_at_the_start_has_its_severity_in_the_journal(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_scorer_that_never_returns_starves_the_watchdog(
+def test_network_that_is_lost_in_a_window_costs_its_machine_alone(
     site: Site, subscriber: Subscriber, tmp_path: Path
 ) -> None:
-    """A network that is lost in a window is told as ``stale``, and the watchdog gets nothing."""
-    make_stalling(site.folder / "tiny.onnx", threshold_db=12.0)
+    """It is told as ``stale`` and ended, again and again; the watchdog is fed, the other heard."""
+    make_stalling(site.folder / "tiny.onnx", loudest_db=(20.0, 30.0))
     sound = [normal_sound(5 * RATE, 5), 3.0 * faulty_sound(60 * RATE, 6)]
     soundfile.write(site.folder / "fault.wav", np.concatenate(sound), RATE)
     site.configure('[machine.file]\npath = "fault.wav"', PACED, mqtt="health_interval_s = 1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
-        process = site.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
+        process = site.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="2000000")
         assert manager.recv(1024).startswith(b"READY=1\n")
-        fed_s = last_fed_s(manager)
+        reasons = set()
+        end_s = time.monotonic() + 30.0
+        while time.monotonic() < end_s:
+            assert manager.recv(1024) == b"WATCHDOG=1"
+            reasons.add(last_heard(subscriber, "m1/state").get("reason", ""))
 
-    state = last_heard(subscriber, "m1/state")
-    assert (state["state"], state["reason"]) == ("stale", "the scorer does not return")
+    assert "the scorer does not return" in reasons
+    assert any("(it does not come to an end)" in reason for reason in reasons)
     assert last_heard(subscriber, "m2/state")["state"] == "ok"
-    print(f"fed for {fed_s - state['since_ms'] / 1000:.1f} s after it was told; 5 expected")
     n_scores = len(subscriber.on(f"{NODE}/m2/score"))
     wait_until(lambda: len(subscriber.on(f"{NODE}/m2/score")) > n_scores, "scores of m2")
-    process.kill()
+    process.terminate()
+    finish(process)
     subscriber.close()
 
 
