@@ -52,6 +52,8 @@ class Daemon:
         self._models = Models()
         self._node = Node(config)
         self._machines: dict[str, Machine] = {}
+        self._wanted: Config | None = None
+        self._models.prepare(machine.model for machine in config.machine)
         try:
             for machine in config.machine:
                 self._machines[machine.name] = self._make(machine)
@@ -122,7 +124,9 @@ class Daemon:
             news = False
             if self._reload_asked and self._path is not None:
                 self._reload_asked = False
-                self._reload(self._path)
+                ended, news = False, self._begin_reload(self._path)
+            if self._wanted is not None and self._models.ready:
+                self._reload(self._wanted)
                 ended, news = False, True
             if now >= follow_at:
                 follow_at = now + _FOLLOW_INTERVAL_S
@@ -145,24 +149,37 @@ class Daemon:
                 self._finish()
                 return
 
-    def _reload(self, path: Path) -> None:
-        """Apply what is valid of the configuration file, and refuse the rest."""
+    def _begin_reload(self, path: Path) -> bool:
+        """Read the configuration file and its models; return whether it was refused."""
         notify_reloading()
-        reload = Reload(self._node, self._machines, self._make)
         try:
-            wanted = load_config(path)
+            self._wanted = load_config(path)
         except ConfigError as exc:
+            reload = Reload(self._node, self._machines, self._make)
             reload.refuse(f"{exc}; nothing of it is applied")
-        else:
-            self._config = reload.apply(self._config, wanted)
-            _log.info("read %s again", path)
+            self._end_reload(reload)
+            return True
+        self._models.prepare(machine.model for machine in self._wanted.machine)
+        _log.info("read %s again", path)
+        return False
+
+    def _reload(self, wanted: Config) -> None:
+        """Apply what is valid of a configuration, and refuse the rest."""
+        reload = Reload(self._node, self._machines, self._make)
+        self._config = reload.apply(self._config, wanted)
+        self._end_reload(reload)
+
+    def _end_reload(self, reload: Reload) -> None:
+        self._wanted = None
+        self._models.prepare(())
         self._refused = reload.refused
         self._notify_ready()
 
     def _has_ended(self) -> bool:
         # Where all are refused there is no machine, and a better configuration is waited for.
         machines = self._machines.values()
-        return len(machines) > 0 and all(machine.ended for machine in machines)
+        ended = len(machines) > 0 and all(machine.ended for machine in machines)
+        return ended and self._wanted is None
 
     def _tell_states(self) -> bool:
         news = False
