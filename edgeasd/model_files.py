@@ -150,11 +150,17 @@ class FileWatch:
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """What tells one content of a file from another without reading it; all 0 without a file."""
+    """What tells one content of a file from another without reading it; all 0 without a file.
 
+    Where images are made with one time for all files, and each file system counts its inodes from
+    the same number, only device and time of the last change of the inode differ.
+    """
+
+    device: int = 0
     inode: int = 0
     n_bytes: int = 0
     modified_ns: int = 0
+    changed_ns: int = 0
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -162,4 +168,4 @@ def _stamp(path: Path) -> _Stamp:
         found = path.stat()
     except OSError:
         return _Stamp()
-    return _Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return _Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -291,6 +292,21 @@ def test_file_that_grows_counts_as_changed_once_it_rests(tmp_path: Path) -> None
 
     assert seen == [False, False, False, False]
     assert [watch.changed() for _ in range(3)] == [True, False, False]
+
+
+def test_file_written_anew_with_its_size_and_time_counts_as_changed(tmp_path: Path) -> None:
+    """As `cp -p` and images do, whose files all have one time; the inode tells when it changed."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    before = path.stat()
+    watch = FileWatch([path])
+
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files is a coarse one
+        path.write_bytes(b"new")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert [watch.changed() for _ in range(3)] == [False, True, False]
 
 
 def test_file_of_the_same_size_in_its_place_counts_as_changed(tmp_path: Path) -> None:
