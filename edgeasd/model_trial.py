@@ -90,7 +90,7 @@ def _asked(process: subprocess.Popen[bytes], content: bytes) -> str:
     except (OSError, ValueError):  # it is gone
         code = process.wait()
     if code == -signal.SIGXCPU:
-        return "does not come to an end on sound of some kind; export it again"
+        return "does not come to an end, in loading or on sound of some kind; export it again"
     if code == -signal.SIGKILL:
         return "takes too much time or memory for this computer; take a smaller network"
     return f"brings down the process that tries it (exit code {code}); export it again"

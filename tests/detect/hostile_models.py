@@ -132,7 +132,7 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes], str]] = MappingProxyType(
             "window.hop_frames must be at least 32.0 times as much",
         ),
         "memory": (_expanded, "takes more than 256 MiB of memory"),
-        "loop": (_endless, "does not come to an end on sound of some kind"),
+        "loop": (_endless, "does not come to an end, in loading or on sound of some kind"),
         "slow": (_slow, "for a second of sound"),
         "not finite": (
             lambda: _network(
