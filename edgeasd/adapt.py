@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, store
+from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, refuse_other_model, store
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.adaptation import adapted_distances, adapted_references, resembles
@@ -78,7 +78,7 @@ def add_references(
     for recording in old:
         collector.add(blocks_of(recording, channel, model.document.features.sample_rate))
     crossed = _cross_scores(site, samples, clips)
-    scores = replace(collector.scores, runs=[*collector.runs, *crossed.runs])
+    scores = replace(collector.scores, runs=[*collector.scores.runs, *crossed.runs])
     made = conclude(machine, adapted, scores, per_week)
     before = site.calibration.added_sources if site.calibration else ()
     calibration = replace(
@@ -89,6 +89,7 @@ def add_references(
         distances=adapted.model.document.distances,
     )
     notes = _notes(site, samples, clips, alarms)
+    refuse_other_model(machine, model)
     return store(machine, document, replace(made, calibration=calibration, notes=notes))
 
 
@@ -114,11 +115,11 @@ def _cross_scores(site: Site, samples: Float32Array, clips: Sequence[Float64Arra
     half = len(clips) // 2
     middle = half * site.model.document.score_samples
     first, second = clips[:half], clips[half:]
-    runs = []
+    runs: list[Float64Array] = []
     for sound, rest in ((samples[:middle], second), (samples[middle:], first)):
         collector = ScoreCollector(adapt(site.model, site.section, rest), site.section)
         collector.add([AudioBlock(sound, 0)])
-        runs += collector.runs
+        runs += collector.scores.runs
     return replace(collector.scores, runs=runs)
 
 

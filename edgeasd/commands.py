@@ -5,7 +5,6 @@ Each imports what it needs: ``edgeasd --help`` is quick.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
+from edgeasd.terminal import say, say_json
 
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
@@ -122,9 +122,9 @@ def check(*, config_path: Path, as_json: bool) -> None:
     for verdict in run_checks(config_path):
         exit_code = exit_code or verdict.exit_code
         if as_json:
-            click.echo(json.dumps(asdict(verdict)))
+            say_json(asdict(verdict))
         else:
-            click.echo(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
+            say(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
         sys.stdout.flush()
     sys.exit(exit_code)
 
@@ -179,8 +179,8 @@ def explain(
     else:
         case = find_event(config_path, event)
     explanation, normal = explain_file(case, normal_files)
-    click.echo(verdict(case, explanation))
+    say(verdict(case, explanation))
     for words in explanation.words:
-        click.echo(words)
+        say(words)
     if picture is not None:
         plot_explanation(picture, case, explanation, normal)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from edgeasd.capture.wavfile import read_clip
 from edgeasd.config import MachineConfig
 from edgeasd.config_file import load_config
@@ -25,6 +23,7 @@ from edgeasd.options import find_machine
 from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
 from edgeasd.site import at_site
+from edgeasd.terminal import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +184,7 @@ def score_rows(
 def _tell_too_short(replay: Replay, path: Path) -> None:
     document = replay.model.document
     least_s = document.score_samples / document.features.sample_rate
-    click.echo(
+    say(
         f"edgeasd: {path}: is shorter than the {least_s:.1f} s that a score rests on; "
         "--per clip scores what there is",
         err=True,

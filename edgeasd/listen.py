@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -10,15 +9,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-import click
-
 from edgeasd.capture.devices import find_device
 from edgeasd.capture.portaudio import list_devices
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.config import MicrophoneConfig, SourceConfig
 from edgeasd.detect.levels import LevelMeter, Levels
 from edgeasd.errors import AudioDeviceError
-from edgeasd.terminal import Line, Screen, bar, can_draw, interruptible
+from edgeasd.terminal import Line, Screen, bar, can_draw, interruptible, say, say_json
 
 _REFRESH_S = 0.125
 _LINE_S = 1.0
@@ -135,7 +132,7 @@ def _tell(channels: Sequence[Channel], screen: Screen | None) -> None:
         screen.draw(picture(channels))
         return
     for channel in channels:
-        click.echo(json.dumps(_row(channel, channel.meter.levels)))
+        say_json(_row(channel, channel.meter.levels))
     sys.stdout.flush()
 
 
@@ -143,9 +140,9 @@ def _conclude(channels: Sequence[Channel], screen: Screen | None) -> None:
     for channel in channels:
         levels = channel.meter.levels
         if screen is None:
-            click.echo(json.dumps({**_row(channel, levels), "verdict": levels.verdict}))
+            say_json({**_row(channel, levels), "verdict": levels.verdict})
         else:
-            click.echo(f"channel {channel.number}: {levels.verdict}")
+            say(f"channel {channel.number}: {levels.verdict}")
 
 
 def picture(channels: Sequence[Channel]) -> list[Line]:

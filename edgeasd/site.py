@@ -13,7 +13,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from edgeasd.bounded_file import read_bounded
 from edgeasd.config import AlarmConfig, MachineConfig
 from edgeasd.detect.metadata import (
     MOST_DISTANCES,
@@ -27,6 +26,7 @@ from edgeasd.detect.model import Model
 from edgeasd.document import DocumentError, between, one_of, read_table, rule
 from edgeasd.errors import ModelError, os_reason
 from edgeasd.json_text import read_json
+from edgeasd.small_file import read_small
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import replace_file
 
@@ -163,7 +163,7 @@ def read_site(machine: MachineConfig) -> SiteDocument:
     """
     path = site_path(machine)
     try:
-        text = read_bounded(path, MOST_BYTES).decode()
+        text = read_small(path, MOST_BYTES).decode()
     except FileNotFoundError:
         return SiteDocument(machine.name)
     except (OSError, UnicodeDecodeError) as exc:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
+from edgeasd.terminal import say
 
 _channel_option = click.option(
     "--channel",
@@ -51,7 +52,7 @@ def learn(
     with _progress(sum(one.duration_s for one in recordings), "learning") as progress:
         learned = learn_machine(config, recordings, channel, over=replace, progress=progress)
     for line in learned.lines():
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -92,7 +93,7 @@ def calibrate(*, undo: bool, **options: Any) -> None:
         given = options["files"] or options["new"] or options["picture"]
         if given or math.isfinite(options["duration_s"]):
             raise click.UsageError("--undo takes a version back; leave all else out")
-        click.echo(take_back(find_machine(options["config_path"], options["machine"])))
+        say(take_back(find_machine(options["config_path"], options["machine"])))
     else:
         _calibrate(**options)
 
@@ -143,11 +144,17 @@ def _calibrate(
                 per_week=per_week,
                 duration_s=duration_s,
                 progress=progress,
+                tell=_tell,
             )
     for line in outcome.lines():
-        click.echo(line)
+        say(line)
     if picture is not None:
         draw_calibration(picture, config.name, outcome)
+
+
+def _tell(text: str) -> None:
+    # Above the bar, which is drawn again when it advances.
+    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
 
 
 @contextmanager

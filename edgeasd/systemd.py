@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from edgeasd.text import LineFormatter, printable
+
 _PATIENCE_S = 1.0
 """For a service manager that takes no messages: supervision must not wait for it."""
 _log = logging.getLogger(__name__)
@@ -16,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 def notify(*fields: str) -> None:
     """Tell the service manager *fields* such as ``READY=1``; without one, do nothing.
+
+    A field is one line: another line would be another field.
 
     References:
         sd_notify(3).
@@ -29,7 +33,7 @@ def notify(*fields: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.settimeout(_PATIENCE_S)
             channel.connect(address)
-            channel.sendall("\n".join(fields).encode())
+            channel.sendall("\n".join(map(printable, fields)).encode())
     except OSError as exc:
         _log.warning("the service manager cannot be told %s: %s", fields, exc)
 
@@ -56,7 +60,7 @@ def watchdog_interval_s() -> float | None:
     return int(timeout_us) / 2e6
 
 
-class JournalFormatter(logging.Formatter):
+class JournalFormatter(LineFormatter):
     """Puts the severity in front of each line, as the journal wants it: ``<4>`` is a warning.
 
     References:

@@ -26,6 +26,7 @@ from edgeasd.detect.scoring import clip_score
 from edgeasd.detect.windows import slice_windows
 from edgeasd.errors import ModelError
 from edgeasd.stream import Float32Array
+from edgeasd.text import shortened
 
 STEP_CPU_S = 5
 """Seconds of computing that loading a model, or one window of it, may take."""
@@ -58,7 +59,7 @@ def serve() -> None:
 
 
 def _answer(answers: TextIO, reason: str) -> None:
-    answers.write(json.dumps(reason[:_LONGEST_REASON]) + "\n")
+    answers.write(json.dumps(shortened(reason, _LONGEST_REASON)) + "\n")
     answers.flush()
 
 

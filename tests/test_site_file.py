@@ -53,8 +53,9 @@ def make_pipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (make_pipe, "cannot be read (not a regular file)"),
-        (lambda path: path.write_bytes(b"x" * (2**25 + 1)), "cannot be read (larger than 32 MiB)"),
+        (make_pipe, "cannot be read (is no regular file)"),
+        (lambda path: path.write_bytes(b"x" * (2**25 + 1)),
+         "cannot be read (is larger than 33554432 bytes)"),
         (lambda path: path.write_bytes(b"\xff"), "cannot be read (is not UTF-8 text)"),
         (lambda path: path.write_text("[" * 200_000), "is not JSON: maximum recursion depth"),
         (lambda path: path.write_text("[" + "[]," * 10**6 + "1]"), "more than 1000000 values"),

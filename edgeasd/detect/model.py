@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
-from edgeasd.bounded_file import read_bounded
 from edgeasd.detect.metadata import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument
 from edgeasd.detect.methods import check_lengths, scorings_of, spectra_of
 from edgeasd.detect.onnx_file import read_metadata
@@ -18,6 +17,7 @@ from edgeasd.detect.scoring import NetworkOutput, Scoring
 from edgeasd.detect.spectrum import NormalSpectrum
 from edgeasd.document import DocumentError
 from edgeasd.errors import ModelError
+from edgeasd.small_file import read_small
 from edgeasd.stream import Float32Array
 
 INPUT = "log_mel"
@@ -201,7 +201,7 @@ def read_model(path: Path) -> bytes:
         ModelError: If it cannot be read, or is larger than any that is taken.
     """
     try:
-        return read_bounded(path, MOST_BYTES)
+        return read_small(path, MOST_BYTES)
     except OSError as exc:
         raise ModelError(
             f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "

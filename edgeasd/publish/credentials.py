@@ -6,6 +6,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from edgeasd.errors import ConfigError, os_reason
+from edgeasd.small_file import read_small, require_small
 from edgeasd.systemd import credential
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ def read_password(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return credential(path).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        text = read_small(credential(path)).decode()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({os_reason(exc)})") from exc
+    return text.split("\n", 1)[0].rstrip("\r")
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
@@ -35,6 +37,8 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
         ConfigError: If a file that *config* names cannot be used.
     """
     try:
+        if config.ca_file is not None:
+            require_small(config.ca_file)
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as exc:
         raise ConfigError(
@@ -43,6 +47,8 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
     context.sslsocket_class = _TlsSocket
     if config.cert_file is not None and config.key_file is not None:
         try:
+            require_small(config.cert_file)
+            require_small(credential(config.key_file))
             # The empty password fails on an encrypted key; none at all would ask on the terminal.
             context.load_cert_chain(config.cert_file, credential(config.key_file), password="")
         except OSError as exc:

@@ -15,6 +15,7 @@ import select
 import socket
 import ssl
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place for it
@@ -36,6 +37,21 @@ CONNECT_TIMEOUT_S = 10.0
 _BAD_PASSWORD_OR_NOT_AUTHORISED = (134, 135)
 
 _MAX_UNLIMITED = 65_535  # what a broker takes that names no receive maximum: every packet number
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that came.
+
+    Attributes:
+        topic: Where it was published.
+        payload: What it says.
+        retain: Whether the broker kept it from before: it may be old.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool
 
 
 class Connection:
@@ -65,7 +81,7 @@ class Connection:
         self._is_accepted = False
         self._answers: list[tuple[int, str]] = []
         self._receive_maximum = _MAX_UNLIMITED
-        self._received: list[tuple[str, bytes]] = []
+        self._received: list[Received] = []
         self._subscriptions: dict[int, bool] = {}
         self._client = _new_client(config, client_id)
         self._client.connect_timeout = connect_timeout_s
@@ -118,8 +134,8 @@ class Connection:
         """Whether the broker has refused the subscription *number*."""
         return self._subscriptions.get(number) is False
 
-    def received(self) -> list[tuple[str, bytes]]:
-        """Return topic and payload of the messages received since the last call."""
+    def received(self) -> list[Received]:
+        """Return the messages received since the last call."""
         messages, self._received = self._received, []
         return messages
 
@@ -205,7 +221,7 @@ class Connection:
         self._subscriptions[number] = not any(reason.is_failure for reason in reasons)
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        self._received.append((message.topic, bytes(message.payload)))
+        self._received.append(Received(message.topic, bytes(message.payload), message.retain))
 
     def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"

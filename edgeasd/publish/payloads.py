@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from edgeasd.text import printable
 
+if TYPE_CHECKING:
     from edgeasd.stream import AlarmEvent, Score
 
 Payload: TypeAlias = dict[str, Any]
@@ -232,12 +233,24 @@ def score_payload(
 def encode(payload: Mapping[str, Any]) -> bytes:
     """Return *payload* as compact JSON; floats survive the round trip exactly.
 
+    Its strings, in which messages and names of others stand, are cleaned and bounded: who receives
+    it shows them.
+
     Raises:
         ValueError: If a number is not finite, which JSON cannot say.
     """
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Half of a surrogate pair, which the JSON of a model file may have in a name, is no text.
-    return text.encode(errors="replace")
+    text = json.dumps(_cleaned(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(one) for one in value]
+    return value
 
 
 def rfc3339(time_ms: int) -> str:

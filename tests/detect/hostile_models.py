@@ -108,7 +108,7 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes], str]] = MappingProxyType(
     {
         "external data": (_external, "graph tensor 'logit_weights' has external data"),
         "other format": (lambda: NEAREST[:4] + b"ORTM" + NEAREST[8:], "own format, .ort"),
-        "large file": (lambda: bytes(2**26 + 1), "cannot be read (larger than 64 MiB)"),
+        "large file": (lambda: bytes(2**26 + 1), "cannot be read (is larger than 67108864 bytes)"),
         "large document": (
             lambda: _altered(machine_type="fan", training={"x": "y" * 2**25}),
             "metadata 'edgeasd' is larger than 32 MiB",
