@@ -14,10 +14,11 @@ from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.adaptation import adapted_distances, adapted_references, resembles
 from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.metadata import BY_DISTANCE, Matrix
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
 from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.model_files import open_model
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.publish.clips import find_clips
 from edgeasd.site import Site, at_site, read_site, site_path
@@ -57,7 +58,7 @@ def add_references(
     Raises:
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
     """
-    model = load_model(machine.model)
+    model = open_model(machine.model)
     document = read_site(machine)
     require_writable(site_path(machine))
     site = at_site(machine, model)

@@ -18,12 +18,13 @@ from edgeasd.detect.calibration import (
     sound_to_factor_2,
 )
 from edgeasd.detect.drift import QUANTILES
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model import Model
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError, ModelError
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.live_scores import KeptScores, Tell, listen
+from edgeasd.model_files import open_model
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
 from edgeasd.sounds import Recording, blocks_of
@@ -122,7 +123,7 @@ def calibrate(
         EdgeasdError: If there is too little sound, it was learned from, anything cannot be used, or
             somebody asked for the end; live sound that was heard is then kept for the next call.
     """
-    model = load_model(machine.model)
+    model = open_model(machine.model)
     refuse_learned_from(model, recordings)
     document = read_site(machine)
     require_writable(site_path(machine))
@@ -236,7 +237,7 @@ def refuse_other_model(machine: MachineConfig, model: Model) -> None:
     Raises:
         ModelError: If it is not.
     """
-    if load_model(machine.model).sha256 != model.sha256:
+    if open_model(machine.model).sha256 != model.sha256:
         raise ModelError(
             f"{machine.model}: was replaced meanwhile, so the scores are not of it; nothing was "
             f"stored, call 'edgeasd calibrate {machine.name}' again"
@@ -254,7 +255,7 @@ def undo(machine: MachineConfig) -> str:
         if not document.versions:
             raise ConfigError(f"machine={machine.name!r} has no calibration that could be undone")
         write_site(machine, replace(document, versions=document.versions[:-1]))
-    site = at_site(machine, load_model(machine.model))
+    site = at_site(machine, open_model(machine.model))
     section = site.model.document.sections[site.section]
     origin = f"version {site.calibration.number}" if site.calibration else "the model's own"
     lines = [
@@ -274,7 +275,7 @@ def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:
     Raises:
         EdgeasdError: If it was.
     """
-    known = model.document.training.get("recordings", [])
+    known = model.document.learned_from
     for path in (path for one in recordings for path in one.paths):
         if digest(path) in known:
             raise EdgeasdError(

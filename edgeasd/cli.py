@@ -137,12 +137,12 @@ def score(
 
     With --machine by what was calibrated on site; with --model by what the model says itself.
     """
-    from edgeasd.detect.model import load_model
     from edgeasd.diagnosis import replay_of, score_rows
+    from edgeasd.model_files import open_model
     from edgeasd.replay import Replay
 
     if model_path is not None:
-        replay = Replay(load_model(model_path), section, channel)
+        replay = Replay(open_model(model_path), section, channel)
     elif machine is not None:
         replay = replay_of(find_machine(config_path, machine), channel)
     else:
@@ -178,10 +178,10 @@ def devices() -> None:
 @click.argument("file", type=PATH)
 def model(file: Path) -> None:
     """Print what the model FILE says about itself, as JSON."""
-    from edgeasd.detect.model import load_model
+    from edgeasd.model_files import open_model
     from edgeasd.site import describe_sites
 
-    loaded = load_model(file)
+    loaded = open_model(file)
     document = {"sha256": loaded.sha256, **asdict(loaded.document)}
     matrices = [section[key] for section in document["sections"] for key in _MATRICES]
     for matrix in (*matrices, *(one["whitening"] for one in document["distances"])):

@@ -161,7 +161,6 @@ def explain(
 
     EVENT is the id of an alarm's start, whose clip is looked for, or a recording.
     """
-    from edgeasd.detect.model import load_model
     from edgeasd.diagnosis import (
         Case,
         explain_file,
@@ -170,10 +169,11 @@ def explain(
         replay_of,
         verdict,
     )
+    from edgeasd.model_files import open_model
     from edgeasd.replay import Replay
 
     if model_path is not None:
-        case = Case(Path(event), Replay(load_model(model_path), section, channel))
+        case = Case(Path(event), Replay(open_model(model_path), section, channel))
     elif machine is not None:
         case = Case(Path(event), replay_of(find_machine(config_path, machine), channel))
     else:

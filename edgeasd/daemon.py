@@ -56,6 +56,7 @@ class Daemon:
         self._told: tuple[object, ...] = ()
         self._refused: list[str] = []
         self._models = Models()
+        self._wanted: Config | None = None
         # Before anything of it is touched: another daemon may be at work there.
         self._lock = StateLock(config.state_dir)
         try:
@@ -64,7 +65,7 @@ class Daemon:
             self._lock.close()
             raise
         self._departures = Departures(config.state_dir / "departures.json")
-        self._machines = Machines(self._node, self._make)
+        self._machines = Machines(self._node, self._models, self._make)
         self._is_health_news = True
         self._health_at = -_LEAST_HEALTH_INTERVAL_S
         self._clock_offset_s = time.time() - since_boot_s()
@@ -82,7 +83,9 @@ class Daemon:
         node.clips.start()
         try:
             node.forget_all_but([machine.name for machine in self._config.machine])
+            self._models.prepare(machine.model for machine in self._config.machine)
             machines.apply(self._config.machine, self._tell_start)
+            self._models.prepare(())
             self._notify_ready()
             self._supervise()
         finally:
@@ -136,10 +139,13 @@ class Daemon:
             self._node.changed.clear()
             now = time.monotonic()
             # Asked first: what the last block brought is then told below.
-            ended = self._machines.ended
+            ended = self._machines.ended and self._wanted is None
             if self._reload_asked and self._path is not None:
                 self._reload_asked = False
-                self._reload(self._path)
+                self._begin_reload(self._path)
+                ended, self._is_health_news = False, True
+            if self._wanted is not None and self._models.ready:
+                self._reload(self._wanted)
                 ended, self._is_health_news = False, True
             self._machines.tend()
             if now >= follow_at:
@@ -159,18 +165,29 @@ class Daemon:
                 self._finish()
                 return
 
-    def _reload(self, path: Path) -> None:
-        """Apply what is valid of the configuration file, and refuse the rest."""
+    def _begin_reload(self, path: Path) -> None:
+        """Read the configuration file, and begin to load its models."""
         notify_reloading()
-        reload = Reload(self._node, self._machines)
         try:
             _require_file(path)
-            wanted = load_config(path)
+            self._wanted = load_config(path)
         except ConfigError as exc:
+            reload = Reload(self._node, self._machines)
             reload.refuse(f"{exc}; nothing of it is applied")
-        else:
-            self._config = reload.apply(self._config, wanted, self._go_on)
-            _log.info("read %s again", path)
+            self._end_reload(reload)
+            return
+        self._models.prepare(machine.model for machine in self._wanted.machine)
+        _log.info("read %s again", path)
+
+    def _reload(self, wanted: Config) -> None:
+        """Apply what is valid of a configuration, and refuse the rest."""
+        reload = Reload(self._node, self._machines)
+        self._config = reload.apply(self._config, wanted, self._go_on)
+        self._end_reload(reload)
+
+    def _end_reload(self, reload: Reload) -> None:
+        self._wanted = None
+        self._models.prepare(())
         self._refused = reload.refused
         self._notify_ready()
 

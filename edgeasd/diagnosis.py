@@ -15,10 +15,10 @@ from edgeasd.config import MachineConfig
 from edgeasd.config_file import load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
-from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import Detection, clip_frames
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.model_files import open_model
 from edgeasd.options import find_machine
 from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
@@ -45,7 +45,7 @@ def replay_of(machine: MachineConfig, channel: int = 0) -> Replay:
     Raises:
         EdgeasdError: If its model cannot be used.
     """
-    model = at_site(machine, load_model(machine.model)).model
+    model = at_site(machine, open_model(machine.model)).model
     return Replay(model, machine.section, channel, machine.alarm)
 
 

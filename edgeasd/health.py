@@ -23,7 +23,7 @@ class Facts:
         hung: Whether the source waits for its device in vain, and cannot let go of it.
         sound_age_s: Seconds since the source last had sound, however late it is heard.
         loop_age_s: Seconds since the machine's thread last asked its source for sound.
-        window_age_s: Seconds since a window was last scored, or sound began or was interrupted.
+        window_age_s: Seconds since a window was due; less than 0 until then.
         signal: What is wrong with the sound itself.
         alarm: Whether the alarm is raised.
         scored: Whether there was a score since the sound began or was interrupted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -55,6 +56,7 @@ class Machine:
         self._node = node
         self._site = site
         self._model_fault = ""
+        self._loading: Future[Model] | None = None
         self._told_misfits: list[str] = []
         # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(files_of(config))
@@ -129,6 +131,7 @@ class Machine:
         self.config, self._watch = config, watch
         if is_new:
             self._model_fault = ""
+            self._loading = None
 
     def follow(self) -> bool:
         """Follow what changed, outside and in the sound; return whether there is news to tell.
@@ -151,10 +154,13 @@ class Machine:
             self._refuse_model(refusal)
             self._go_back()
             return True
-        if not self._watch.changed():
+        if self._loading is None and self._watch.changed():
+            self._loading = self._models.begin(self.config.model)
+        if self._loading is None or not self._loading.done():
             return False
+        loaded, self._loading = self._loading, None
         try:
-            model = self._models.load(self.config.model)
+            model = loaded.result()
             detector = self._make_detector(self.config, model)
         except EdgeasdError as exc:
             self._refuse_model(str(exc))
@@ -226,11 +232,12 @@ class Machine:
         return replace(self.monitor.facts(), failure=self._failure)
 
     def tell_state(self, *, last: bool = False) -> bool:
-        """Publish the state if it is news; return whether it was.
+        """Publish the state if it is news; return whether it was.  End what hides it.
 
         Args:
             last: Whether there is no later chance to tell it.
         """
+        self.monitor.runs.end_stuck()
         state, reason = judge(self.facts())
         return self.voice.tell_state(state, reason, self.monitor.last_score, last=last)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from edgeasd.backoff import BackOff
 from edgeasd.config import FileConfig, MachineConfig
+from edgeasd.detect.model import Model
 from edgeasd.errors import EdgeasdError
 from edgeasd.machine import STOP_TIMEOUT_S, Machine
-from edgeasd.model_files import FileWatch
+from edgeasd.model_files import FileWatch, Models
 from edgeasd.publish.health_payload import MachineHealth
 from edgeasd.site import files_of
 from edgeasd.states import Condition
@@ -46,6 +48,7 @@ class _Refusal:
         self.reason = ""
         # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(_files_of(config))
+        self._loading: Future[Model] | None = None
         self._back_off = BackOff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
 
     def fail(self, reason: str) -> None:
@@ -53,11 +56,19 @@ class _Refusal:
         if reason != self.reason:
             _log.error("not applied: machine %r: %s", self.config.name, reason)
         self.reason = reason
+        self._loading = None
         self._back_off.fail(time.monotonic())
 
-    def is_due(self) -> bool:
-        """Return whether its files have changed, or the last attempt was long ago."""
-        return self._watch.changed() or self._back_off.is_due(time.monotonic())
+    def is_due(self, models: Models) -> bool:
+        """Return whether to try again: its files have changed, or the last attempt was long ago.
+
+        A model that has to be tried first is not waited for: it is due when that is done.
+        """
+        if self._loading is None and (
+            self._watch.changed() or self._back_off.is_due(time.monotonic())
+        ):
+            self._loading = models.begin(self.config.model)
+        return self._loading is not None and self._loading.done()
 
 
 class Machines:
@@ -65,13 +76,17 @@ class Machines:
 
     Args:
         node: What all machines share.
+        models: Model files in use.
         make: Returns a new machine, not started yet.
 
     Iterating gives those that are listened to.
     """
 
-    def __init__(self, node: Node, make: Callable[[MachineConfig], Machine]) -> None:
+    def __init__(
+        self, node: Node, models: Models, make: Callable[[MachineConfig], Machine]
+    ) -> None:
         self._node = node
+        self._models = models
         self._make = make
         self._running: dict[str, Machine] = {}
         self._refused: dict[str, _Refusal] = {}
@@ -119,7 +134,7 @@ class Machines:
     def follow(self) -> bool:
         """Follow what changed outside and in the sound; return whether there is news to tell."""
         before = self.refused
-        for refusal in [one for one in self._refused.values() if one.is_due()]:
+        for refusal in [one for one in self._refused.values() if one.is_due(self._models)]:
             self._apply(refusal)
         followed = list(self._each(Machine.follow))
         return any(followed) or self.refused != before

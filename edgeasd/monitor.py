@@ -13,15 +13,18 @@ from edgeasd.capture.source import AudioSource
 from edgeasd.detect.fit import Fit
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import Detector
-from edgeasd.errors import ModelError
+from edgeasd.errors import ModelError, os_reason
 from edgeasd.health import Facts
 from edgeasd.outlet import Outlet
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.recorder import Recorder
+from edgeasd.runwatch import RunWatch
 from edgeasd.stages import Stages
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
 _READ_TIMEOUT_S = 0.5
+_END_S = 1.0
+"""For a run of a network that has to be ended."""
 _PATIENCE_S = 10.0
 """After these seconds without sound a clip is what was heard by then."""
 _LATE_S, _TIMELY_S = 5.0, 1.0
@@ -46,6 +49,7 @@ class Monitor:
         error: What ended the thread, if it was not asked to end.
         n_blocks: Blocks of sound received.
         score_interval_s: As given; may be set at any time.
+        runs: Ends a run of the network that lasts too long, when asked to look.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Monitor:
         self.name = name
         self.error: Exception | None = None
         self.n_blocks = 0
+        self.runs = RunWatch()
         self._source = source
         self._outlet = outlet
         self._recorder = recorder
@@ -102,7 +107,9 @@ class Monitor:
         self._stopping.set()
         self._source.close()
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(timeout_s - _END_S)
+            self.runs.end()
+            self._thread.join(_END_S)
 
     def use(self, detector: Detector) -> None:
         """Score by *detector* from the next block on, without a gap in the sound.
@@ -175,7 +182,7 @@ class Monitor:
             hung=self._source.hung,
             sound_age_s=self._sound_age_s(now),
             loop_age_s=now - self._loop_at,
-            window_age_s=now - self._window_at,
+            window_age_s=now - self._window_at - pipeline.due_s,
             signal=pipeline.signal.state,
             alarm=pipeline.alarm.active,
             scored=self._last_score is not None,
@@ -250,7 +257,8 @@ class Monitor:
     def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
         """Return what *work* of the stages finds; where the model fails, begin anew after it."""
         try:
-            detections = work()
+            with self.runs.of(self._stages.pipeline):
+                detections = work()
         except ModelError as exc:
             self._model_fault = str(exc)
             self._last_score = None
@@ -265,13 +273,18 @@ class Monitor:
             self._next = None
             self._stages.adjust(detector)
             self._outlet.use(detector)
-        else:
+            return
+        try:
             self._next = Stages(detector, self._source.sample_rate)
+        except Exception as exc:  # noqa: BLE001 - as in _rehearse
+            self._next = None
+            self._refusal = os_reason(exc)
 
     def _rehearse(self, following: Stages, block: AudioBlock) -> None:
         """Have the *following* stages hear *block* too, and let them take over when they can."""
         try:
-            is_ready = following.process(block)
+            with self.runs.of(following.pipeline):
+                is_ready = following.process(block)
         except Exception as exc:  # noqa: BLE001 - whatever a new model does, the old one goes on
             self._next = None
             self._refusal = str(exc)

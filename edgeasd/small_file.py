@@ -19,10 +19,12 @@ def read_small(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
             pipe no beginning), or has more than *most_bytes*.
     """
     with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is no regular file")
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        # What is too large costs no memory; but it may grow meanwhile.
+        content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
+    if max(len(content), status.st_size) > most_bytes:
         raise OSError(errno.EFBIG, f"is larger than {most_bytes} bytes")
     return content
 

@@ -9,21 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from edgeasd.config import AlarmConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.config import AlarmConfig, Config, FileConfig, MachineConfig
 from edgeasd.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.model_files import Models
 from edgeasd.voice import Node
-from tests.detect.faulty_models import make_failing
-from tests.detect.models import make_model
+from tests.detect.faulty_models import UNTRIED_DB, make_failing
+from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One that hears a simulated fan."""
+    """One that hears a healthy machine, in real time."""
     path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
-    config = MachineConfig("m1", path, source=SimulatorConfig(fault_duration_s=0.0))
+    soundfile.write(tmp_path / "sound.wav", normal_sound(20 * 16_000, 5), 16_000)
+    config = MachineConfig("m1", path, source=FileConfig(tmp_path / "sound.wav", repeat=True))
     site = Config((config,), node="n1", state_dir=tmp_path / "state")
     node = Node(site)
     machine = Machine(config, node, Models(), site)
@@ -53,7 +55,7 @@ def test_alarm_settings_outlive_a_new_model_that_is_given_up(
     machine: Machine, tmp_path: Path
 ) -> None:
     """What was set while a model that fails was on trial holds for the one that goes on."""
-    make_failing(make_model(tmp_path / "new.onnx", clip_windows=4, seed=7))
+    make_failing(make_model(tmp_path / "new.onnx", clip_windows=4, seed=7), UNTRIED_DB)
     (tmp_path / "new.onnx").replace(tmp_path / "tiny.onnx")
     wait_until(machine.follow, "the new file to be noticed")
     assert machine.health().model_fault == ""

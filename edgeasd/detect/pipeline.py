@@ -9,7 +9,7 @@ import numpy as np
 from edgeasd.detect.alarm import Alarm, AlarmSpec
 from edgeasd.detect.features import FeatureSpec, LogMel, log_mel
 from edgeasd.detect.median import MedianFilter
-from edgeasd.detect.model import Model
+from edgeasd.detect.model import Model, RunControl
 from edgeasd.detect.scoring import ClipScorer, NetworkOutput
 from edgeasd.detect.signal import SignalMeter
 from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
@@ -62,12 +62,14 @@ class Pipeline:
         windows: Number of windows scored so far.
         alarm: The last stage; its state survives a gap.
         signal: Level and defects of the sound.
+        control: Ends a run of the network that lasts too long.
     """
 
     def __init__(self, model: Model, section: int, alarm: AlarmSpec) -> None:
         document = model.document
         self.sample_rate = document.features.sample_rate
         self._model = model
+        self.control = RunControl()
         self._log_mel = LogMel(document.features)
         self._slicer = WindowSlicer(document.features, document.window)
         self._median = MedianFilter(document.window.median_frames)
@@ -82,6 +84,11 @@ class Pipeline:
         self.alarm = Alarm(alarm)
         self.gaps = 0
         self.windows = 0
+
+    @property
+    def due_s(self) -> float:
+        """Seconds from the last window, or from the beginning of the sound, to the next window."""
+        return self._n_due / self.sample_rate
 
     def process(self, block: AudioBlock) -> list[Detection]:
         """Return what *block*, at the model's sample rate, completes.
@@ -121,7 +128,7 @@ class Pipeline:
         detections = []
         for window in self._slicer.process(self._log_mel.process(block)):
             self.windows += 1
-            output = self._model.run(self._median.process(window.values))
+            output = self._model.run(self._median.process(window.values), self.control)
             score = self._scorer.process(window, output)
             if score is not None:
                 detections.append(Detection(score, self._decide(score)))

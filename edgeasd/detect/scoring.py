@@ -144,7 +144,9 @@ class NearestScoring:
         n_others = len(self._directions) - 1
         if n_others == 0:
             return np.ones(1)
-        distances = 1.0 - self._directions @ self._directions.T
+        # In place: of 4096 references it is 128 MB.
+        distances = self._directions @ self._directions.T
+        np.subtract(1.0, distances, out=distances)
         np.fill_diagonal(distances, np.inf)
         typical = np.median(distances.min(axis=1))
         # A reference that is there twice is no neighbour of itself: its density would explode.
@@ -158,7 +160,7 @@ class NearestScoring:
             if len(nearest):
                 own = self._directions[index]
                 density[index] = (1.0 - _products(self._directions[nearest], own)).mean()
-        return density
+        return np.where(density > 0.0, density, 1.0)
 
 
 class MahalanobisScoring:
