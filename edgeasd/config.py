@@ -13,7 +13,16 @@ from pathlib import Path
 from edgeasd.document import at_least, between, one_of, rule
 from edgeasd.publish.topics import is_level
 
+MOST_MQTT_BYTES = 65_535
+"""Of a string in MQTT; section 1.5.3 of version 3.1.1."""
+_LONGEST = 1000
+"""Characters of a host's name and of a base: a topic must hold the names below it as well."""
 _BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
+
+
+def _is_base(value: str) -> bool:
+    return len(value) <= _LONGEST and _BASE_TOPIC.fullmatch(value) is not None
+
 
 _LEVEL_NAME = rule(
     is_level,
@@ -25,7 +34,12 @@ _LEVEL_NAME = rule(
 class MqttConfig:
     """Where alerts go."""
 
-    host: str = field(default="localhost", metadata=rule(lambda value: value != "", "a name"))
+    host: str = field(
+        default="localhost",
+        metadata=rule(
+            lambda value: 1 <= len(value) <= _LONGEST, f"a name of at most {_LONGEST} characters"
+        ),
+    )
     """Broker's host name or address."""
     port: int = field(default=1883, metadata=between(1, 65_535))
     """Broker's TCP port; 8883 is usual with TLS."""
@@ -34,13 +48,19 @@ class MqttConfig:
     base: str = field(
         default="",
         metadata=rule(
-            lambda value: value == "" or _BASE_TOPIC.fullmatch(value) is not None,
+            lambda value: value == "" or _is_base(value),
             "topic levels joined by '/', without '+', '#', blanks, control characters or a "
-            "'$' in front",
+            f"'$' in front, and at most {_LONGEST} characters",
         ),
     )
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""
-    username: str = ""
+    username: str = field(
+        default="",
+        metadata=rule(
+            lambda value: len(value.encode()) <= MOST_MQTT_BYTES,
+            f"at most {MOST_MQTT_BYTES} bytes",
+        ),
+    )
     """Broker account; empty connects anonymously."""
     password_file: Path | None = None
     """File whose first line is the password, for example a systemd credential."""

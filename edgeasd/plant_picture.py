@@ -16,6 +16,8 @@ _WELL = frozenset({"ok", "learning"})
 _STATES = frozenset(get_args(State))
 _WRAPPED = 74
 """Columns of a warning, which is longer than a line."""
+_MOST_WRAPPED = 8
+"""Lines of a warning: all that a daemon says, and little enough to leave others room."""
 _COLOURS = {"ok": "green", "learning": "cyan", "alarm": "red"}
 
 
@@ -104,7 +106,7 @@ def _machine_lines(
         yield Line(f"  {name:<18} gone      it was {view.state}", "red")
     else:
         yield _machine_line(name, view, now_s, ascii_only=ascii_only)
-        for words in textwrap.wrap(view.warning, _WRAPPED):
+        for words in textwrap.wrap(view.warning, _WRAPPED, max_lines=_MOST_WRAPPED):
             yield Line(f"    {words}", "yellow")
 
 
@@ -117,6 +119,7 @@ def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: boo
         line = sparkline(view.scores, low, top, ascii_only=ascii_only)
         age = rough_time(now_s - view.scored_s)
         scores = f"{view.scores[-1]:7.2f} / {view.threshold:.2f} {line:<{N_SCORES}} {age} ago"
-    since = f"since {local_time(view.since_s)}  " if view.state not in _WELL else ""
+    is_told = view.state not in _WELL and not math.isnan(view.since_s)
+    since = f"since {local_time(view.since_s)}  " if is_told else ""
     text = f"  {name:<18} {view.state:<11}{scores}  {since}{view.reason}"
     return Line(text.rstrip(), _COLOURS.get(view.state, "yellow"))

@@ -68,3 +68,18 @@ def test_small_file_is_read_to_the_last_byte(tmp_path: Path) -> None:
     assert read_small(path, 100) == b"x" * 100
     with pytest.raises(OSError, match="is larger than 99 bytes"):
         read_small(path, 99)
+
+
+def test_password_that_no_packet_holds_is_told(tmp_path: Path) -> None:
+    """It is told before the MQTT client stumbles over it."""
+    path = tmp_path / "password"
+    path.write_text("p" * 65_535 + "\n" + "x" * 100_000)
+    longest = read_password(path)
+    path.write_text("p" * 65_536)
+
+    assert longest == "p" * 65_535
+    with pytest.raises(ConfigError) as caught:
+        read_password(path)
+    assert str(caught.value) == (
+        f"mqtt.password_file={path} must have at most 65535 bytes in its first line"
+    )

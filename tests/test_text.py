@@ -228,12 +228,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def edgeasd(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def edgeasd(
+    folder: Path, *arguments: object, encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
     """Run a command in *folder*."""
     return subprocess.run(
         [sys.executable, "-m", "edgeasd", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONIOENCODING": encoding},
         capture_output=True,
         text=True,
         check=False,
@@ -280,6 +282,14 @@ def test_score_as_csv_gives_a_spreadsheet_no_formula(folder: Path) -> None:
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[1].startswith("./=1+1.wav,")
+
+
+def test_terminal_that_lacks_a_letter_shows_a_question_mark(folder: Path) -> None:
+    """A word in another writing ends no command."""
+    result = edgeasd(folder, "check", "--config", "漢字.toml", encoding="latin-1")
+
+    assert result.returncode == os.EX_CONFIG
+    assert result.stdout.startswith("FAIL configuration: ??.toml: cannot be read")
 
 
 def test_bug_is_logged_with_a_cleaned_traceback(tmp_path: Path) -> None:

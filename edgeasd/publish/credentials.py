@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from edgeasd.config import MOST_MQTT_BYTES
 from edgeasd.errors import ConfigError, os_reason
 from edgeasd.small_file import read_small, require_small
 from edgeasd.systemd import credential
@@ -19,7 +20,7 @@ def read_password(path: Path | None) -> str | None:
     """Return the first line of the file at *path*; `None` without one.
 
     Raises:
-        ConfigError: If it cannot be read.
+        ConfigError: If it cannot be read, or is too long.
     """
     if path is None:
         return None
@@ -27,7 +28,12 @@ def read_password(path: Path | None) -> str | None:
         text = read_small(credential(path)).decode()
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({os_reason(exc)})") from exc
-    return text.split("\n", 1)[0].rstrip("\r")
+    password = text.split("\n", 1)[0].rstrip("\r")
+    if len(password.encode()) > MOST_MQTT_BYTES:
+        raise ConfigError(
+            f"mqtt.password_file={path} must have at most {MOST_MQTT_BYTES} bytes in its first line"
+        )
+    return password
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
