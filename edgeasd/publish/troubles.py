@@ -85,6 +85,7 @@ class Troubles:
         self._troubles: dict[str, Trouble] = {}
         self._too_large: dict[str, str] = {}  # words by topic
         self._limits = Limits()
+        self._learned: int | None = None  # smallest packet not taken of messages taken since
         self.suspects: set[str] = set()
         self.largest_taken = 0
         self.takes_retained: bool | None = None
@@ -107,6 +108,7 @@ class Troubles:
             for key, trouble in self._troubles.items()
             if key != besides and trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
         ]
+        sizes += [] if self._learned is None else [self._learned]
         return min((size for size in sizes if size > self.largest_taken), default=None)
 
     @property
@@ -130,6 +132,7 @@ class Troubles:
 
     def retry_all(self) -> None:
         """Have everything tried again: the broker may have changed."""
+        self._learned = None
         for trouble in self._troubles.values():
             trouble.retry_at_s = 0.0
 
@@ -261,6 +264,8 @@ class Troubles:
     def accept(self, sent: Sent) -> None:
         """Take note that the broker took a message."""
         message = sent.message
+        if message.key in self._troubles:
+            self._learned = self.smallest_not_taken
         trouble = self._troubles.pop(message.key, None)
         self.suspects.discard(message.key)
         self._too_large.pop(message.topic, None)

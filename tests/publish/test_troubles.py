@@ -127,6 +127,11 @@ def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Trouble
     assert troubles.largest_packet == 460
     assert [troubles.verdict(HEALTH, size, 2.0) for size in (919, 800)] == ["wait", "send"]
 
+    troubles.accept(sent(Message("standing", "health", b"." * 400)))
+    assert (troubles.words, troubles.smallest_not_taken) == ([], 920)
+    troubles.accept(sent(HEALTH))
+    assert troubles.smallest_not_taken is None
+
 
 def test_trouble_of_events_that_are_gone_is_forgotten(troubles: Troubles) -> None:
     """The outbox drops what is too old; nothing more is told of it then."""
