@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeasd.document import at_least, between, one_of, rule
-from edgeasd.publish.topics import is_level
-
-_BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
+from edgeasd.publish.topics import is_base, is_level
 
 _LEVEL_NAME = rule(
     is_level,
@@ -34,7 +32,7 @@ class MqttConfig:
     base: str = field(
         default="",
         metadata=rule(
-            lambda value: value == "" or _BASE_TOPIC.fullmatch(value) is not None,
+            is_base,
             "topic levels joined by '/', without '+', '#', blanks, control characters or a "
             "'$' in front",
         ),
