@@ -46,7 +46,7 @@ class RetainedNotes:
     @property
     def runs(self) -> Collection[str]:
         """The last runs of the daemon by this file, by their boot ids."""
-        return self._runs.keys()
+        return tuple(self._runs)
 
     def topics(self, host: str) -> list[str]:
         """Return the topics on which something may be retained at the broker *host*."""
@@ -95,9 +95,8 @@ class RetainedNotes:
             self._topics[host, topic] = None
 
     def _write(self) -> None:
-        for notes, most in ((self._topics, _MAX_TOPICS), (self._runs, _MAX_RUNS)):
-            for oldest in list(notes)[: max(0, len(notes) - most)]:
-                notes.pop(oldest)
+        self._topics = dict(list(self._topics.items())[-_MAX_TOPICS:])
+        self._runs = dict(list(self._runs.items())[-_MAX_RUNS:])
         lines = [f"run {run}" for run in self._runs]
         lines += [f"retained {topic} {host}" for host, topic in self._topics]
         fault = ""
