@@ -87,8 +87,8 @@ class _Audience(threading.Thread):
         with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
             while [kind for kind, _ in self._events] != ["start", "end"]:
                 self._connection.serve(_TURN_S)
-                for topic, payload in self._connection.received():
-                    self._hear(topic, payload)
+                for message in self._connection.received():
+                    self._hear(message.topic, message.payload)
         self._daemon.stop()
 
     def report(self) -> bool:

@@ -105,8 +105,8 @@ class _Watcher:
             connection.close(cleanly=True)
 
     def _hear(self, connection: Connection) -> None:
-        for topic, payload in connection.received():
-            news = self._plant.hear(topic, payload, time.time())
+        for message in connection.received():
+            news = self._plant.hear(message.topic, message.payload, time.time())
             if news is not None and self._screen is None:
                 click.echo(news)
                 sys.stdout.flush()

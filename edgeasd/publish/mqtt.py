@@ -1,4 +1,4 @@
-"""One connection to an MQTT broker; the only import of the MQTT client.
+"""One connection to an MQTT broker.
 
 The client's own thread is not used.  That thread dies unseen if a callback raises, if the host
 name is malformed, or if the broker goes away while the protocol version is negotiated; it resends
@@ -10,22 +10,22 @@ certificates are read again, and nothing is resent that the caller does not publ
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import select
 import socket
 import ssl
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import paho.mqtt.client as paho  # noqa: TID251  # this module is the one place for it
-from paho.mqtt.enums import CallbackAPIVersion  # noqa: TID251  # as above
-
 from edgeasd.errors import BrokerError, os_reason
-from edgeasd.publish.credentials import read_password, tls_context
+from edgeasd.publish.answers import Answers
+from edgeasd.publish.client import limits_of, new_client, own_limits
+from edgeasd.publish.inbound import Received
+from edgeasd.publish.limits import Limits
 
 if TYPE_CHECKING:
-    from paho.mqtt.reasoncodes import ReasonCode  # noqa: TID251  # as above
-
     from edgeasd.config import MqttConfig
 
 CONNECT_TIMEOUT_S = 10.0
@@ -35,7 +35,19 @@ CONNECT_TIMEOUT_S = 10.0
 # Mosquitto answers a wrong password with "not authorised".
 _BAD_PASSWORD_OR_NOT_AUTHORISED = (134, 135)
 
-_MAX_UNLIMITED = 65_535  # what a broker takes that names no receive maximum: every packet number
+_MOST_RECEIVED = 64  # that wait for `Connection.received`; the oldest go first
+
+
+class EndedError(BrokerError):
+    """The broker ended the connection, or closed it before it came about.
+
+    Attributes:
+        reason_code: Which MQTT 5 reason it gave; None without one.
+    """
+
+    def __init__(self, message: str, reason_code: int | None) -> None:
+        super().__init__(message)
+        self.reason_code = reason_code
 
 
 class Connection:
@@ -44,7 +56,9 @@ class Connection:
     Args:
         config: Where to, and as whom.
         client_id: Name of this client, unique at the broker.
-        will: Topic and payload that the broker publishes, retained, if the connection breaks.
+        will: Topic and payload that the broker publishes if the connection breaks.
+        will_qos: Its quality of service.
+        will_retain: Whether the broker shall keep it.
         connect_timeout_s: Seconds until an attempt is given up.
 
     Raises:
@@ -58,24 +72,28 @@ class Connection:
         client_id: str,
         *,
         will: tuple[str, bytes] | None = None,
+        will_qos: int = 1,
+        will_retain: bool = True,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._config = config
         self._refusal = ""
+        self._reason_code: int | None = None
         self._is_accepted = False
-        self._answers: list[tuple[int, str]] = []
-        self._receive_maximum = _MAX_UNLIMITED
-        self._received: list[tuple[str, bytes]] = []
-        self._subscriptions: dict[int, bool] = {}
-        self._client = _new_client(config, client_id)
+        self._answers = Answers()
+        self._limits = Limits()
+        self._received: deque[Received] = deque(maxlen=_MOST_RECEIVED)
+        self._subscriptions: dict[int, bool | None] = {}
+        self._client = new_client(config, client_id)
         self._client.connect_timeout = connect_timeout_s
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_ping = self._answers.pinged
         if will is not None:
-            self._client.will_set(*will, qos=1, retain=True)
+            self._client.will_set(*will, qos=will_qos, retain=will_retain)
         try:
             self._open(time.monotonic() + connect_timeout_s)
         except BaseException:
@@ -85,7 +103,9 @@ class Connection:
     def _open(self, deadline_s: float) -> None:
         config = self._config
         try:
-            self._client.connect(config.host, config.port, config.keepalive_s)
+            self._client.connect(
+                config.host, config.port, config.keepalive_s, properties=own_limits(config)
+            )
         except (OSError, ValueError) as exc:
             raise BrokerError(in_words(exc, config)) from exc
         while not self._is_accepted:
@@ -95,12 +115,19 @@ class Connection:
             self.serve(remaining_s)
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> int:
-        """Hand a message over; for QoS 1 its number comes back from `answers`.
+        """Hand a message over, and return its number, which comes back from `answers`.
 
         Raises:
             ValueError: If *topic* is no topic to publish on.
         """
-        return self._client.publish(topic, payload, qos=qos, retain=retain).mid
+        number = self._client.publish(topic, payload, qos=qos, retain=retain).mid
+        self._answers.sent(number, qos)
+        return number
+
+    def ping(self) -> None:
+        """Ask the broker for an answer, from which messages at QoS 0 are known to be read."""
+        if self._answers.needs_ping:
+            self._client.ping()
 
     def subscribe(self, topic_filter: str, *, qos: int) -> int:
         """Ask for the messages on the topics that *topic_filter* matches; see `received`.
@@ -108,19 +135,26 @@ class Connection:
         Returns:
             The number of the request; see `is_answered` and `is_refused`.
         """
-        return self._client.subscribe(topic_filter, qos)[1] or 0
+        self._client.inbound.wants_messages = True
+        number = self._client.subscribe(topic_filter, qos)[1] or 0
+        self._subscriptions[number] = None
+        return number
 
     def is_answered(self, number: int) -> bool:
         """Whether the broker has answered the subscription *number*."""
-        return number in self._subscriptions
+        return self._subscriptions.get(number) is not None
 
     def is_refused(self, number: int) -> bool:
         """Whether the broker has refused the subscription *number*."""
         return self._subscriptions.get(number) is False
 
-    def received(self) -> list[tuple[str, bytes]]:
-        """Return topic and payload of the messages received since the last call."""
-        messages, self._received = self._received, []
+    def received(self) -> list[Received]:
+        """Return the messages received since the last call; call it after each `serve`.
+
+        Without a subscription there are none, and none larger than `MAX_RECEIVED_BYTES`.
+        """
+        messages = list(self._received)
+        self._received.clear()
         return messages
 
     @property
@@ -129,17 +163,17 @@ class Connection:
         return self._client.want_write()
 
     @property
-    def receive_maximum(self) -> int:
-        """Most messages at QoS 1 that the broker takes before it has answered the first."""
-        return self._receive_maximum
+    def limits(self) -> Limits:
+        """What the broker says that it takes."""
+        return self._limits
 
     def answers(self) -> list[tuple[int, str]]:
         """Return the numbers of the messages answered since the last call, in order.
 
-        Beside each stands why the broker refused it, empty if it took it.  Only MQTT 5 tells.
+        Beside each stands why the broker refused it, empty if it took it; only MQTT 5 tells.  A
+        message at QoS 0 is answered when the broker answers what was sent after it; see `ping`.
         """
-        answers, self._answers = self._answers, []
-        return answers
+        return self._answers.take()
 
     def serve(self, timeout_s: float, wake_fd: int | None = None) -> None:
         """Wait for the network, or until *wake_fd* is readable, and do what there is to do.
@@ -153,17 +187,31 @@ class Connection:
             poll.register(sock, select.POLLIN | (select.POLLOUT if self.is_congested else 0))
             if wake_fd is not None:
                 poll.register(wake_fd, select.POLLIN)
-            # TLS may have decrypted bytes that the kernel no longer has.
-            has_bytes = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            # Bytes that were read already, or decrypted, the kernel no longer has.
+            has_bytes = self._client.inbound.has_bytes or (
+                isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            )
             ready = dict(poll.poll(0 if has_bytes else 1000 * timeout_s))
             events = ready.get(sock.fileno(), 0)
             if has_bytes or events & ~select.POLLOUT:
-                self._client.loop_read()
+                self._read()
             if events & select.POLLOUT:
                 self._client.loop_write()
             self._client.loop_misc()  # keepalive
         if self._client.socket() is None:
-            raise BrokerError(self._end_in_words())
+            raise EndedError(self._end_in_words(), self._reason_code)
+
+    def _read(self) -> None:
+        n_before = self._client.inbound.n_pings_answered
+        try:
+            self._client.loop_read()
+        except Exception as exc:  # what it raises of a packet that is none depends on the packet
+            broker = f"broker at {_address(self._config)}"
+            raise EndedError(
+                f"{broker} sends a packet that cannot be read ({exc!r:.100})", None
+            ) from exc
+        for _ in range(self._client.inbound.n_pings_answered - n_before):
+            self._answers.ping_answered()
 
     def close(self, *, cleanly: bool) -> None:
         """End the connection; unless *cleanly*, the broker publishes the will."""
@@ -174,10 +222,14 @@ class Connection:
             sock.close()
 
     def _on_connect(
-        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, props: Any
+        self, _client: Any, _userdata: Any, _flags: Any, reason: Any, props: Any
     ) -> None:
-        self._is_accepted = not reason.is_failure
-        self._receive_maximum = getattr(props, "ReceiveMaximum", _MAX_UNLIMITED)
+        if self._is_accepted:
+            return  # a broker accepts once
+        self._limits = limits_of(props)
+        self._refusal = self._limits.nonsense
+        self._reason_code = reason.value if reason.is_failure else None
+        self._is_accepted = not reason.is_failure and not self._refusal
         if reason.value in _BAD_PASSWORD_OR_NOT_AUTHORISED:
             self._refusal = (
                 f"refuses the user name {self._config.username!r} or its password; "
@@ -189,28 +241,34 @@ class Connection:
             self._refusal = f"refuses the connection: {reason}"
 
     def _on_disconnect(
-        self, _client: paho.Client, _userdata: Any, flags: Any, reason: ReasonCode, _props: Any
+        self, _client: Any, _userdata: Any, flags: Any, reason: Any, _props: Any
     ) -> None:
         if flags.is_disconnect_packet_from_server:
+            self._reason_code = reason.value
             self._refusal = f"ends the connection: {reason}"
 
     def _on_publish(
-        self, _client: paho.Client, _userdata: Any, number: int, reason: ReasonCode, _props: Any
+        self, _client: Any, _userdata: Any, number: int, reason: Any, _props: Any
     ) -> None:
-        self._answers.append((number, str(reason) if reason.is_failure else ""))
+        # Called for QoS 0 too, as soon as it is written, which says nothing of the broker.
+        self._answers.acknowledged(number, str(reason) if reason.is_failure else "")
 
     def _on_subscribe(
-        self, _client: Any, _userdata: Any, number: int, reasons: list[ReasonCode], _props: Any
+        self, _client: Any, _userdata: Any, number: int, reasons: list[Any], _props: Any
     ) -> None:
-        self._subscriptions[number] = not any(reason.is_failure for reason in reasons)
+        if number in self._subscriptions:
+            self._subscriptions[number] = not any(reason.is_failure for reason in reasons)
 
-    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        self._received.append((message.topic, bytes(message.payload)))
+    def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
+        with contextlib.suppress(UnicodeDecodeError):  # no such topic is ours
+            self._received.append(
+                Received(message.topic, bytes(message.payload), retain=message.retain)
+            )
 
     def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
-        if self._refusal:
-            return f"{broker} {self._refusal}"
+        if self._refusal or self._client.inbound.fault:
+            return f"{broker} {self._refusal or self._client.inbound.fault}"
         if self._is_accepted:
             return f"connection to the {broker} was lost"
         return (
@@ -238,25 +296,7 @@ def require_files(config: MqttConfig) -> None:
     Raises:
         ConfigError: If one of them cannot be used; the message names it.
     """
-    _new_client(config, "")
-
-
-def _new_client(config: MqttConfig, client_id: str) -> paho.Client:
-    is_5 = config.version == "5"
-    client = paho.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=client_id,
-        protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
-        # In MQTT 5 the library starts a new session too, which ends with its connection.
-        clean_session=None if is_5 else True,
-        reconnect_on_failure=False,
-    )
-    client.max_inflight_messages_set(0)  # no queue in memory: the caller limits
-    if config.username:
-        client.username_pw_set(config.username, read_password(config.password_file))
-    if config.ca_file is not None:
-        client.tls_set_context(tls_context(config))
-    return client
+    new_client(config, "")
 
 
 def in_words(exc: OSError | ValueError, config: MqttConfig) -> str:  # noqa: PLR0911  # by cause

@@ -244,7 +244,9 @@ class MqttPublisher:
                 self._in_flight.add(number, event.topic, event.event_id, time.monotonic())
 
     def _may_send(self, connection: Connection) -> bool:
-        return not connection.is_congested and len(self._in_flight) < connection.receive_maximum
+        return (
+            not connection.is_congested and len(self._in_flight) < connection.limits.receive_maximum
+        )
 
     def _serve(self, connection: Connection, timeout_s: float) -> set[int]:
         """Wait for the network or to be woken, and return what was answered."""

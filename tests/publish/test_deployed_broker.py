@@ -116,7 +116,7 @@ class Consumer:
 
         def found() -> bool:
             self.connection.serve(0.1)
-            self.got += self.connection.received()
+            self.got += [(one.topic, one.payload) for one in self.connection.received()]
             return (topic, payload) in self.got
 
         wait_until(found, f"{payload!r} on {topic}")

@@ -243,7 +243,7 @@ def test_retained_state_refused_by_the_access_control_list_is_sent_when_it_is_al
 
     def has_all() -> bool:
         other.serve(0.1)
-        got.extend(other.received())
+        got.extend((one.topic, one.payload) for one in other.received())
         return len(got) >= 2
 
     wait_until(has_all, "what is retained")

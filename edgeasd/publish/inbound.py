@@ -1,0 +1,117 @@
+"""What comes from a broker, packet by packet, before the client library reads it; pure.
+
+The library holds a packet in memory however long its header says it is, keeps messages at QoS 2,
+and answers every message, whether anybody asked for it or not.  A broker that is broken or hostile
+would so decide what this process holds.  Here packets are told apart by their header alone: what
+nobody asked for is skipped unread, and what no broker sends ends the connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_RECEIVED_BYTES = 262_144
+"""Of the largest message read, the health of some five hundred machines; larger are skipped."""
+
+_MAX_ANSWER_BYTES = 131_072  # two texts, of 64 kB each at most, may be in one
+_MAX_HEADER_BYTES = 5
+_MORE = 0x80  # another digit of the length follows
+
+_PUBLISH = 3
+_PINGRESP = 13
+# CONNACK, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT; what belongs to QoS 2 nobody asks for.
+_ANSWERS = frozenset({2, 4, 9, 11, _PINGRESP, 14})
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from the broker.
+
+    Attributes:
+        topic: Topic that it was published on.
+        payload: What is said.
+        retain: Whether it had been kept by the broker, rather than published just now.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Inbound:
+    """Cuts the bytes from a broker into packets, and gives on those that are wanted.
+
+    Attributes:
+        wants_messages: Whether anything was subscribed to.
+        n_pings_answered: Answers to pings so far.
+        fault: What the broker did that no broker does, in words; empty if nothing.
+    """
+
+    def __init__(self) -> None:
+        self.wants_messages = False
+        self.n_pings_answered = 0
+        self.fault = ""
+        self._header = bytearray()
+        self._n_left = 0  # of the packet at hand
+        self._skips = False
+        self._ready = bytearray()
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._ready)
+
+    def take(self, n_bytes: int) -> bytes:
+        """Return at most *n_bytes* of packets that are wanted, and forget them."""
+        taken = bytes(self._ready[:n_bytes])
+        del self._ready[:n_bytes]
+        return taken
+
+    def feed(self, received: bytes, *, congested: bool = False) -> None:
+        """Take what came.
+
+        Args:
+            received: The bytes; they may end anywhere in a packet.
+            congested: Whether answers to messages would have to wait in memory.
+
+        Raises:
+            ConnectionAbortedError: If it is what no broker sends; see `fault`.
+        """
+        rest = memoryview(received)
+        while rest:
+            if self._n_left:
+                part, rest = rest[: self._n_left], rest[self._n_left :]
+                self._n_left -= len(part)
+                if not self._skips:
+                    self._ready += part
+            else:
+                self._header.append(rest[0])
+                rest = rest[1:]
+                if len(self._header) > 1 and self._header[-1] < _MORE:
+                    self._begin(congested=congested)
+                elif len(self._header) == _MAX_HEADER_BYTES:
+                    self._refuse("sends a packet whose length cannot be read")
+
+    def _begin(self, *, congested: bool) -> None:
+        """Decide over the packet whose header is complete."""
+        kind, flags = divmod(self._header[0], 16)
+        self._n_left = sum((digit & 0x7F) << 7 * n for n, digit in enumerate(self._header[1:]))
+        self._skips = kind == _PUBLISH and not self._wants(flags >> 1 & 3, congested=congested)
+        if kind == _PINGRESP:
+            self.n_pings_answered += 1
+        elif kind != _PUBLISH and kind not in _ANSWERS:
+            self._refuse(f"sends a packet that no broker sends (type {kind})")
+        elif kind != _PUBLISH and self._n_left > _MAX_ANSWER_BYTES:
+            self._refuse(f"sends an answer of {self._n_left} bytes (type {kind})")
+        if not self._skips:
+            self._ready += self._header
+        self._header.clear()
+
+    def _wants(self, qos: int, *, congested: bool) -> bool:
+        # Nothing is ever subscribed to at QoS 2.
+        is_answerable = qos == 0 or (qos == 1 and not congested)
+        return self.wants_messages and is_answerable and self._n_left <= MAX_RECEIVED_BYTES
+
+    def _refuse(self, fault: str) -> None:
+        self.fault = f"{fault}; check that mqtt.host and mqtt.port are those of a broker"
+        raise ConnectionAbortedError(self.fault)
