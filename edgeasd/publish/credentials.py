@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from typing import TYPE_CHECKING
 
 from edgeasd.errors import ConfigError, os_reason
@@ -26,6 +27,14 @@ def read_password(path: Path | None) -> str | None:
         return credential(path).read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"mqtt.password_file={path} cannot be read ({os_reason(exc)})") from exc
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Return whether others than its owner may read or write the file at *path*."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:  # told when it is read
+        return False
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:

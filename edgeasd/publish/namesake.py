@@ -33,6 +33,11 @@ _TOGETHER_S = 1.0
 """Retained messages of one node come together, in any order."""
 
 
+def another_client(node: str) -> str:
+    """Return in words that another client has the name *node*, with the remedy."""
+    return f"another client has the name {node}; give each node its own"
+
+
 @dataclass(frozen=True, slots=True)
 class _Life:
     """What a health message tells of its sender."""
@@ -81,7 +86,7 @@ class Namesake:
         """Return what is wrong, with the remedy; empty if no other client was heard of late."""
         if now_s - self._sign_s > HELD_S:
             return ""
-        return f"another client has the name {self._topics.node}; give each node its own"
+        return another_client(self._topics.node)
 
     def _is_of_another(self, life: _Life, *, retained: bool) -> bool:
         if life.boot_id == self._boot_id:

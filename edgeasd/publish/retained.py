@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgeasd.errors import os_reason
 from edgeasd.publish.topics import topics_of_retained
+from edgeasd.small_file import read_small
 from edgeasd.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
+
+FILE_NAME = "retained.txt"
+"""Of the notes, in the state directory."""
 
 _MAX_TOPICS = 10_000
 _MAX_RUNS = 100
@@ -77,8 +81,7 @@ class RetainedNotes:
 
     def _read(self) -> str:
         try:
-            with self._path.open("rb") as file:
-                return file.read(_MAX_BYTES).decode(errors="replace")
+            return read_small(self._path, _MAX_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return ""
         except OSError as exc:
