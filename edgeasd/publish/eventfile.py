@@ -7,14 +7,13 @@ other trouble (a full disk, a lock) is a subclass or an `OSError`, and may pass.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 1.0
@@ -33,7 +32,14 @@ _TABLES = {
     "event": f"{_FIRST_EVENT_TABLE}, {_AGE_COLUMN})",
     "note": "note (name BLOB NOT NULL UNIQUE, value BLOB NOT NULL, checksum INTEGER NOT NULL)",
 }
-_SELECT = "SELECT id, topic, payload, checksum FROM event ORDER BY position LIMIT ?"
+_TOPIC_INDEX = "CREATE INDEX IF NOT EXISTS event_by_topic ON event (topic)"
+_ROWS = "SELECT id, topic, payload, checksum FROM event"
+_SELECT = f"{_ROWS} ORDER BY position LIMIT ?"
+_SELECT_OF_TOPIC = f"{_ROWS} WHERE topic = ? ORDER BY position LIMIT ?"
+_SELECT_HEADS = (
+    f"{_ROWS} WHERE position IN (SELECT min(position) FROM event GROUP BY topic) "  # noqa: S608
+    "ORDER BY position"  # constants
+)
 _INSERT = (
     "INSERT OR IGNORE INTO event (id, topic, payload, checksum, put_ms) VALUES (?, ?, ?, ?, ?)"
 )
@@ -119,12 +125,18 @@ class EventFile:
         """Delete what was put before that time, and return how many events it was."""
         return self._db.execute(_DELETE_PUT_BEFORE, (put_ms,)).rowcount
 
-    def oldest(self, limit: int, besides: Collection[str] = ()) -> list[QueuedEvent]:
-        """Return the *limit* oldest events but those on the topics *besides*, oldest first."""
-        # The rows are read as they are asked for: those of a refused topic may be thousands.
-        with contextlib.closing(self._db.execute(_SELECT, (-1 if besides else limit,))) as rows:
-            events = (event for event in map(_event, rows) if event.topic not in besides)
-            return list(itertools.islice(events, limit if limit >= 0 else None))
+    def oldest(self, limit: int, topic: str | None = None) -> list[QueuedEvent]:
+        """Return the *limit* oldest events, of *topic* or of all, oldest first; -1 is no limit."""
+        rows = (
+            self._db.execute(_SELECT, (limit,))
+            if topic is None
+            else self._db.execute(_SELECT_OF_TOPIC, (topic.encode(), limit))
+        )
+        return [_event(row) for row in rows.fetchall()]
+
+    def heads(self) -> list[QueuedEvent]:
+        """Return the oldest event of each topic, oldest first."""
+        return [_event(row) for row in self._db.execute(_SELECT_HEADS).fetchall()]
 
     def ids(self) -> set[Any]:
         """Return the ids of all events, encoded; that of a damaged one can be anything."""
@@ -152,6 +164,7 @@ class EventFile:
             self._db.execute(f"ALTER TABLE event ADD COLUMN {_AGE_COLUMN}")
         for table in _TABLES.values():
             self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+        self._db.execute(_TOPIC_INDEX)
 
     def _verify(self) -> None:
         for name, table in _TABLES.items():

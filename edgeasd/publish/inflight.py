@@ -1,100 +1,114 @@
-"""Messages sent at QoS 1 and not answered yet, and those that the broker refused; pure."""
+"""What was sent over one connection and not answered yet; pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class Message:
+    """A message on its way to the broker.
+
+    Attributes:
+        kind: An event from the outbox, a standing message, or a passing one.
+        topic: Topic to publish on.
+        payload: What is said.
+        event_id: Name of the event; empty unless it is one.
+        passed_over: Older events of the same machine that no longer have a place once this one
+            has arrived.
+    """
+
+    kind: Literal["event", "standing", "passing"]
     topic: str
-    event_id: str | None  # None of a retained state
+    payload: bytes
+    event_id: str = ""
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Name under which its fate is remembered."""
+        return self.event_id or self.topic
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message as it was sent.
+
+    Attributes:
+        message: The message.
+        size: Bytes of the packet.
+        qos: Quality of service.
+        retain: Whether the broker was asked to keep it.
+        sent_s: When, monotonic seconds.
+        place: Place in the order of sending, from 1.
+    """
+
+    message: Message
+    size: int
+    qos: int
+    retain: bool
+    sent_s: float
+    place: int
 
 
 class InFlight:
-    """What one connection has sent, by the numbers that it gave; times are monotonic seconds.
+    """Messages by the numbers that the connection gave; no topic has two; times are monotonic."""
 
-    Args:
-        retry_min_s: Seconds before what was refused is tried again; each further wait is twice
-            as long.
-        retry_max_s: Longest wait between two trials.
-    """
-
-    def __init__(self, retry_min_s: float, retry_max_s: float) -> None:
-        self._retry_min_s = self._delay_s = retry_min_s
-        self._retry_max_s = retry_max_s
-        self._messages: dict[int, _Message] = {}
-        self._refused: dict[str, str] = {}
-        self._retry_at_s = 0.0
+    def __init__(self) -> None:
+        self._sent: dict[int, Sent] = {}
+        self._numbers: dict[str, int] = {}  # by topic
+        self._n_sent = 0
+        self._last_answered = 0
         self._progress_s = 0.0
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._sent)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._numbers
 
     @property
-    def event_ids(self) -> set[str]:
-        """Events among the messages."""
-        messages = self._messages.values()
-        return {message.event_id for message in messages if message.event_id is not None}
+    def unanswered(self) -> list[Sent]:
+        """The messages in the order of sending."""
+        return list(self._sent.values())
 
-    @property
-    def refused(self) -> dict[str, str]:
-        """Why the broker refused what was last sent on a topic, by topic."""
-        return dict(self._refused)
+    def count(self, *kinds: str) -> int:
+        """Return how many at QoS 1 there are of *kinds*: the broker takes so many at once."""
+        return sum(sent.qos > 0 and sent.message.kind in kinds for sent in self._sent.values())
 
-    def reset(self) -> None:
-        """Forget everything: a new connection shares nothing with the one before."""
-        self._messages.clear()
-        self._refused.clear()
-        self._delay_s = self._retry_min_s
-
-    def add(self, number: int, topic: str, event_id: str | None, now_s: float) -> None:
-        """Note a message that was sent, as *number*; a retained state has no event."""
-        if event_id is not None and not self.event_ids:
+    def add(
+        self, number: int, message: Message, *, size: int, qos: int, retain: bool, now_s: float
+    ) -> None:
+        """Note that *message* was sent as *number*; it replaces an older one on its topic."""
+        if self._awaited is None:
             self._progress_s = now_s
-        self._messages[number] = _Message(topic, event_id)
+        self._sent.pop(self._numbers.pop(message.topic, 0), None)
+        self._n_sent += 1
+        self._sent[number] = Sent(message, size, qos, retain, now_s, self._n_sent)
+        self._numbers[message.topic] = number
 
-    def settle(self, answers: Iterable[tuple[int, str]], now_s: float) -> list[str]:
-        """Take *answers*, number and refusal, and return the events that the broker has taken."""
-        taken: list[str] = []
-        for number, refusal in answers:
-            message = self._messages.pop(number, None)
-            if message is None:
-                continue
-            if message.event_id is not None:
-                self._progress_s = now_s
-            if refusal:
-                self._refuse(message.topic, refusal, now_s)
-            else:
-                self._accept(message.topic)
-                taken += [message.event_id] if message.event_id is not None else []
-        return taken
+    def settle(self, number: int, now_s: float) -> Sent | None:
+        """Return the message that was answered and forget it; None if it is not known."""
+        sent = self._sent.pop(number, None)
+        if sent is not None:
+            del self._numbers[sent.message.topic]
+            self._last_answered = max(self._last_answered, sent.place)
+            self._progress_s = now_s
+        return sent
 
     def stalled_s(self, now_s: float) -> float:
-        """Return for how long no event was answered though one was sent."""
-        return now_s - self._progress_s if self.event_ids else 0.0
+        """Return for how long nothing was answered though an answer is awaited."""
+        return 0.0 if self._awaited is None else now_s - self._progress_s
 
-    def is_retry_due(self, now_s: float) -> bool:
-        """Return whether to send now what was refused; if so, the next time is later."""
-        if not self._refused or now_s < self._retry_at_s:
-            return False
-        self._postpone(now_s)
-        return True
+    def skipped(self, now_s: float, patience_s: float) -> Sent | None:
+        """Return what was not answered within *patience_s* though something sent later was."""
+        sent = self._awaited
+        if sent is None or now_s - sent.sent_s <= patience_s or sent.place > self._last_answered:
+            return None
+        return sent
 
-    def _refuse(self, topic: str, reason: str, now_s: float) -> None:
-        if not self._refused:
-            self._postpone(now_s)
-        self._refused[topic] = reason
-
-    def _accept(self, topic: str) -> None:
-        self._refused.pop(topic, None)
-        if not self._refused:
-            self._delay_s = self._retry_min_s
-
-    def _postpone(self, now_s: float) -> None:
-        self._retry_at_s = now_s + self._delay_s
-        self._delay_s = min(2 * self._delay_s, self._retry_max_s)
+    @property
+    def _awaited(self) -> Sent | None:
+        """The oldest message whose answer counts; nobody waits for a passing one."""
+        return next((one for one in self._sent.values() if one.message.kind != "passing"), None)

@@ -42,20 +42,19 @@ def packet_size(topic: str, payload: bytes, *, qos: int, version: str) -> int:
     References:
         MQTT 5, sections 2.1.4 and 3.3; MQTT 3.1.1, sections 2.2.3 and 3.3.
     """
-    remaining = overhead(topic, qos=qos, version=version) + len(payload)
-    n_length_bytes = 1 + sum(remaining >= 128**digit for digit in (1, 2, 3))
-    return 1 + n_length_bytes + remaining
+    return _size(topic, len(payload), qos, version)
 
 
-def room(topic: str, limit: int, *, qos: int, version: str) -> int:
+def room(topic: str, limit: int, *, version: str) -> int:
     """Return the bytes of payload on *topic* with which a packet stays within *limit*; 0 if none.
 
-    Up to three bytes less than the very most, where the length of the packet takes fewer.
+    At QoS 1, whose packets are the larger ones.  Up to three bytes less than the very most, where
+    the length of the packet takes fewer.
     """
-    longest_header = packet_size(topic, bytes(limit), qos=qos, version=version) - limit
-    return max(0, limit - longest_header)
+    return max(0, limit - (_size(topic, limit, 1, version) - limit))
 
 
-def overhead(topic: str, *, qos: int, version: str) -> int:
-    """Return the bytes between the length of a packet and its payload."""
-    return 2 + len(topic.encode()) + (2 if qos else 0) + (1 if version == "5" else 0)
+def _size(topic: str, n_payload: int, qos: int, version: str) -> int:
+    n_number, n_properties = (2 if qos else 0), (1 if version == "5" else 0)
+    remaining = 2 + len(topic.encode()) + n_number + n_properties + n_payload
+    return 2 + sum(remaining >= 128**digit for digit in (1, 2, 3)) + remaining

@@ -23,7 +23,7 @@ from edgeasd.errors import StorageError
 from edgeasd.publish.eventfile import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Outbox:
 
     @property
     def dropped(self) -> int:
-        """Events given up since the start: too many or too old, or damaged by the disk."""
+        """Events given up since the start: too many, too old, damaged, or taken by no broker."""
         return self._dropped
 
     @property
@@ -114,22 +114,47 @@ class Outbox:
             noted = _latest(self._attempt(EventFile.notes) or {})
             return list(noted | self._latest)
 
-    def pending(self, limit: int, besides: Collection[str] = ()) -> list[QueuedEvent]:
-        """Return the *limit* oldest events but those on the topics *besides*, oldest first."""
+    def heads(self) -> list[QueuedEvent]:
+        """Return the oldest event of each topic, oldest first."""
         with self._lock:
             self._synchronise()
-            stored = self._attempt(lambda file: self._read(file, limit, besides)) or []
-            # An event can be in both: an error may come after the disk has taken it.
-            events = {event.event_id: event for event in stored} | self._held
-            return [event for event in events.values() if event.topic not in besides][:limit]
+            heads: dict[str, QueuedEvent] = {}
+            for head in [*(self._attempt(EventFile.heads) or []), *self._held.values()]:
+                if head.topic not in heads:
+                    # One that was acknowledged may be in a file that cannot be written.
+                    found = self._pending(1, head.topic) if self._acknowledged else [head]
+                    heads |= {event.topic: event for event in found}
+            return list(heads.values())
+
+    def pending(self, limit: int, topic: str | None = None) -> list[QueuedEvent]:
+        """Return the *limit* oldest events, of *topic* or of all, oldest first."""
+        with self._lock:
+            self._synchronise()
+            return self._pending(limit, topic)
+
+    def _pending(self, limit: int, topic: str | None) -> list[QueuedEvent]:
+        stored = self._attempt(lambda file: self._read(file, limit, topic)) or []
+        held = [event for event in self._held.values() if topic in {None, event.topic}]
+        # An event can be in both: an error may come after the disk has taken it.
+        events = {event.event_id: event for event in [*stored, *held]}
+        return list(events.values())[:limit]
 
     def remove(self, *event_ids: str) -> None:
         """Forget events that were acknowledged; unknown ones are ignored."""
         with self._lock:
-            for event_id in event_ids:
-                self._held.pop(event_id, None)
-                self._acknowledged.add(event_id)
-            self._synchronise()
+            self._remove(event_ids)
+
+    def give_up(self, *event_ids: str) -> None:
+        """Forget events that no broker takes, and count them as dropped."""
+        with self._lock:
+            self._dropped += len(event_ids)
+            self._remove(event_ids)
+
+    def _remove(self, event_ids: Iterable[str]) -> None:
+        for event_id in event_ids:
+            self._held.pop(event_id, None)
+            self._acknowledged.add(event_id)
+        self._synchronise()
 
     def recover(self) -> None:
         """Write what waits in memory if the disk can be written again; cheap without a fault."""
@@ -172,8 +197,8 @@ class Outbox:
             _log.info("%s: can be written again", self._path)
             self._fault = ""
 
-    def _read(self, file: EventFile, limit: int, besides: Collection[str]) -> list[QueuedEvent]:
-        events = file.oldest(limit + len(self._acknowledged), besides)
+    def _read(self, file: EventFile, limit: int, topic: str | None) -> list[QueuedEvent]:
+        events = file.oldest(limit + len(self._acknowledged), topic)
         return [event for event in events if event.event_id not in self._acknowledged]
 
     def _attempt(self, operation: Callable[[EventFile], _T]) -> _T | None:

@@ -20,24 +20,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeasd.errors import BrokerError, EdgeasdError
-from edgeasd.publish.inflight import InFlight
-from edgeasd.publish.mqtt import Connection, require_files
+from edgeasd.publish.delivery import Delivery
+from edgeasd.publish.limits import room
+from edgeasd.publish.mqtt import Connection, EndedError, require_files
+from edgeasd.publish.standing import Standing
 from edgeasd.publish.topics import OFFLINE, ONLINE
+from edgeasd.publish.troubles import Troubles
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Collection
 
     from edgeasd.config import MqttConfig
+    from edgeasd.publish.inbound import Received
     from edgeasd.publish.outbox import Outbox
     from edgeasd.publish.topics import Topics
 
 _log = logging.getLogger(__name__)
 
-MAX_IN_FLIGHT = 20
-"""Most events sent and not acknowledged; no more come twice when a connection breaks."""
-
-_MAX_TRANSIENT = 256  # messages that wait for a slow network; the oldest go first
+_MAX_PASSING = 256  # messages that wait for a slow network; the oldest go first
+_MOST_TOLD = 3  # troubles in the health message; the log has all
 _TURN_S = 1.0  # keepalive and acknowledgements are looked after at least this often
+
+_FULL_WILL = (1, True)
+# A broker that says nothing is tried with less and less of a will, and then anew.
+_NEXT_WILL = {_FULL_WILL: (0, True), (0, True): (0, False)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,7 @@ class Timing:
         reconnect_min_s: Seconds before the first new attempt to connect; each further wait is
             twice as long.
         reconnect_max_s: Longest wait between two attempts.
-        acknowledge_s: Seconds without an acknowledgement of any event sent after which the
-            connection is given up.
+        acknowledge_s: Seconds without an acknowledgement after which the connection is given up.
         stop_s: Longest that stopping waits for the broker.
     """
 
@@ -71,6 +76,10 @@ class MqttPublisher:
         outbox: Events to send; they are removed when the broker has acknowledged them.
         client_id: Name of this client, unique at the broker and the same at every start.
         timing: How patient to be.
+        on_taken: Called in the thread of the publisher with topic and payload of each retained
+            message that the broker has taken; an empty payload was cleared.
+        subscribes: Topics to listen to, at QoS 0; a broker need not allow it.
+        on_received: Called in the thread of the publisher with each message received.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -83,6 +92,10 @@ class MqttPublisher:
         outbox: Outbox,
         client_id: str,
         timing: Timing = DEFAULT_TIMING,
+        *,
+        on_taken: Callable[[str, bytes], None] = lambda _topic, _payload: None,
+        subscribes: Collection[str] = (),
+        on_received: Callable[[Received], None] = lambda _message: None,
     ) -> None:
         require_files(config)
         self._config = config
@@ -91,20 +104,28 @@ class MqttPublisher:
         self._outbox = outbox
         self._client_id = client_id
         self._timing = timing
+        self._on_taken = on_taken
+        self._subscribes = subscribes
+        self._on_received = on_received
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._stop_requested = threading.Event()
         # Left by any thread, taken by the one of this object; the lock is never held for long.
         self._lock = threading.Lock()
         self._wake_fd: int | None = None
-        self._retained = {topics.availability: ONLINE}
-        self._unsent: set[str] = set()
-        self._transient: deque[tuple[str, bytes]] = deque(maxlen=_MAX_TRANSIENT)
+        self._retained = Standing({topics.availability: ONLINE})
+        self._passing: deque[tuple[str, bytes]] = deque(maxlen=_MAX_PASSING)
         # Written by the thread of this object alone.
         self._is_connected = False
         self._n_connections = 0
         self._fault = "not connected yet"
+        self._takes_nothing = ""  # why the connection before ended, if it took nothing
+        self._told: set[str] = set()
+        self._largest_packet: int | None = None
         self._delay_s = timing.reconnect_min_s
-        self._in_flight = InFlight(timing.reconnect_min_s, timing.reconnect_max_s)
+        self._will = _FULL_WILL
+        self._troubles = Troubles(
+            f"broker at {self._address}", timing.reconnect_min_s, timing.reconnect_max_s
+        )
 
     @property
     def connected(self) -> bool:
@@ -143,18 +164,27 @@ class MqttPublisher:
             self._thread.join(2 * self._timing.stop_s)
 
     def publish_retained(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 1 what holds until further notice; said again at every connection."""
-        with self._lock:
-            self._retained[topic] = payload
-            self._unsent.add(topic)
+        """Publish at QoS 1 what holds until further notice; said again at every connection.
+
+        An empty payload clears what the broker keeps on *topic*; it is said until it is taken.
+        """
+        self._retained.say(topic, payload)
         self.notify()
 
     def publish_transient(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 0 what is of no use later; dropped while there is no connection."""
         if self._is_connected:
-            with self._lock:
-                self._transient.append((topic, payload))
+            self._passing.append((topic, payload))
             self.notify()
+
+    def retained(self) -> dict[str, bytes]:
+        """Return by topic what is said at every connection."""
+        return dict(self._retained.items())
+
+    def room(self, topic: str) -> int | None:
+        """Return how many bytes of payload on *topic* the broker takes; None if not known."""
+        largest = self._largest_packet
+        return None if largest is None else room(topic, largest, version=self._config.version)
 
     def notify(self) -> None:
         """Look into the outbox: there is something new."""
@@ -182,109 +212,107 @@ class MqttPublisher:
             os.close(fd)
 
     def _session(self) -> None:
-        will = (self._topics.availability, OFFLINE)
-        connection = Connection(self._config, self._client_id, will=will)
+        connection = self._connect()
         ends_cleanly = False
         try:
-            self._begin()
-            accepted_s = time.monotonic()
-            while not self._stop_requested.is_set():
-                self._send(connection)
-                self._serve(connection, _TURN_S)
-                # A connection that breaks at once, time and again, is no reason to hurry.
-                if time.monotonic() - accepted_s > self._delay_s:
+            delivery = self._begin(connection)
+            try:
+                self._serve(connection, delivery)
+                ends_cleanly = delivery.say_last(
+                    self._topics.availability, OFFLINE, self._timing.stop_s
+                )
+            except BrokerError as exc:
+                if delivery.ended():
+                    # The message is to blame, and not a broker that is in need of rest.
                     self._delay_s = self._timing.reconnect_min_s
-            self._send(connection)
-            ends_cleanly = self._say_offline(connection)
+                self._takes_nothing = "" if delivery.n_taken else str(exc)
+                raise
         finally:
             connection.close(cleanly=ends_cleanly)
 
-    def _begin(self) -> None:
-        self._in_flight.reset()
-        self._fault = ""
-        with self._lock:
-            self._unsent = set(self._retained)
-            self._transient.clear()
+    def _connect(self) -> Connection:
+        """Connect; where the last will may be why that fails, the next time is with less of it.
+
+        A broker that keeps no retained messages, or has no QoS 1, accepts no such will.
+        """
+        (qos, retain), self._will = self._will, _FULL_WILL
+        try:
+            return Connection(
+                self._config,
+                self._client_id,
+                will=(self._topics.availability, OFFLINE),
+                will_qos=qos,
+                will_retain=retain,
+            )
+        except EndedError as exc:
+            match exc.reason_code:
+                case 0x9A:  # retain not supported
+                    self._will = (qos, False)
+                case 0x9B:  # QoS not supported
+                    self._will = (0, retain)
+                case None:
+                    self._will = _NEXT_WILL.get((qos, retain), _FULL_WILL)
+            raise
+        except BrokerError:
+            self._troubles.retry_all()
+            raise
+
+    def _begin(self, connection: Connection) -> Delivery:
+        self._passing.clear()
+        delivery = Delivery(
+            connection,
+            version=self._config.version,
+            outbox=self._outbox,
+            standing=self._retained,
+            passing=self._passing,
+            troubles=self._troubles,
+            on_taken=self._on_taken,
+            acknowledge_s=self._timing.acknowledge_s,
+        )
+        for topic in self._subscribes:
+            connection.subscribe(topic, qos=0)
+        self._tell_troubles()
         self._n_connections += 1
         self._is_connected = True
         _log.info("connected to %s", self._address)
+        return delivery
 
-    def _send(self, connection: Connection) -> None:
-        blocked: AbstractSet[str] = self._in_flight.refused.keys()
-        if self._in_flight.is_retry_due(time.monotonic()):
-            with self._lock:
-                self._unsent |= blocked & self._retained.keys()
-            blocked = set()
-        self._send_retained(connection)
-        self._send_events(connection, blocked)
-        while self._transient and not connection.is_congested:
-            topic, payload = self._transient.popleft()
-            connection.publish(topic, payload, qos=0)
+    def _serve(self, connection: Connection, delivery: Delivery) -> None:
+        """Send and take answers until the stop."""
+        accepted_s = time.monotonic()
+        while not self._stop_requested.is_set():
+            delivery.send()
+            connection.serve(_TURN_S, self._wake_fd)
+            if self._wake_fd is not None:
+                with contextlib.suppress(BlockingIOError):  # it was the network
+                    os.eventfd_read(self._wake_fd)
+            for message in connection.received():
+                self._on_received(message)
+            delivery.settle()
+            if delivery.n_taken:
+                self._takes_nothing = ""
+            self._tell_troubles()
+            # A connection that breaks at once, time and again, is no reason to hurry.
+            if time.monotonic() - accepted_s > self._delay_s:
+                self._delay_s = self._timing.reconnect_min_s
+        delivery.send()
 
-    def _send_retained(self, connection: Connection) -> None:
-        while self._may_send(connection):
-            with self._lock:
-                topic = next((topic for topic in self._retained if topic in self._unsent), None)
-                if topic is None:
-                    return
-                self._unsent.remove(topic)
-                payload = self._retained[topic]
-            number = connection.publish(topic, payload, qos=1, retain=True)
-            self._in_flight.add(number, topic, None, time.monotonic())
-
-    def _send_events(self, connection: Connection, blocked: AbstractSet[str]) -> None:
-        sent = self._in_flight.event_ids
-        # Behind one that was refused all of its topic wait, so that they arrive in their order;
-        # those of other machines do not wait for a topic that may never be allowed.
-        for event in self._outbox.pending(MAX_IN_FLIGHT, blocked):
-            if not self._may_send(connection):
-                return
-            if event.event_id not in sent:
-                number = connection.publish(event.topic, event.payload, qos=1)
-                self._in_flight.add(number, event.topic, event.event_id, time.monotonic())
-
-    def _may_send(self, connection: Connection) -> bool:
-        return (
-            not connection.is_congested and len(self._in_flight) < connection.limits.receive_maximum
-        )
-
-    def _serve(self, connection: Connection, timeout_s: float) -> set[int]:
-        """Wait for the network or to be woken, and return what was answered."""
-        connection.serve(timeout_s, self._wake_fd)
-        if self._wake_fd is not None:
-            with contextlib.suppress(BlockingIOError):  # it was the network
-                os.eventfd_read(self._wake_fd)
-        answers = connection.answers()
-        if answers:
-            self._settle(answers)
-        elif self._in_flight.stalled_s(time.monotonic()) > self._timing.acknowledge_s:
-            raise BrokerError(f"broker at {self._address} acknowledges no event")
-        return {number for number, _ in answers}
-
-    def _settle(self, answers: list[tuple[int, str]]) -> None:
-        delivered = self._in_flight.settle(answers, time.monotonic())
-        if delivered:
-            self._outbox.remove(*delivered)
-        self._set_fault(
-            next(
-                (
-                    f"broker at {self._address} refuses messages on {topic} ({reason}); "
-                    "check its access control list"
-                    for topic, reason in self._in_flight.refused.items()
-                ),
-                "",
-            )
-        )
-
-    def _say_offline(self, connection: Connection) -> bool:
-        number = connection.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
-        deadline_s = time.monotonic() + self._timing.stop_s
-        while (remaining_s := deadline_s - time.monotonic()) > 0:
-            if number in self._serve(connection, remaining_s):
-                return True
-        return False
+    def _tell_troubles(self) -> None:
+        """Tell what the broker does not take: in the log once, in health while it lasts."""
+        words = [*([self._takes_nothing] if self._takes_nothing else []), *self._troubles.words]
+        self._log_news(words)
+        more = len(words) - _MOST_TOLD
+        rest = [f"{more} more such; see the log"] if more > 0 else []
+        self._fault = "; ".join([*words[:_MOST_TOLD], *rest])
+        self._largest_packet = self._troubles.largest_packet
 
     def _set_fault(self, fault: str) -> None:
-        if fault and fault != self._fault:
-            _log.warning("%s", fault)
+        """Tell why the connection ended or did not come about."""
+        self._log_news([fault, *self._troubles.words])
         self._fault = fault
+
+    def _log_news(self, words: list[str]) -> None:
+        for one in words:
+            if one not in self._told:
+                _log.warning("%s", one)
+        self._told = set(words)

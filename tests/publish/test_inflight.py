@@ -1,79 +1,93 @@
-"""What was sent is settled by the broker's answers; what it refused waits."""
+"""What was sent is known by its number until it is answered."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.inflight import InFlight
+from edgeasd.publish.inflight import InFlight, Message
+
+STATE = Message("standing", "a/state", b"ok")
+SCORE = Message("passing", "a/score", b"1.0")
+
+
+def event(name: str, topic: str = "a/event") -> Message:
+    """An event of that name."""
+    return Message("event", topic, name.encode(), name)
 
 
 @pytest.fixture
 def in_flight() -> InFlight:
-    """Nothing sent yet; trials after 1, 2, 4, 4 ... seconds."""
-    return InFlight(1.0, 4.0)
+    """Nothing sent yet."""
+    return InFlight()
 
 
-def test_in_flight_answered_gives_the_events_taken(in_flight: InFlight) -> None:
-    """States and unknown numbers are no events; what is not answered stays."""
-    in_flight.add(1, "state", None, 0.0)
-    in_flight.add(2, "event", "a", 0.0)
-    in_flight.add(3, "event", "b", 0.0)
-
-    taken = in_flight.settle([(1, ""), (2, ""), (99, "")], 1.0)
-
-    assert taken == ["a"]
-    assert (len(in_flight), in_flight.event_ids, in_flight.refused) == (1, {"b"}, {})
+def add(in_flight: InFlight, number: int, message: Message, now_s: float = 0.0) -> None:
+    """Send a message as *number*; passing ones at QoS 0."""
+    qos = 0 if message.kind == "passing" else 1
+    in_flight.add(number, message, size=50, qos=qos, retain=False, now_s=now_s)
 
 
-def test_in_flight_refused_is_due_less_and_less_often(in_flight: InFlight) -> None:
-    """Trials are 1, 2, 4 and 4 seconds apart, however often the refusal is repeated."""
-    due_s = []
+def test_in_flight_answered_is_no_longer_on_its_way(in_flight: InFlight) -> None:
+    """An unknown number is nobody's; what is not answered stays."""
+    add(in_flight, 1, STATE)
+    add(in_flight, 2, event("a"))
+    add(in_flight, 3, SCORE)
 
-    for tenth in range(130):
-        in_flight.add(tenth, "event", "a", tenth / 10)
-        in_flight.settle([(tenth, "Not authorized")], tenth / 10)
-        if in_flight.is_retry_due(tenth / 10):
-            due_s.append(tenth / 10)
+    answered = in_flight.settle(2, 1.0)
 
-    assert due_s == [1.0, 3.0, 7.0, 11.0]
-    assert in_flight.refused == {"event": "Not authorized"}
-
-
-def test_in_flight_accepted_after_a_refusal_is_forgotten(in_flight: InFlight) -> None:
-    """The next refusal waits as shortly as the first."""
-    in_flight.add(1, "event", "a", 0.0)
-    in_flight.settle([(1, "Quota exceeded")], 0.0)
-    assert in_flight.is_retry_due(1.0)
-    in_flight.add(2, "event", "a", 1.0)
-    taken = in_flight.settle([(2, "")], 1.0)
-
-    in_flight.add(3, "event", "b", 10.0)
-    in_flight.settle([(3, "Quota exceeded")], 10.0)
-
-    assert taken == ["a"]
-    assert not in_flight.is_retry_due(10.9)
-    assert in_flight.is_retry_due(11.0)
+    assert answered is not None
+    assert answered.message == event("a")
+    assert in_flight.settle(99, 1.0) is None
+    assert [sent.message for sent in in_flight.unanswered] == [STATE, SCORE]
+    assert ("a/event" in in_flight, "a/state" in in_flight) == (False, True)
 
 
-def test_in_flight_stalls_while_no_event_is_answered(in_flight: InFlight) -> None:
-    """Answers to states are no progress of events; without an event nothing is waited for."""
-    in_flight.add(1, "state", None, 0.0)
+def test_in_flight_counts_what_takes_a_place_at_the_broker(in_flight: InFlight) -> None:
+    """Messages at QoS 0 take none."""
+    add(in_flight, 1, STATE)
+    add(in_flight, 2, event("a"))
+    add(in_flight, 3, SCORE)
+
+    assert (in_flight.count("event"), in_flight.count("event", "standing", "passing")) == (1, 2)
+
+
+def test_in_flight_passing_takes_the_place_of_the_one_before(in_flight: InFlight) -> None:
+    """A message a second whose answer nobody awaits does not pile up."""
+    for number in range(1, 100):
+        add(in_flight, number, SCORE)
+
+    assert len(in_flight) == 1
+    assert in_flight.settle(99, 0.0) is not None
+    assert len(in_flight) == 0
+
+
+def test_in_flight_stalls_while_nothing_is_answered(in_flight: InFlight) -> None:
+    """From the first message on, and from each answer; a passing one is not awaited."""
+    add(in_flight, 1, SCORE, 0.0)
     before = in_flight.stalled_s(100.0)
-    in_flight.add(2, "event", "a", 100.0)
-    in_flight.add(3, "event", "b", 130.0)
-    in_flight.settle([(1, "")], 140.0)
+    add(in_flight, 2, STATE, 100.0)
+    add(in_flight, 3, event("a"), 130.0)
     during = in_flight.stalled_s(150.0)
-    in_flight.settle([(2, "")], 160.0)
+    in_flight.settle(2, 160.0)
+    after = in_flight.stalled_s(170.0)
+    in_flight.settle(3, 180.0)
 
-    assert (before, during, in_flight.stalled_s(170.0)) == (0.0, 50.0, 10.0)
+    assert (before, during, after, in_flight.stalled_s(200.0)) == (0.0, 50.0, 10.0, 0.0)
 
 
-def test_in_flight_reset_forgets_everything(in_flight: InFlight) -> None:
-    """A new connection starts with nothing sent and nothing refused."""
-    in_flight.add(1, "event", "a", 0.0)
-    in_flight.add(2, "event", "b", 0.0)
-    in_flight.settle([(1, "Not authorized")], 0.0)
+def test_in_flight_skipped_is_what_only_later_ones_were_answered_of(in_flight: InFlight) -> None:
+    """A slow broker skips nothing: it answers in the order of sending."""
+    add(in_flight, 1, event("a", "a/event"), 0.0)
+    add(in_flight, 2, event("b", "b/event"), 1.0)
+    add(in_flight, 3, event("c", "c/event"), 2.0)
 
-    in_flight.reset()
+    nothing = in_flight.skipped(100.0, 60.0)
+    in_flight.settle(2, 100.0)
+    skipped = in_flight.skipped(100.0, 60.0)
+    in_flight.settle(1, 100.0)
 
-    assert (len(in_flight), in_flight.refused, in_flight.is_retry_due(1e9)) == (0, {}, False)
+    assert nothing is None
+    assert skipped is not None
+    assert skipped.message == event("a", "a/event")
+    assert in_flight.skipped(100.0, 200.0) is None
+    assert in_flight.skipped(100.0, 60.0) is None

@@ -36,7 +36,7 @@ def test_room_fits_and_wastes_next_to_nothing() -> None:
         return packet_size("acme/edgeasd", bytes(n_bytes), qos=1, version="5")
 
     for limit in [*range(1, 400), 16_380, 16_400, 2_097_200]:
-        n_bytes = room("acme/edgeasd", limit, qos=1, version="5")
+        n_bytes = room("acme/edgeasd", limit, version="5")
 
         assert n_bytes == 0 or size(n_bytes) <= limit
         assert size(n_bytes + 4) > limit

@@ -1,0 +1,287 @@
+"""What goes over one connection, in which order, and what becomes of it.
+
+Events come first.  Of each machine one is on its way at a time, so that they arrive in their order
+whatever the broker refuses; those of other machines go on meanwhile.  Standing messages (states,
+health) never take the last place that the broker has for unanswered messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from edgeasd.errors import BrokerError
+from edgeasd.publish.inflight import InFlight, Message, Sent
+from edgeasd.publish.limits import packet_size
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterator
+
+    from edgeasd.publish.eventfile import QueuedEvent
+    from edgeasd.publish.mqtt import Connection
+    from edgeasd.publish.outbox import Outbox
+    from edgeasd.publish.standing import Standing
+    from edgeasd.publish.troubles import Troubles
+
+MAX_IN_FLIGHT = 20
+"""Most events sent and not acknowledged; no more come twice when a connection breaks."""
+
+_MOST_PASSED_OVER = 200  # of a machine; the oldest of more are given up
+_ALONE_SHARE = 0.1  # of the patience for an answer; a broker that ends the connection does so soon
+
+
+class Delivery:
+    """Sends what waits over one connection.
+
+    Args:
+        connection: The connection, just accepted.
+        version: Version of MQTT.
+        outbox: Events to send.
+        standing: Standing messages to send.
+        passing: Topic and payload of messages that are of no use later; taken from its left.
+        troubles: What the broker did not take over earlier connections.
+        on_taken: Called with topic and payload of each standing message that was taken.
+        acknowledge_s: Seconds without an answer after which the connection is given up.
+
+    Attributes:
+        n_taken: Messages that the broker took.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        version: str,
+        outbox: Outbox,
+        standing: Standing,
+        passing: deque[tuple[str, bytes]],
+        troubles: Troubles,
+        on_taken: Callable[[str, bytes], None],
+        acknowledge_s: float,
+    ) -> None:
+        self._connection = connection
+        self._version = version
+        self._outbox = outbox
+        self._standing = standing
+        self._passing = passing
+        self._troubles = troubles
+        self._on_taken = on_taken
+        self._acknowledge_s = acknowledge_s
+        self._in_flight = InFlight()
+        self._alone_until_s = 0.0
+        self._skipped: Sent | None = None
+        self.n_taken = 0
+        troubles.begin(connection.limits)
+        standing.repeat_all()
+
+    def send(self) -> None:
+        """Hand over what may go now, and ask for the answers that only a ping brings."""
+        now_s = time.monotonic()
+        if len(self._in_flight) == 0 or now_s > self._alone_until_s:
+            waiting = [*self._events(now_s), *self._standing_messages(now_s)]
+            waiting += self._passing_messages(now_s)
+            suspects = [one for one in waiting if self._is_suspect(one)]
+            if suspects:
+                self._send_alone(suspects[0], now_s)
+            else:
+                self._send_together(waiting, now_s)
+        if any(
+            one.qos == 0 and one.message.kind != "passing" for one in self._in_flight.unanswered
+        ):
+            self._connection.ping()
+
+    def settle(self) -> None:
+        """Take the broker's answers.
+
+        Raises:
+            BrokerError: If it gives none for too long.
+        """
+        now_s = time.monotonic()
+        delivered: list[str] = []
+        for number, refusal in self._connection.answers():
+            sent = self._in_flight.settle(number, now_s)
+            if sent is None:
+                continue
+            if refusal:
+                self._troubles.refuse(sent, refusal, now_s)
+                self._standing.repeat(sent.message.topic)
+            else:
+                delivered += self._accept(sent)
+        if len(self._in_flight) == 0:
+            self._alone_until_s = 0.0
+        if delivered:
+            self._outbox.remove(*delivered)
+        self._require_progress(now_s)
+
+    def say_last(self, topic: str, payload: bytes, timeout_s: float) -> bool:
+        """Send a standing message after all others, and return whether it was taken in time."""
+        end_s = time.monotonic() + timeout_s
+        self._standing.say(topic, payload)
+        while (left_s := end_s - time.monotonic()) > 0:
+            self.send()
+            self._connection.serve(left_s)
+            self.settle()
+            if topic not in self._in_flight and topic not in dict(self._standing.unsent()):
+                return True
+        return False
+
+    def ended(self) -> bool:
+        """Find out which message ended the connection; return whether one is to blame."""
+        now_s = time.monotonic()
+        unanswered = self._in_flight.unanswered
+        if self._skipped is not None or len(unanswered) == 1:
+            culprit = self._skipped or unanswered[0]
+            is_silent = now_s - culprit.sent_s > self._acknowledge_s
+            self._troubles.accuse(
+                culprit, "silent" if is_silent else "ended", now_s, proven=self.n_taken > 0
+            )
+            return self.n_taken > 0
+        self._troubles.suspect(unanswered)
+        if not unanswered:
+            self._troubles.retry_all()
+        return False
+
+    def _send_alone(self, message: Message, now_s: float) -> None:
+        if len(self._in_flight):
+            self._connection.ping()  # a passing one may be all that is awaited
+        elif not self._connection.is_congested:
+            self._alone_until_s = now_s + _ALONE_SHARE * self._acknowledge_s
+            self._send(message, now_s)
+            self._connection.ping()
+
+    def _send_together(self, waiting: list[Message], now_s: float) -> None:
+        for message in waiting:
+            if self._connection.is_congested:
+                return
+            if self._has_place(message):
+                self._send(message, now_s)
+
+    def _has_place(self, message: Message) -> bool:
+        most = self._connection.limits.receive_maximum
+        n_events, n_standing = self._in_flight.count("event"), self._in_flight.count("standing")
+        match message.kind:
+            case "event":
+                return n_events < MAX_IN_FLIGHT and n_events + n_standing < most
+            case "standing":
+                # The last place is for an event.
+                return n_standing < min(MAX_IN_FLIGHT, most - 1) or (
+                    most == 1 and n_events + n_standing == 0
+                )
+            case _:
+                return True
+
+    def _send(self, message: Message, now_s: float) -> None:
+        qos, retain = self._troubles.flags(message)
+        size = self._size(message)
+        if message.kind == "standing":
+            self._standing.sent(message.topic, message.payload)
+        elif message.kind == "passing":
+            self._drop(message)
+        try:
+            number = self._connection.publish(
+                message.topic, message.payload, qos=qos, retain=retain
+            )
+        except ValueError as exc:  # a topic that no broker could take
+            sent = Sent(message, size, qos, retain, now_s, 0)
+            self._troubles.refuse(sent, str(exc), now_s)
+        else:
+            self._in_flight.add(number, message, size=size, qos=qos, retain=retain, now_s=now_s)
+
+    def _accept(self, sent: Sent) -> list[str]:
+        """Take note that a message arrived, and return the event that it was."""
+        message = sent.message
+        self._troubles.accept(sent)
+        self.n_taken += 1
+        if message.kind == "standing":
+            self._on_taken(message.topic, message.payload)
+            self._standing.cleared(message.topic)
+        if message.passed_over:
+            self._outbox.give_up(*message.passed_over)
+        return [message.event_id] if message.kind == "event" else []
+
+    def _require_progress(self, now_s: float) -> None:
+        self._skipped = self._in_flight.skipped(now_s, self._acknowledge_s)
+        if self._skipped is not None:
+            topic = self._skipped.message.topic
+            raise BrokerError(f"{self._troubles.broker} does not acknowledge a message on {topic}")
+        if self._in_flight.stalled_s(now_s) > self._acknowledge_s:
+            raise BrokerError(f"{self._troubles.broker} acknowledges nothing")
+
+    def _events(self, now_s: float) -> Iterator[Message]:
+        """Yield the next event of each machine that may go, the oldest first."""
+        has_troubles = self._troubles.has_events
+        alive: set[str] = set()
+        for head in self._outbox.heads():
+            if head.topic in self._in_flight and not has_troubles:
+                continue
+            queue = [head]
+            if has_troubles or self._verdict(head, now_s) != "send":
+                queue = self._outbox.pending(_MOST_PASSED_OVER + 1, head.topic)
+            alive |= {event.event_id for event in queue}
+            if head.topic not in self._in_flight:
+                yield from self._next_of(queue, now_s)
+        if has_troubles:
+            self._troubles.keep_events(alive)
+
+    def _next_of(self, queue: list[QueuedEvent], now_s: float) -> list[Message]:
+        """Return the next event of one machine, if one may go."""
+        verdicts = [self._verdict(event, now_s) for event in queue]
+        n_passed = next((n for n, verdict in enumerate(verdicts) if verdict != "pass"), len(queue))
+        passed = tuple(event.event_id for event in queue[:n_passed])
+        if n_passed > _MOST_PASSED_OVER:
+            self._outbox.give_up(passed[0])
+            return []
+        if n_passed == len(queue) or verdicts[n_passed] == "wait":
+            return []
+        # Once what is behind it has arrived it would come too late: so it is tried before that.
+        stale = self._troubles.stale(passed, now_s)
+        if stale is not None:
+            return [_message(event) for event in queue if event.event_id == stale]
+        return [_message(queue[n_passed], passed)]
+
+    def _verdict(self, event: QueuedEvent, now_s: float) -> str:
+        message = _message(event)
+        return self._judge(message, now_s)
+
+    def _standing_messages(self, now_s: float) -> Iterator[Message]:
+        for topic, payload in self._standing.unsent():
+            message = Message("standing", topic, payload)
+            if payload == b"" and not self._troubles.keeps_retained:
+                self._standing.sent(topic, payload)
+                self._on_taken(topic, payload)  # a broker that keeps nothing has nothing to clear
+                self._standing.cleared(topic)
+            elif topic not in self._in_flight and self._judge(message, now_s) == "send":
+                yield message
+
+    def _passing_messages(self, now_s: float) -> Iterator[Message]:
+        for topic, payload in list(self._passing):
+            message = Message("passing", topic, payload)
+            if self._judge(message, now_s) == "send":
+                yield message
+            else:
+                self._drop(message)
+
+    def _drop(self, passing: Message) -> None:
+        with contextlib.suppress(ValueError):  # too many came meanwhile, and it made room
+            self._passing.remove((passing.topic, passing.payload))
+
+    def _judge(self, message: Message, now_s: float) -> str:
+        """Return whether to send *message* now, to wait, or to go on to what is behind it."""
+        size, limit = self._size(message), self._connection.limits.maximum_packet_size
+        if limit is not None and size > limit:
+            self._troubles.leave_out(message, size, limit)
+            return "pass"
+        return self._troubles.verdict(message, size, now_s)
+
+    def _is_suspect(self, message: Message) -> bool:
+        return self._troubles.is_suspect(message.key, self._size(message))
+
+    def _size(self, message: Message) -> int:
+        qos = self._troubles.flags(message)[0]
+        return packet_size(message.topic, message.payload, qos=qos, version=self._version)
+
+
+def _message(event: QueuedEvent, passed_over: tuple[str, ...] = ()) -> Message:
+    return Message("event", event.topic, event.payload, event.event_id, passed_over)
