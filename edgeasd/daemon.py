@@ -80,7 +80,7 @@ class Daemon:
             notify("STOPPING=1")
             self._stop_machines()
             self._node.clips.stop(STOP_TIMEOUT_S)
-            self._node.publisher.stop()
+            self._node.stop()
             self._node.outbox.close()
         for machine in self._machines.values():
             if machine.monitor.error is not None:
@@ -128,6 +128,7 @@ class Daemon:
                 follow_at = now + _FOLLOW_INTERVAL_S
                 followed = [machine.follow() for machine in self._machines.values()]
                 news |= any(followed)
+            self._node.look_after()
             news |= self._tell_states()
             if news or now >= health_at:
                 health_at = now + self._config.mqtt.health_interval_s
@@ -170,7 +171,7 @@ class Daemon:
             news |= machine.tell_state()
         told = (
             self._node.publisher.connected,
-            self._node.publisher.fault,
+            self._node.fault,
             self._node.outbox.fault,
             self._node.clips.fault,
         )
@@ -210,7 +211,7 @@ class Daemon:
                 reconnects=node.publisher.reconnects,
                 queued_events=len(node.outbox),
                 dropped_events=node.outbox.dropped,
-                fault=node.publisher.fault,
+                fault=node.fault,
             ),
             machines=[machine.health() for machine in self._machines.values()],
             storage_fault=node.outbox.fault,

@@ -16,9 +16,9 @@ from edgeasd.config import Config, MqttConfig
 from edgeasd.errors import BrokerError
 from edgeasd.publish.connection_status import ConnectionStatus, StatusFile, account_of
 from edgeasd.publish.credentials import is_open_to_others, tls_context
-from edgeasd.publish.inbound import Received
 from edgeasd.publish.mqtt import EndedError, account, in_words
 from edgeasd.publish.topics import Topics
+from edgeasd.publish.troubles import NOT_ALLOWED
 
 EVENT_BYTES = 1_200
 """More than any event takes."""
@@ -28,12 +28,11 @@ HEALTH_BYTES, MACHINE_BYTES = 1_500, 1_500
 _SMALL_BYTES = 16
 _EXPIRES_SOON_S = 30 * 86_400
 _CREDENTIALS_REFUSED = (134, 135)
-_NOT_ALLOWED = "Not authorized"
 _LIMITS = "mosquitto: max_packet_size, message_size_limit"
 
 
 def check_broker_steps(config: Config) -> Iterator[Verdict]:
-    """Yield a verdict a step, until one fails: from the broker's name to who else uses the node's.
+    """Yield a verdict a step, until one fails: from the broker's name to a large message.
 
     A daemon that runs with the account is not disturbed but asked: some brokers let an account
     connect only once.
@@ -51,11 +50,10 @@ def check_broker_steps(config: Config) -> Iterator[Verdict]:
     if daemon is not None:
         steps["daemon"] = partial(_ask, config, daemon)
     else:
-        heard: list[Received] = []
         steps |= {
             "login": partial(_log_in, config),
-            "message": partial(_send, config, heard),
-            "node": partial(look_for_others, config, heard),
+            "node": partial(_listen, config),
+            "message": partial(_send, config),
         }
     for name, step in steps.items():
         verdict = judge(f"broker: {name}", step)
@@ -164,7 +162,17 @@ def _refusal(config: Config, way: Way) -> EndedError | None:
     return None
 
 
-def _send(config: Config, heard: list[Received]) -> Finding:
+def _listen(config: Config) -> Finding:
+    """Say who else goes by the name of the node, from what is heard while a message comes back.
+
+    Raises:
+        BrokerError: If another client does.
+    """
+    way, _ = _way_in(config)
+    return look_for_others(config, exchange(config, way, _SMALL_BYTES).heard)
+
+
+def _send(config: Config) -> Finding:
     """Send what is as large as the largest message of the daemon, in its way.
 
     Raises:
@@ -173,18 +181,16 @@ def _send(config: Config, heard: list[Received]) -> Finding:
     largest = HEALTH_BYTES + MACHINE_BYTES * len(config.machine)
     topic = Topics(config.mqtt.base, config.node).check
     outcome = exchange(config, AS_THE_DAEMON, largest)
-    heard += outcome.heard
     if outcome.back_s is not None:
         text = f"{largest} bytes, as health may take, back on {topic}"
         return Finding(f"{text} in {1000 * outcome.back_s:.0f} ms")
     if outcome.passes:
         user = account(config.mqtt)
         return Finding(f"{topic} is taken; {user} may not read it back, and need not")
-    if outcome.refusal == _NOT_ALLOWED:
+    if outcome.refusal == NOT_ALLOWED:
         raise BrokerError(_not_allowed(config))
     for way in WAYS:
         small = exchange(config, way, _SMALL_BYTES)
-        heard += small.heard
         if small.passes:
             return _explain(config, way, outcome, largest)
         if small.passes is None:
@@ -232,7 +238,7 @@ def _refused(config: Config, outcome: Outcome) -> str:
             f"{outcome.ended} when {account(config.mqtt)} wrote {topic}; see in the broker's log "
             "whether its ACL denies it"
         )
-    if outcome.refusal == _NOT_ALLOWED:
+    if outcome.refusal == NOT_ALLOWED:
         return _not_allowed(config)
     return f"broker refuses a message on {topic} ({outcome.refusal}); see its log"
 

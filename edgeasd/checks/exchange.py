@@ -91,7 +91,7 @@ def exchange(config: Config, way: Way, n_bytes: int) -> Outcome:
         with contextlib.suppress(BrokerError):  # it speaks no other version
             told = replace(config, mqtt=replace(config.mqtt, version="5"))
             answer = _Exchange(told, way).send(n_bytes)
-            return replace(answer, is_silent=not answer.passes, heard=outcome.heard)
+            return replace(answer, is_silent=not answer.passes)
     return outcome
 
 

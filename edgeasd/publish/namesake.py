@@ -133,6 +133,10 @@ class EarlierName:
             self._is_offline = payload == OFFLINE
             self._is_taken |= not retained and payload == ONLINE
 
+    def wait(self, now_s: float) -> None:
+        """Begin to listen anew: there is no connection."""
+        self._heard_s = now_s
+
     def is_ours(self, now_s: float) -> bool | None:
         """Return whether to clear it; None as long as it is not known.
 

@@ -62,10 +62,11 @@ def test_steps_to_a_good_broker_are_all_well(start: Callable[..., Mosquitto]) ->
     assert late.is_idle()
 
     assert grades(verdicts) == dict.fromkeys(
-        ("name", "connection", "login", "message", "node"), "ok"
+        ("name", "connection", "login", "node", "message"), "ok"
     )
-    assert verdicts[3].text.startswith(f"3000 bytes, as health may take, back on {TOPIC} in ")
-    assert [len(one) for one in subscriber.on(TOPIC)] == [3000, 0]
+    assert verdicts[-1].text.startswith(f"3000 bytes, as health may take, back on {TOPIC} in ")
+    sizes = [len(one) for one in subscriber.on(TOPIC)]
+    assert ([size for size in sizes if size], sizes[-1]) == ([16, 3000], 0)
     assert late.messages == []
     for one in (subscriber, late):
         one.close()
@@ -170,8 +171,8 @@ def test_steps_before_a_broker_that_drops_large_health_tell_whether_the_daemon_c
     """Under MQTT 3.1.1 nobody would ever learn that health is lost."""
     verdicts = steps(start(lines=["message_size_limit 2500"]).port, version=version)
 
-    assert verdicts[3].grade == grade
-    assert words in verdicts[3].text
+    assert verdicts[-1].grade == grade
+    assert words in verdicts[-1].text
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_steps_to_what_greets_and_passes_nothing_on_warn() -> None:
     broker.close()
 
     assert grades(verdicts)["message"] == "warning"
-    assert verdicts[3].text == (
+    assert verdicts[-1].text == (
         f"{TOPIC} did not come back; see in the broker's log whether its ACL denies it"
     )
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.network
 CHECKOUT = Path(__file__).parents[2]
 HOST = "broker.plant.example"
 
-STEPS = ("name", "connection", "TLS", "password", "login", "message", "node")
+STEPS = ("name", "connection", "TLS", "password", "login", "node", "message")
 
 _SHIMS = {
     "sudo": 'exec "$@"',
