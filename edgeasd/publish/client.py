@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from edgeasd.config import MqttConfig
 
+PROTOCOL_ERROR = MQTTErrorCode.MQTT_ERR_PROTOCOL
+"""What the client returns of a packet that it cannot read."""
+
 _RECEIVE_MAXIMUM = 20
 """Messages at QoS 1 that the broker may send before we have answered the first."""
 _READ_BYTES = 16_384

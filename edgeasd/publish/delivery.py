@@ -85,12 +85,14 @@ class Delivery:
         now_s = time.monotonic()
         if len(self._in_flight) == 0 or now_s > self._alone_until_s:
             waiting = [*self._events(now_s), *self._standing_messages(now_s)]
-            waiting += self._passing_messages(now_s)
-            suspects = [one for one in waiting if self._is_suspect(one)]
-            if suspects:
-                self._send_alone(suspects[0], now_s)
-            else:
-                self._send_together(waiting, now_s)
+            ordinary = [one for one in waiting if not self._is_suspect(one)]
+            passing = list(self._passing_messages(now_s))
+            suspects = [one for one in [*waiting, *passing] if self._is_suspect(one)]
+            self._send_together(ordinary, now_s)
+            if not suspects:
+                self._send_together(passing, now_s)
+            elif not ordinary:  # which show that it is not the broker, if a suspect is not taken
+                self._send_alone(min(suspects, key=self._suspicion), now_s)
         if any(
             one.qos == 0 and one.message.kind != "passing" for one in self._in_flight.unanswered
         ):
@@ -135,15 +137,18 @@ class Delivery:
                 return True
         return False
 
-    def ended(self) -> bool:
-        """Find out which message ended the connection; return whether one is to blame."""
+    def ended(self, *, by_broker: bool) -> bool:
+        """Find out which message ended the connection; return whether one is to blame.
+
+        Args:
+            by_broker: Whether the broker ended it, rather than gave no answer that can be read.
+        """
         now_s = time.monotonic()
         unanswered = self._in_flight.unanswered
         if self._skipped is not None or len(unanswered) == 1:
             culprit = self._skipped or unanswered[0]
-            is_silent = now_s - culprit.sent_s > self._acknowledge_s
             self._troubles.accuse(
-                culprit, "silent" if is_silent else "ended", now_s, proven=self.n_taken > 0
+                culprit, "ended" if by_broker else "silent", now_s, proven=self.n_taken > 0
             )
             return self.n_taken > 0
         self._troubles.suspect(unanswered)
@@ -212,8 +217,7 @@ class Delivery:
     def _require_progress(self, now_s: float) -> None:
         self._skipped = self._in_flight.skipped(now_s, self._acknowledge_s)
         if self._skipped is not None:
-            topic = self._skipped.message.topic
-            raise BrokerError(f"{self._troubles.broker} does not acknowledge a message on {topic}")
+            raise BrokerError(f"{self._troubles.broker} does not acknowledge every message")
         if self._in_flight.stalled_s(now_s) > self._acknowledge_s:
             raise BrokerError(f"{self._troubles.broker} acknowledges nothing")
 
@@ -282,6 +286,13 @@ class Delivery:
             self._troubles.leave_out(message, size, limit)
             return "pass"
         return self._troubles.verdict(message, size, now_s)
+
+    def _suspicion(self, message: Message) -> tuple[int, int]:
+        """Return by what to choose among suspects: the least goes first."""
+        if self.n_taken == 0:
+            # Perhaps it takes nothing at all: the message that costs least tells.
+            return int(message.kind != "standing"), self._size(message)
+        return self._troubles.n_trials(message.key), 0
 
     def _is_suspect(self, message: Message) -> bool:
         return self._troubles.is_suspect(message.key, self._size(message))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeasd.errors import BrokerError, os_reason
 from edgeasd.publish.answers import Answers
-from edgeasd.publish.client import limits_of, new_client, own_limits
+from edgeasd.publish.client import PROTOCOL_ERROR, limits_of, new_client, own_limits
 from edgeasd.publish.inbound import Received
 from edgeasd.publish.limits import Limits
 
@@ -108,6 +108,10 @@ class Connection:
             )
         except (OSError, ValueError) as exc:
             raise BrokerError(in_words(exc, config)) from exc
+        sock: Any = self._client.socket()
+        if sock is not None:
+            # What is small and waits for an answer would otherwise wait 40 ms before it is sent.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while not self._is_accepted:
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
@@ -198,18 +202,21 @@ class Connection:
             if events & select.POLLOUT:
                 self._client.loop_write()
             self._client.loop_misc()  # keepalive
+        if self._client.inbound.fault:
+            raise BrokerError(f"broker at {_address(self._config)} {self._client.inbound.fault}")
         if self._client.socket() is None:
             raise EndedError(self._end_in_words(), self._reason_code)
 
     def _read(self) -> None:
         n_before = self._client.inbound.n_pings_answered
         try:
-            self._client.loop_read()
-        except Exception as exc:  # what it raises of a packet that is none depends on the packet
+            is_readable = self._client.loop_read() != PROTOCOL_ERROR
+        except Exception:  # noqa: BLE001  # what it raises of a packet depends on what is wrong
+            is_readable = False
+        # A refusal comes back as an error of the protocol too.
+        if not (is_readable or self._refusal or self._client.inbound.fault):
             broker = f"broker at {_address(self._config)}"
-            raise EndedError(
-                f"{broker} sends a packet that cannot be read ({exc!r:.100})", None
-            ) from exc
+            raise BrokerError(f"{broker} sends a packet that cannot be read; see in its log why")
         for _ in range(self._client.inbound.n_pings_answered - n_before):
             self._answers.ping_answered()
 
@@ -267,8 +274,8 @@ class Connection:
 
     def _end_in_words(self) -> str:
         broker = f"broker at {_address(self._config)}"
-        if self._refusal or self._client.inbound.fault:
-            return f"{broker} {self._refusal or self._client.inbound.fault}"
+        if self._refusal:
+            return f"{broker} {self._refusal}"
         if self._is_accepted:
             return f"connection to the {broker} was lost"
         return (

@@ -228,7 +228,7 @@ class MqttPublisher:
                     self._topics.availability, self._last_word, self._timing.stop_s
                 )
             except BrokerError as exc:
-                if delivery.ended():
+                if delivery.ended(by_broker=isinstance(exc, EndedError)):
                     # The message is to blame, and not a broker that is in need of rest.
                     self._delay_s = self._timing.reconnect_min_s
                 self._takes_nothing = "" if delivery.n_taken else str(exc)
@@ -241,7 +241,7 @@ class MqttPublisher:
 
         A broker that keeps no retained messages, or has no QoS 1, accepts no such will.
         """
-        (qos, retain), self._will = self._will, _FULL_WILL
+        qos, retain = self._will
         try:
             return Connection(
                 self._config,
@@ -259,7 +259,8 @@ class MqttPublisher:
                 case None:
                     self._will = _NEXT_WILL.get((qos, retain), _FULL_WILL)
             raise
-        except BrokerError:
+        except BrokerError:  # another one may answer when it is there again
+            self._will = _FULL_WILL
             self._troubles.retry_all()
             raise
 
@@ -289,7 +290,8 @@ class MqttPublisher:
         accepted_s = time.monotonic()
         while not self._stop_requested.is_set():
             delivery.send()
-            connection.serve(_TURN_S, self._wake_fd)
+            self._tell_troubles()
+            connection.serve(min(_TURN_S, self._timing.reconnect_min_s), self._wake_fd)
             if self._wake_fd is not None:
                 with contextlib.suppress(BlockingIOError):  # it was the network
                     os.eventfd_read(self._wake_fd)
@@ -298,7 +300,6 @@ class MqttPublisher:
             delivery.settle()
             if delivery.n_taken:
                 self._takes_nothing = ""
-            self._tell_troubles()
             # A connection that breaks at once, time and again, is no reason to hurry.
             if time.monotonic() - accepted_s > self._delay_s:
                 self._delay_s = self._timing.reconnect_min_s

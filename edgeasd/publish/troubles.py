@@ -172,6 +172,11 @@ class Troubles:
         """Whether the broker keeps retained messages, as far as is known."""
         return self._limits.retain_available and self.takes_retained is not False
 
+    def n_trials(self, key: str) -> int:
+        """Return how often a message was not taken."""
+        trouble = self._troubles.get(key)
+        return 0 if trouble is None else trouble.n_trials
+
     def is_suspect(self, key: str, size: int) -> bool:
         """Return whether a message may end the connection, and so is to be sent alone."""
         trouble = self._troubles.get(key)

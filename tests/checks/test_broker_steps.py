@@ -12,8 +12,9 @@ import pytest
 from edgeasd.checks.broker import check_broker_steps, look_at_password
 from edgeasd.checks.verdict import Verdict
 from edgeasd.config import Config, MachineConfig, MqttConfig
-from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber, free_port
+from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority
+from tests.publish.scripted_broker import Ignore, ScriptedBroker
 
 pytestmark = pytest.mark.network
 
@@ -231,7 +232,7 @@ def test_steps_before_a_refused_subscription_still_ask_whether_the_message_is_ta
 
 def test_steps_to_what_greets_and_passes_nothing_on_warn() -> None:
     """A broker that says nothing at all of the message leaves a doubt."""
-    broker = FakeBroker()
+    broker = ScriptedBroker(lambda _message: Ignore())
 
     verdicts = steps(broker.port)
     broker.close()

@@ -1,4 +1,4 @@
-"""Real brokers and subscribers for the tests, and one broker that misbehaves on purpose."""
+"""Real brokers and subscribers for the tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import subprocess
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 DEADLINE_S = 20.0
@@ -223,65 +222,3 @@ class Subscriber:
         self.messages.append(
             Message(message.topic, payload, message.qos, message.retain, time.monotonic())
         )
-
-
-class FakeBroker:
-    """Accepts one connection after the other and behaves as told: real ones do not go so wrong.
-
-    Args:
-        greets: Whether CONNECT is answered.
-        acknowledges: Whether PUBLISH is answered.
-    """
-
-    def __init__(self, *, greets: bool = True, acknowledges: bool = False) -> None:
-        self.greets = greets
-        self.acknowledges = acknowledges
-        self.n_connections = 0
-        self.published: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        # Only a shutdown wakes a thread that waits in accept().
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE_S)
-        self._listener.close()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                sock, _address = self._listener.accept()
-                self.n_connections += 1
-                with sock, contextlib.suppress(OSError):
-                    for kind, body in self._packets(sock):
-                        sock.sendall(self._answer(kind, body))
-
-    @staticmethod
-    def _packets(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-        with sock.makefile("rb") as stream:
-            while head := stream.read(1):
-                length = shift = 0
-                while True:
-                    digit = stream.read(1)[0]
-                    length |= (digit & 0x7F) << shift
-                    shift += 7
-                    if digit < 0x80:
-                        break
-                yield head[0], stream.read(length)
-
-    def _answer(self, head: int, body: bytes) -> bytes:
-        kind = head >> 4
-        if kind == 1:
-            return b"\x20\x02\x00\x00" if self.greets else b""
-        if kind == 12:
-            return b"\xd0\x00"
-        if kind == 3:
-            end = 2 + int.from_bytes(body[:2], "big")
-            has_number = bool(head & 0x06)
-            self.published.append(body[end + 2 * has_number :])
-            if has_number and self.acknowledges:
-                return b"\x40\x02" + body[end : end + 2]
-        return b""

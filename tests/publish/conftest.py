@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeasd.publish.outbox import Outbox
-from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber
+from tests.publish.brokers import Mosquitto, Subscriber
+from tests.publish.scripted_broker import ScriptedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,12 +52,12 @@ def subscribe() -> Iterator[Callable[..., Subscriber]]:
 
 
 @pytest.fixture
-def make_fake_broker() -> Iterator[Callable[..., FakeBroker]]:
-    """Makes brokers that misbehave, and closes them in the end."""
-    made: list[FakeBroker] = []
+def make_broker() -> Iterator[Callable[..., ScriptedBroker]]:
+    """Makes brokers that do as they are told, and closes them in the end."""
+    made: list[ScriptedBroker] = []
 
-    def make(*, greets: bool = True, acknowledges: bool = False) -> FakeBroker:
-        made.append(FakeBroker(greets=greets, acknowledges=acknowledges))
+    def make(*args: Any, **kwargs: Any) -> ScriptedBroker:
+        made.append(ScriptedBroker(*args, **kwargs))
         return made[-1]
 
     yield make

@@ -13,8 +13,9 @@ import pytest
 from edgeasd.config import MqttConfig
 from edgeasd.errors import BrokerError, ConfigError
 from edgeasd.publish.mqtt import Connection, check_broker, require_files
-from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber, free_port
+from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority
+from tests.publish.scripted_broker import ScriptedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +83,10 @@ def test_check_broker_where_nobody_listens_says_so() -> None:
 
 
 def test_check_broker_that_does_not_answer_gives_up(
-    make_fake_broker: Callable[..., FakeBroker],
+    make_broker: Callable[..., ScriptedBroker],
 ) -> None:
     """A broker that accepts and is silent costs the time-out, no more."""
-    port = make_fake_broker(greets=False).port
+    port = make_broker(greets=False).port
 
     said = failure(config_for(port), timeout_s=0.2)
 

@@ -19,7 +19,8 @@ from edgeasd.publish.eventfile import QueuedEvent
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.publisher import MqttPublisher, Timing
 from edgeasd.publish.topics import Topics
-from tests.publish.brokers import FakeBroker, Mosquitto, Subscriber, free_port, wait_until
+from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until
+from tests.publish.scripted_broker import Answer, Ignore, Published, ScriptedBroker, take_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +57,11 @@ def put(outbox: Outbox, *numbers: int) -> None:
 def payloads(*numbers: int) -> list[bytes]:
     """What those events say."""
     return [str(n).encode() for n in numbers]
+
+
+def ignore_all(_message: Published) -> Answer:
+    """Acknowledge nothing."""
+    return Ignore()
 
 
 def connect(publisher: MqttPublisher) -> None:
@@ -426,12 +432,12 @@ def test_publisher_password_file_gone_at_run_time_is_a_fault(
 
 
 def test_publisher_has_no_more_events_in_flight_than_its_limit(
-    make_fake_broker: Callable[..., FakeBroker],
+    make_broker: Callable[..., ScriptedBroker],
     make_publisher: Callable[..., MqttPublisher],
     outbox: Outbox,
 ) -> None:
     """A broker that acknowledges nothing gets one event of each machine, of twenty at most."""
-    broker = make_fake_broker()
+    broker = make_broker(ignore_all)
     publisher = make_publisher(broker.port, Timing(stop_s=0.1))
     machines = range(2 * MAX_IN_FLIGHT)
     for n in machines:
@@ -441,33 +447,33 @@ def test_publisher_has_no_more_events_in_flight_than_its_limit(
     connect(publisher)
     wait_until(lambda: len(broker.published) >= 1 + MAX_IN_FLIGHT, "the limit is reached")
     publisher.publish_transient("last", b"last")
-    wait_until(lambda: b"last" in broker.published, "what follows arrives")
+    wait_until(lambda: broker.published[-1].payload == b"last", "what follows arrives")
 
     starts = [b"%d start" % n for n in machines[:MAX_IN_FLIGHT]]
-    assert broker.published == [*starts, b"online", b"last"]
+    assert [one.payload for one in broker.published] == [*starts, b"online", b"last"]
     assert len(outbox) == 2 * len(machines)
 
 
 def test_publisher_whose_broker_acknowledges_nothing_connects_anew(
-    make_fake_broker: Callable[..., FakeBroker],
+    make_broker: Callable[..., ScriptedBroker],
     make_publisher: Callable[..., MqttPublisher],
     outbox: Outbox,
 ) -> None:
     """A broker that answers pings only is not trusted for ever; then all is sent again."""
-    broker = make_fake_broker()
+    broker = make_broker(ignore_all)
     publisher = make_publisher(broker.port, Timing(0.05, 0.2, acknowledge_s=0.3, stop_s=0.1))
     put(outbox, 1, 2)
 
     publisher.start()
     wait_until(lambda: broker.n_connections >= 2, "connected again")
     fault = publisher.fault
-    broker.acknowledges = True
+    broker.answer = take_all
 
     wait_until(lambda: len(outbox) == 0, "the outbox is empty")
     wait_until(lambda: publisher.fault == "", "the fault is over")
     assert fault == f"broker at 127.0.0.1:{broker.port} acknowledges nothing"
-    assert [item for item in broker.published if item != b"online"][-2:] == payloads(1, 2)
-    assert set(broker.published[:2]) == {b"1", b"online"}
+    assert {one.payload for one in broker.published[:2]} == {b"1", b"online"}
+    assert broker.on(EVENTS) == payloads(1, 2)
 
 
 def test_publisher_survives_an_error_of_its_own(
