@@ -279,3 +279,63 @@ def test_node_whose_reload_went_wrong_clears_a_machine_after_the_next_one(
         lambda: "m2" not in (config.state_dir / "retained.txt").read_text(),
         "struck out",
     )
+
+
+def test_node_that_goes_while_the_broker_is_away_says_what_stays_there(
+    broker: Mosquitto, config: Config, runs: Callable[..., Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be cleared is told, and cleared when that broker is used again."""
+    node = runs(["m1"])
+    wait_until(lambda: retained_at(broker) == all_of(node.topics, "m1"), "all is retained")
+    broker.stop()
+    wait_until(lambda: not node.publisher.connected, "the loss is noticed")
+
+    node.connect_as(replace(config.mqtt, host="localhost"))
+    broker.start()
+    back = runs(["m2"])
+    looked_after(
+        back, lambda: retained_at(broker) == all_of(back.topics, "m2"), "the machine is cleared"
+    )
+
+    assert (
+        "what is retained at the broker 127.0.0.1, which is no longer used, stays there: "
+        f"{NODE}/availability, {NODE}/health, {NODE}/m1/state"
+    ) in caplog.text
+
+
+def test_node_that_may_not_clear_its_old_name_says_so_and_goes_on(
+    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An access control list that knows the new name only is told once; alerts get out."""
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite #\n")
+    broker = Mosquitto(tmp_path / "closed", lines=[f"acl_file {acl}"])
+    broker.start()
+    mqtt = replace(config.mqtt, port=broker.port, version="5")
+    config.state_dir.mkdir()
+
+    def run(name: str) -> Node:
+        node = Node(replace(config, node=name, mqtt=mqtt))
+        node.publisher.start()
+        node.forget_all_but([])
+        tell_health(node)
+        wait_until(lambda: node.topics.health in retained_at(broker), "health is retained")
+        return node
+
+    first = run("n1")
+    first.stop()
+    first.outbox.close()
+    acl.write_text("topic read #\ntopic readwrite edgeasd/v1/n2/#\n")
+    broker.reload()
+    renamed = run("n2")
+    looked_after(renamed, lambda: "does not let this account clear" in caplog.text, "it is told")
+    renamed.put_event("m1", {"id": "n2-0"})
+    wait_until(lambda: len(renamed.outbox) == 0, "the alert gets out")
+    renamed.look_after()
+
+    assert renamed.fault == ""
+    assert caplog.text.count("clear them by one that may") == 1
+    assert f"{NODE}/availability" in (config.state_dir / "retained.txt").read_text()
+    renamed.stop()
+    renamed.outbox.close()
+    broker.stop()
