@@ -5,24 +5,17 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeasd.document import at_least, between, one_of, rule
-from edgeasd.publish.topics import is_level
+from edgeasd.publish.topics import MOST_BASE_CHARACTERS, is_base, is_level
 
 MOST_MQTT_BYTES = 65_535
 """Of a string in MQTT; section 1.5.3 of version 3.1.1."""
 _LONGEST = 1000
-"""Characters of a host's name and of a base: a topic must hold the names below it as well."""
-_BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
-
-
-def _is_base(value: str) -> bool:
-    return len(value) <= _LONGEST and _BASE_TOPIC.fullmatch(value) is not None
-
+"""Characters of a host's name."""
 
 _LEVEL_NAME = rule(
     is_level,
@@ -48,9 +41,9 @@ class MqttConfig:
     base: str = field(
         default="",
         metadata=rule(
-            lambda value: value == "" or _is_base(value),
+            is_base,
             "topic levels joined by '/', without '+', '#', blanks, control characters or a "
-            f"'$' in front, and at most {_LONGEST} characters",
+            f"'$' in front, and at most {MOST_BASE_CHARACTERS} characters",
         ),
     )
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""

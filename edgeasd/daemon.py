@@ -93,7 +93,7 @@ class Daemon:
             self._tell_last()
             machines.stop()
             node.clips.stop(STOP_TIMEOUT_S)
-            node.publisher.stop()
+            node.stop()
             node.outbox.close()
             self._lock.close()
 
@@ -151,6 +151,7 @@ class Daemon:
             if now >= follow_at:
                 follow_at = now + _FOLLOW_INTERVAL_S
                 self._is_health_news |= self._machines.follow()
+            self._node.look_after()
             self._is_health_news |= self._tell_states()
             self._tell_health(now)
             if watchdog_s is not None and now >= watchdog_at and self._progressing():
@@ -195,7 +196,7 @@ class Daemon:
         news = self._machines.tell_states()
         told = (
             self._node.publisher.connected,
-            self._node.publisher.fault,
+            self._node.fault,
             self._node.outbox.fault,
             self._node.clips.fault,
         )
@@ -260,7 +261,7 @@ class Daemon:
                 reconnects=node.publisher.reconnects,
                 queued_events=len(node.outbox),
                 dropped_events=node.outbox.dropped,
-                fault=node.publisher.fault,
+                fault=node.fault,
             ),
             machines=self._machines.health(),
             storage_fault=node.outbox.fault,

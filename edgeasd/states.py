@@ -84,10 +84,9 @@ class StateReporter:
         """Have the state told again, news or not, as to a broker that never heard it."""
         self._is_wanted_again = True
 
-    def withdraw(self) -> None:
-        """Clear what was told: the machine is no longer listened to."""
+    def forget(self) -> None:
+        """Take note that what was told is taken back: the machine is no longer listened to."""
         self.told = None
-        self._publish(b"")
 
     def tell(self, condition: Condition, score: float | None, *, last: bool = False) -> bool:
         """Publish *condition* if it is news and the minute allows it; return whether it did.

@@ -8,13 +8,16 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
 from edgeasd.clock import clock_synchronized, moment
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
 from edgeasd.last_event import LastEvent
+from edgeasd.presence import Presence
 from edgeasd.publish.clips import clip_name
 from edgeasd.publish.clipwriter import ClipWriter
+from edgeasd.publish.connection_status import StatusFile
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
@@ -29,10 +32,10 @@ from edgeasd.publish.payloads import (
     score_payload,
 )
 from edgeasd.publish.publisher import MqttPublisher
-from edgeasd.publish.topics import Topics, is_level, state_beside
+from edgeasd.publish.retained import FILE_NAME
+from edgeasd.publish.topics import Topics, state_beside
 from edgeasd.states import Condition, StateReporter
 from edgeasd.stream import AlarmEvent, Score
-from edgeasd.whole_file import whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +60,12 @@ class Node:
         self.changed = threading.Event()
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
-        self._names = config.state_dir / "machines.txt"
         self._reporters: dict[str, StateReporter] = {}
+        self._mqtt = config.mqtt
+        self._status = StatusFile(config.state_dir)
+        self._presence = Presence(self.topics, self.boot_id, config.state_dir / FILE_NAME)
         self.publisher = self._new_publisher(config.mqtt)
+        self._presence.move_to(_broker(config.mqtt), self.publisher)
         self.clips = ClipWriter(config.clips, config.clips_dir, config.state_dir / "clip_ages.json")
 
     def connect_as(self, config: MqttConfig) -> None:
@@ -71,12 +77,26 @@ class Node:
             ConfigError: If a file that *config* names cannot be used; all stays as it was.
         """
         publisher = self._new_publisher(config)
-        self.publisher.stop()
+        if _broker(config) == _broker(self._mqtt):
+            self.publisher.stop()
+        else:
+            self._presence.leave(self.publisher)
+        self._mqtt = config
         self.publisher = publisher
+        self._presence.move_to(_broker(config), publisher)
         self.publisher.start()
 
     def _new_publisher(self, config: MqttConfig) -> MqttPublisher:
-        return MqttPublisher(config, self.topics, self.outbox, client_id=f"edgeasd-{self.name}")
+        return MqttPublisher(
+            config,
+            self.topics,
+            self.outbox,
+            client_id=f"edgeasd-{self.name}",
+            on_taken=partial(self._presence.was_taken, _broker(config)),
+            subscribes=self._presence.listens_to(_broker(config)),
+            on_received=self._presence.was_received,
+            on_not_cleared=self._presence.was_refused,
+        )
 
     def next_number(self) -> int:
         """Return the number of the next event of this run."""
@@ -114,20 +134,24 @@ class Node:
         Without it an alarm that lasts would last for ever.
         """
         self._end_alarm(self.topics.event(machine))
-        self.reporter(machine).withdraw()
+        self.reporter(machine).forget()
+        self._presence.clear(self.topics.state(machine), self.publisher)
 
     def forget_all_but(self, machines: Collection[str]) -> None:
         """Do so with every machine of earlier runs that is not among *machines*.
 
-        And with alarms on the topics that earlier runs had under another name or base.
+        And with all that earlier runs had under another name or base.
         """
-        heard = {topic: self.topics.machine_of(topic) for topic in self.outbox.topics()}
-        for topic, machine in heard.items():
+        for topic in self.outbox.topics():
+            machine = self.topics.machine_of(topic)
             if machine is None and self._end_alarm(topic):
-                self.publisher.publish_retained(state_beside(topic), b"")
-        for machine in set(heard.values()) | self._remembered():
-            if machine is not None and machine not in machines:
-                self.forget(machine)
+                self._presence.add_earlier(state_beside(topic))
+            elif machine is not None and machine not in machines and self._end_alarm(topic):
+                self._presence.clear(self.topics.state(machine), self.publisher)
+        said = {self.topics.state(machine) for machine in machines}
+        for topic in self._presence.states():
+            if topic not in said:
+                self._presence.clear(topic, self.publisher)
 
     def _end_alarm(self, topic: str) -> bool:
         """End the alarm told on an event topic, and return whether there was one."""
@@ -146,24 +170,28 @@ class Node:
         return True
 
     def remember(self, machines: Collection[str]) -> None:
-        """Note for the next run which machines have a retained state at the broker."""
-        # None is ever left out: the broker may be away when a machine goes.
-        known = self._remembered()
-        names = known.union(machines)
-        try:
-            if names != known:
-                with whole_file(self._names) as file:
-                    file.write("\n".join(sorted(names)).encode())
-        except OSError as exc:
-            _log.warning("%s: cannot be written (%s)", self._names, exc.strerror)
+        """Note, before any is told, which machines have a retained state at the broker."""
+        self._presence.say(map(self.topics.state, machines))
 
-    def _remembered(self) -> set[str]:
-        try:
-            names = self._names.read_text(errors="replace").split()
-        except OSError:
-            return set()
-        # What a disk made of a name may be no topic, and such a topic ends every connection.
-        return {name for name in names if is_level(name)}
+    @property
+    def fault(self) -> str:
+        """Why alerts do not get out, in words with the remedy; empty when they do."""
+        return "; ".join(filter(None, (self._presence.fault, self.publisher.fault)))
+
+    def look_after(self) -> None:
+        """Do what the broker's answers ask for, and say how it is; to be called now and then."""
+        self._presence.look_after(self.publisher)
+        self._status.write(self._mqtt, self.fault, connected=self.publisher.connected)
+
+    def stop(self) -> None:
+        """Say that the node is gone, and disconnect."""
+        self.publisher.stop()
+        self.look_after()
+
+
+def _broker(config: MqttConfig) -> str:
+    """Return what tells one broker from another: it has one port for TLS and one without."""
+    return config.host.lower()
 
 
 class MachineVoice:

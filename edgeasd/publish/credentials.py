@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from typing import TYPE_CHECKING
 
 from edgeasd.config import MOST_MQTT_BYTES
@@ -34,6 +35,14 @@ def read_password(path: Path | None) -> str | None:
             f"mqtt.password_file={path} must have at most {MOST_MQTT_BYTES} bytes in its first line"
         )
     return password
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Return whether others than its owner may read or write the file at *path*."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    except OSError:  # told when it is read
+        return False
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
