@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from edgeasd.capture import search as search_module
+from edgeasd.capture import source as source_module
 from edgeasd.capture import waiting as waiting_module
 from edgeasd.capture.source import AudioSource
 from edgeasd.capture.waiting import Waiting
@@ -85,7 +86,7 @@ def test_waiting_survives_an_error_for_no_known_reason(
     """It says so, and looks on: who looks no more finds nothing."""
     path = tmp_path / "sound.wav"
     errors = [KeyError("a defect"), OSError("another")]
-    real = waiting_module.open_source
+    real = source_module.open_source
 
     def open_source(*arguments: Any) -> AudioSource:
         if errors:
