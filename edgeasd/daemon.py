@@ -23,7 +23,7 @@ from edgeasd.publish.health_payload import MqttHealth, health_payload
 from edgeasd.publish.payloads import encode
 from edgeasd.reload import Reload
 from edgeasd.state_lock import StateLock
-from edgeasd.systemd import notify, notify_busy, notify_reloading, watchdog_interval_s
+from edgeasd.systemd import Busy, notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node
 
 _TICK_S = 0.25
@@ -66,6 +66,7 @@ class Daemon:
             raise
         self._departures = Departures(config.state_dir / "departures.json")
         self._machines = Machines(self._node, self._make)
+        self._busy = Busy()
         self._is_health_news = True
         self._health_at = -_LEAST_HEALTH_INTERVAL_S
         self._clock_offset_s = time.time() - since_boot_s()
@@ -118,7 +119,7 @@ class Daemon:
         notify("READY=1", f"STATUS=listening to {len(self._machines)} machines{refused}")
 
     def _go_on(self) -> bool:
-        notify_busy()
+        self._busy.advance()
         return not self._stopping
 
     def _tell_start(self) -> bool:
@@ -163,6 +164,7 @@ class Daemon:
     def _reload(self, path: Path) -> None:
         """Apply what is valid of the configuration file, and refuse the rest."""
         notify_reloading()
+        self._busy = Busy()
         reload = Reload(self._node, self._machines)
         try:
             _require_file(path)
