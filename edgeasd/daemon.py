@@ -22,7 +22,7 @@ from edgeasd.model_files import Models
 from edgeasd.publish.health_payload import MqttHealth, encode_health, health_payload
 from edgeasd.reload import Reload
 from edgeasd.state_lock import StateLock
-from edgeasd.systemd import notify, notify_busy, notify_reloading, watchdog_interval_s
+from edgeasd.systemd import Busy, notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node
 
 _TICK_S = 0.25
@@ -66,6 +66,7 @@ class Daemon:
             raise
         self._departures = Departures(config.state_dir / "departures.json")
         self._machines = Machines(self._node, self._models, self._make)
+        self._busy = Busy()
         self._is_health_news = True
         self._health_at = -_LEAST_HEALTH_INTERVAL_S
         self._clock_offset_s = time.time() - since_boot_s()
@@ -120,7 +121,7 @@ class Daemon:
         notify("READY=1", f"STATUS=listening to {len(self._machines)} machines{refused}")
 
     def _go_on(self) -> bool:
-        notify_busy()
+        self._busy.advance()
         return not self._stopping
 
     def _tell_start(self) -> bool:
@@ -169,6 +170,7 @@ class Daemon:
     def _begin_reload(self, path: Path) -> None:
         """Read the configuration file, and begin to load its models."""
         notify_reloading()
+        self._busy = Busy()
         try:
             _require_file(path)
             self._wanted = load_config(path)

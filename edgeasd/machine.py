@@ -89,11 +89,15 @@ class Machine:
 
     def fail(self, error: Exception) -> None:
         """Listen no more for now, as *error* was raised; `tend` begins anew."""
-        self._back_off.fail(time.monotonic())
-        self._failure = (
-            f"listening ended by an internal error ({type(error).__name__}: {error}); "
+        failure = (
+            f"listening ended by an internal error ({type(error).__name__}: {error!s:.200}); "
             "it begins anew, see the log"
         )
+        now = time.monotonic()
+        if failure == self._failure and not self._back_off.is_due(now):
+            return  # met again before it could begin anew
+        self._failure = failure
+        self._back_off.fail(now)
         _log.error("%s: listening failed", self.config.name, exc_info=error)
         stop_all([self.monitor], 0.0)
 

@@ -187,7 +187,7 @@ class Machines:
             refusal.fail(str(exc))
         except Exception as exc:  # noqa: BLE001 - as above
             _log.error("%s: it cannot be listened to", config.name, exc_info=exc)
-            refusal.fail(f"internal error ({type(exc).__name__}: {exc}); see the log")
+            refusal.fail(f"internal error ({type(exc).__name__}: {exc!s:.200}); see the log")
             if machine is not None:
                 machine.fail(exc)
         else:

@@ -13,6 +13,7 @@ from edgeasd.text import LineFormatter, printable
 
 _PATIENCE_S = 1.0
 """For a service manager that takes no messages: supervision must not wait for it."""
+_BUSY_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -47,20 +48,21 @@ def notify_reloading() -> None:
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
-_BUSY_EVERY_S = 5.0
-_busy_told_s = time.monotonic()
-
-
-def notify_busy() -> None:
-    """Tell the service manager that what takes long advances; a call in time tells nothing.
+class Busy:
+    """Tells the service manager, every ten seconds, that what takes long advances.
 
     References:
         sd_notify(3): EXTEND_TIMEOUT_USEC, while the service starts or stops.
     """
-    global _busy_told_s  # noqa: PLW0603 - there is one service manager
-    if time.monotonic() - _busy_told_s >= _BUSY_EVERY_S:
-        _busy_told_s = time.monotonic()
-        notify("EXTEND_TIMEOUT_USEC=30000000", "WATCHDOG=1")
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def advance(self) -> None:
+        """Take note of a step; most tell nothing."""
+        if time.monotonic() - self._told_s >= _BUSY_EVERY_S:
+            self._told_s = time.monotonic()
+            notify("EXTEND_TIMEOUT_USEC=30000000", "WATCHDOG=1")
 
 
 def watchdog_interval_s() -> float | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeasd.config import Config, MicrophoneConfig
+
 SPARE_TASKS = 16
 """Kept free of machines: for devices that come back, child processes and a clean stop."""
 _CGROUPS = Path("/proc/self/cgroup")
@@ -18,6 +20,13 @@ class TasksLeft:
 
     n_free: int
     most: int
+
+
+def most_tasks(config: Config) -> int:
+    """Return how many threads and processes the machines of *config* need, with some to spare."""
+    sources = [machine.source for machine in config.machine]
+    devices = {source.device for source in sources if isinstance(source, MicrophoneConfig)}
+    return len(sources) + len(devices) + SPARE_TASKS
 
 
 def tasks_left() -> TasksLeft | None:

@@ -20,7 +20,9 @@ from edgeasd.publish.outbox_copy import count_waiting
 _UNIT = "edgeasd.service"
 _BOOTED = Path("/run/systemd/system")
 """There if, and only if, systemd runs this computer; sd_booted(3)."""
-_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts")
+_PROPERTIES = (
+    *("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts", "TasksMax"),
+)
 _LITTLE_BYTES = 100 * 2**20
 _TIMEOUT_S = 10.0
 
@@ -115,11 +117,12 @@ def unit_properties() -> dict[str, str]:
     return dict(line.split("=", 1) for line in result.stdout.splitlines())
 
 
-def check_service(unit: Mapping[str, str]) -> Finding:
+def check_service(unit: Mapping[str, str], n_tasks: int = 0) -> Finding:
     """Say whether the daemon is installed as a service, runs, and will after the next boot.
 
     Args:
         unit: Its properties, as `unit_properties` returns them.
+        n_tasks: Threads and processes that the configuration needs.
 
     Raises:
         EdgeasdError: If it fails.
@@ -132,15 +135,21 @@ def check_service(unit: Mapping[str, str]) -> Finding:
         raise EdgeasdError(f"unit {unit['LoadState']}; systemctl status {_UNIT} says more")
     if unit["ActiveState"] == "failed" or unit["SubState"] == "auto-restart":
         raise EdgeasdError(f"fails ({unit['Result']}); journalctl -u {_UNIT} -n 20 says why")
+    doubt = _doubt(unit, n_tasks)
+    return Finding(doubt or "active, and started at boot", doubtful=doubt != "")
+
+
+def _doubt(unit: Mapping[str, str], n_tasks: int) -> str:
+    most_tasks = unit.get("TasksMax", "")
+    if most_tasks.isdigit() and int(most_tasks) < n_tasks:
+        return (
+            f"TasksMax={most_tasks} must be at least {n_tasks} for so many machines; raise it: "
+            f"sudo systemctl edit {_UNIT}"
+        )
     if unit["ActiveState"] != "active":
-        return Finding(f"{unit['ActiveState']}; sudo systemctl start {_UNIT}", doubtful=True)
+        return f"{unit['ActiveState']}; sudo systemctl start {_UNIT}"
     if unit["UnitFileState"] != "enabled":
-        return Finding(
-            f"active, but not started at boot; sudo systemctl enable {_UNIT}", doubtful=True
-        )
+        return f"active, but not started at boot; sudo systemctl enable {_UNIT}"
     if unit["NRestarts"] != "0":
-        return Finding(
-            f"active, but restarted {unit['NRestarts']} times; journalctl -u {_UNIT} says why",
-            doubtful=True,
-        )
-    return Finding("active, and started at boot")
+        return f"active, but restarted {unit['NRestarts']} times; journalctl -u {_UNIT} says why"
+    return ""

@@ -17,6 +17,7 @@ from edgeasd.detector import make_detector
 from edgeasd.errors import EdgeasdError
 from edgeasd.model_files import Models
 from edgeasd.site import at_site
+from edgeasd.tasks import most_tasks
 
 
 def run_checks(config_path: Path) -> Iterator[Verdict]:
@@ -36,7 +37,7 @@ def run_checks(config_path: Path) -> Iterator[Verdict]:
     yield from check_sounds(config.machine, in_service=unit.get("ActiveState") == "active")
     yield judge("state directory", partial(check_state_directory, config.state_dir))
     yield judge("clock", check_clock)
-    yield judge("service", partial(check_service, unit))
+    yield judge("service", partial(check_service, unit, most_tasks(config)))
     yield from check_broker_steps(config)
 
 

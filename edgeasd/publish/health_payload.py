@@ -84,13 +84,13 @@ class MachineHealth:
         gaps: Interruptions of the stream.
         overruns: Blocks lost as the computer was too slow.
         real_time_factor: Seconds of computing per second of sound; NaN when not known yet.
-        late_s: Seconds for which the latest sound heard had waited for a computer that is too slow.
-        restarts: How often an error ended listening, which then began anew.
         level_dbfs: Level re full scale, decibels; minus infinity is digital silence.
         drift_ppm: By how many millionths the microphone's clock is fast; NaN when not known yet.
         model: The model that scores it.
         model_fault: Why a model file that changed is not used, in words; empty when all is well.
         calibration: What its threshold rests on.
+        late_s: Seconds for which the latest sound heard had waited for a computer that is too slow.
+        restarts: How often an error ended listening, which then began anew.
     """
 
     name: str
@@ -101,13 +101,13 @@ class MachineHealth:
     gaps: int
     overruns: int
     real_time_factor: float
-    late_s: float
-    restarts: int
     level_dbfs: float
     drift_ppm: float
     model: ModelIdentity
     model_fault: str
     calibration: CalibrationHealth
+    late_s: float = 0.0
+    restarts: int = 0
 
 
 def health_payload(

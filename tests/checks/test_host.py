@@ -241,3 +241,14 @@ def test_service_on_this_computer_has_a_finding() -> None:
         assert unit.keys() == GOOD.keys()
     else:
         assert check_service(unit).text.startswith("systemd does not run here")
+
+
+@pytest.mark.parametrize(
+    ("most", "is_doubtful"), [("128", True), ("300", False), ("infinity", False), ("", False)]
+)
+def test_service_that_may_have_too_few_tasks_is_told(most: str, *, is_doubtful: bool) -> None:
+    """The limit is compared with what the configured machines need."""
+    finding = check_service({**GOOD, "TasksMax": most}, 300)
+
+    assert finding.doubtful == is_doubtful
+    assert ("TasksMax=128 must be at least 300" in finding.text) == is_doubtful
