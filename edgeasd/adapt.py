@@ -59,8 +59,8 @@ def add_references(
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
     """
     model = open_model(machine.model)
-    document = read_site(machine)
     require_writable(site_path(machine))
+    document = read_site(machine)
     site = at_site(machine, model)
     _check_method(site.model, machine)
     old = old or _old_recordings(machine, site)

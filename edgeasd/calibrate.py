@@ -125,8 +125,8 @@ def calibrate(
     """
     model = open_model(machine.model)
     refuse_learned_from(model, recordings)
-    document = read_site(machine)
     require_writable(site_path(machine))
+    document = read_site(machine)
     site = at_site(machine, model)
     collector = ScoreCollector(site.model, site.section, progress)
 

@@ -137,25 +137,24 @@ def open_locked(name: str, *, folder: int, patience_s: float = 0.0) -> int:
     while True:
         file = open_plain(name, os.O_RDWR | os.O_CREAT, 0o600, folder=folder)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who had it may have removed it: the name is another file's by now, or nobody's.
-            if _is_named(file, name, folder):
+            if _is_taken(file, name, folder):
                 return file
-        except BlockingIOError:
-            if time.monotonic() >= end_s:
-                os.close(file)
-                raise
-            time.sleep(_RETRY_S)
         except OSError:
             os.close(file)
             raise
         os.close(file)
+        if time.monotonic() >= end_s:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+        time.sleep(_RETRY_S)
 
 
-def _is_named(file: int, name: str, folder: int) -> bool:
+def _is_taken(file: int, name: str, folder: int) -> bool:
+    """Lock *file*, and return whether that worked and it still is *name* of *folder*."""
     try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who had it may have removed it: the name is another file's by now, or nobody's.
         return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         return False
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
@@ -90,7 +90,8 @@ class KeptScores:
 
     def remove(self) -> None:
         """Remove the file: a calibration was made of what is in it."""
-        os.unlink(self.path.name, dir_fd=self._folder)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path.name, dir_fd=self._folder)
 
     def write(self) -> None:
         """Bring to the disk what was added to `runs`.
@@ -122,13 +123,15 @@ class KeptScores:
         """Take in what the file holds, up to where a power cut or anything else spoiled it."""
         n_bytes = os.fstat(self._file).st_size
         lines = os.pread(self._file, min(n_bytes, _MOST_BYTES), 0).splitlines(keepends=True)
-        header = _parsed(lines[0]) if lines else None
-        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-            return
-        self.is_of_another = header.get("of") != self._of
+        header: Any = _parsed(lines[0]) if lines else None
+        try:
+            began = datetime.fromisoformat(header["began"])
+            self.is_of_another = (header["schema"], header["of"]) != (SCHEMA, self._of)
+        except (TypeError, KeyError, ValueError):
+            return  # it is something else
         if self.is_of_another:
             return
-        self.began = str(header.get("began"))
+        self.began = began.isoformat()
         self._n_bytes = len(lines[0])
         for line in lines[1:]:
             if not _add(_parsed(line), self.runs):

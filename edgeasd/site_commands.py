@@ -85,7 +85,8 @@ def calibrate(*, undo: bool, **options: Any) -> None:
     """Set the threshold of MACHINE from normal sound and a budget of false alarms.
 
     FILES are WAV or FLAC files, and folders of them, of normal sound that the model was not learned
-    from.  Without FILES the machine's own microphone is listened to for --duration.
+    from.  Without FILES the machine's own microphone is listened to for --duration; called again,
+    this continues what was interrupted.
     """
     from edgeasd.calibrate import undo as take_back
 

@@ -18,7 +18,7 @@ from edgeasd.folders import InTheWayError, open_locked, open_plain, opened_folde
 # Versions before this one had no random part.
 _DRAFT = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.part", re.DOTALL)
 _LOCK_PATIENCE_S = 10.0
-"""Most that `exclusively` waits: it is held for the moment in which a file is read and written."""
+"""More than it takes anybody to read a file and write it again."""
 
 
 def draft_of(path: Path) -> Path:
@@ -139,10 +139,14 @@ def require_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusively(path: Path) -> Iterator[None]:
+def exclusively(path: Path, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[None]:
     """Keep all others who ask for it from changing *path* for as long as the block lasts.
 
     The lock is a file beside it that is there only meanwhile, and that no other user can hold.
+
+    Args:
+        path: Of what is changed, in a folder that is there.
+        patience_s: Most seconds to wait for another who has it.
 
     Raises:
         StorageError: If the lock cannot be had.
@@ -152,7 +156,7 @@ def exclusively(path: Path) -> Iterator[None]:
         with _told(path):
             folder = held.enter_context(opened_folder(path.parent))
             try:
-                lock = open_locked(name, folder=folder, patience_s=_LOCK_PATIENCE_S)
+                lock = open_locked(name, folder=folder, patience_s=patience_s)
             except BlockingIOError as exc:
                 raise StorageError(
                     f"{path}: is being changed by another command; wait for its end"

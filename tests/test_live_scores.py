@@ -195,14 +195,7 @@ def test_calibration_that_is_ended_goes_on_when_called_again(
 ) -> None:
     """By Ctrl-C, by a shutdown, or by a power cut, which a kill stands for."""
     kept = folder / "fan.onnx.fan.scores"
-    line: list[str | Path] = [
-        "calibrate",
-        "fan",
-        "--config",
-        folder / "edgeasd.toml",
-        "--duration",
-        "999h",
-    ]
+    line = ["calibrate", "fan", "--config", str(folder / "edgeasd.toml"), "--duration", "999h"]
     process = subprocess.Popen(
         [sys.executable, "-c", KEEPING_ALWAYS, *line],
         cwd=CHECKOUT,
@@ -297,6 +290,38 @@ def test_file_that_ends_anywhere_is_gone_on_from(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "[]",
+        "{}",
+        "\0",
+        '{"schema": "edgeasd.live/9", "began": "2026-11-29T12:00:00+00:00", "of": {}}',
+        '{"schema": "edgeasd.live/1", "began": "\\u001b[2J", "of": {}}',
+        '{"schema": "edgeasd.live/1", "began": 5, "of": {}}',
+    ],
+)
+def test_file_of_another_form_is_not_read(folder: Path, header: str) -> None:
+    """A later version's, or anything else of that name."""
+    path = folder / "fan.onnx.fan.scores"
+    path.write_text(f"{header}\n[0, [1.5]]\n")
+
+    with KeptScores(machine_of(folder), site_of(folder)) as kept:
+        assert kept.runs == []
+        kept.runs.append([2.5])
+        kept.write()
+
+    assert json.loads(path.read_text().splitlines()[0])["schema"] == SCHEMA
+
+
+def test_file_that_somebody_removed_meanwhile_is_no_error(folder: Path) -> None:
+    """The threshold was set by then."""
+    with KeptScores(machine_of(folder), site_of(folder)) as kept:
+        kept.path.unlink()
+        kept.remove()
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "[99, [1.5]]",
@@ -368,19 +393,6 @@ def test_scores_of_another_threshold_are_gone_on_from(folder: Path) -> None:
         machine_of(folder), replace(site, model=site.model.with_document(document))
     ) as kept:
         assert kept.runs == [[1.5, 2.5]]
-
-
-def test_file_of_another_form_is_not_read(folder: Path) -> None:
-    """A later version's, or anything else of that name."""
-    path = folder / "fan.onnx.fan.scores"
-    path.write_text('{"schema": "edgeasd.live/9"}\n[0, [1.5]]\n')
-
-    with KeptScores(machine_of(folder), site_of(folder)) as kept:
-        assert kept.runs == []
-        kept.runs.append([2.5])
-        kept.write()
-
-    assert json.loads(path.read_text().splitlines()[0])["schema"] == SCHEMA
 
 
 @pytest.fixture

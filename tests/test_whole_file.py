@@ -200,14 +200,10 @@ def test_change_by_one_command_waits_for_that_of_another(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_lock_that_another_holds_for_long_is_told(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lock_that_another_holds_for_long_is_told(path: Path) -> None:
     """A command that hangs does not make all others hang."""
-    monkeypatch.setattr("edgeasd.whole_file._LOCK_PATIENCE_S", 0.1)
-
     with exclusively(path), pytest.raises(StorageError, match="is being changed by another"):
-        exclusively(path).__enter__()
+        exclusively(path, patience_s=0.1).__enter__()
 
     with exclusively(path):
         pass

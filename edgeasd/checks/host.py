@@ -85,11 +85,15 @@ def _require_owner_can_write(state_dir: Path, folder: int) -> None:
     for name in os.listdir(folder):
         with suppress(FileNotFoundError):  # the daemon runs
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) and found.st_uid != status.st_uid:
+            if _is_plain(found) and found.st_uid != status.st_uid:
                 raise StorageError(
                     f"{state_dir}: {name!r} in it belongs to another user, so the daemon cannot "
-                    f"write it; sudo chown --reference={state_dir} {state_dir}/*"
+                    f"write it; sudo chown -hR --reference={state_dir}/ {state_dir}/"
                 )
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def check_clock() -> Finding:
