@@ -144,7 +144,9 @@ class NearestScoring:
         n_others = len(self._directions) - 1
         if n_others == 0:
             return np.ones(1)
-        distances = 1.0 - self._directions @ self._directions.T
+        # In place: of 4096 references it is 128 MB.
+        distances = self._directions @ self._directions.T
+        np.subtract(1.0, distances, out=distances)
         np.fill_diagonal(distances, np.inf)
         typical = np.median(distances.min(axis=1))
         # A reference that is there twice is no neighbour of itself: its density would explode.
