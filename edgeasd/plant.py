@@ -130,7 +130,7 @@ class Plant:
         name = printable(f"{base}/{node}".lstrip("/"), _LONGEST_NAME)
         if len(message.payload) > _MOST_BYTES:
             words = f"a message of {len(message.payload)} bytes"
-            news = self._leave_out("/".join((name, *levels)), words)
+            news = self.leave_out("/".join((name, *levels)), words)
         elif not message.payload:
             news = self._forget(name, levels)
         else:
@@ -139,7 +139,7 @@ class Plant:
         at = "" if levels[-1] == "event" else f"{local_time(time_s)} "
         return [f"{at}{words}" for words in news]
 
-    def _leave_out(self, topic: str, what: str) -> Iterator[str]:
+    def leave_out(self, topic: str, what: str) -> Iterator[str]:
         """Count a message that is not taken in, and tell so once for each topic."""
         self.n_left_out += 1
         self.left_out = f"{topic}: {what} is left out"
@@ -165,7 +165,7 @@ class Plant:
         self, message: Received, name: str, levels: list[str], now_s: float
     ) -> Iterator[str]:
         if name not in self.nodes and len(self.nodes) >= _MOST_NODES:
-            yield from self._leave_out("/".join((name, *levels)), "one node more")
+            yield from self.leave_out("/".join((name, *levels)), "one node more")
             return
         node = self.nodes.setdefault(name, NodeView())
         said = _parse(message.payload)
@@ -180,7 +180,7 @@ class Plant:
             case [machine, leaf]:
                 view = self._machine(node, machine)
                 if view is None:
-                    yield from self._leave_out(f"{name}/{machine}/{leaf}", "one machine more")
+                    yield from self.leave_out(f"{name}/{machine}/{leaf}", "one machine more")
                 elif leaf == "state":
                     yield from _hear_state(view, f"{name}/{machine}", said)
                 elif leaf == "event":

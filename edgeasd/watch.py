@@ -16,6 +16,7 @@ from edgeasd.document import DocumentError, read_table
 from edgeasd.errors import BrokerError, ConfigError
 from edgeasd.plant import Plant, local_time
 from edgeasd.plant_picture import picture
+from edgeasd.publish.inbound import MAX_RECEIVED_BYTES
 from edgeasd.publish.mqtt import Connection, account
 from edgeasd.terminal import (
     Interruption,
@@ -73,6 +74,7 @@ class _Watcher:
         self._was_connected = False
         self._status = ""
         self._drawn_s = -math.inf
+        self._n_too_large = 0
         self._delay_s = _FIRST_DELAY_S
 
     def run(self, interruption: Interruption) -> None:
@@ -99,6 +101,7 @@ class _Watcher:
         connection = Connection(self._config, client_id, connect_timeout_s=_CONNECT_TIMEOUT_S)
         try:
             number = connection.subscribe(self._filter, qos=0)
+            self._n_too_large = 0
             self._plant.listening_since_s = time.monotonic()
             self._tell_status(f"connected to {self._config.host}:{self._config.port}")
             while not self._is_over(interruption):
@@ -124,7 +127,16 @@ class _Watcher:
                 if self._screen is None:
                     say(news)
                     sys.stdout.flush()
+        self._tell_too_large(connection)
         self._draw()
+
+    def _tell_too_large(self, connection: Connection) -> None:
+        for _ in range(connection.n_too_large - self._n_too_large):
+            what = f"a message of more than {MAX_RECEIVED_BYTES} bytes"
+            for news in self._plant.leave_out(self._filter, what):
+                if self._screen is None:
+                    say(f"{local_time(time.time())} {news}")
+        self._n_too_large = connection.n_too_large
 
     def _wait(self, fault: str, interruption: Interruption) -> None:
         delay_s = self._delay_s * random.uniform(0.75, 1.0)

@@ -122,6 +122,7 @@ def test_watch_shows_the_worst_that_a_broker_holds(broker: Mosquitto) -> None:
         ("a/m/score", b'{"max": 1.0, "threshold": 1e-310}'),
         ("a/m/state", json.dumps({"state": steering, "reason": steering, "since_ms": 1e300})),
         ("a/health", json.dumps({"machines": [{"name": "m", "model_fault": "x" * 255_000}]})),
+        ("c/health", b"x" * 10_000_000),
         ("b/health", json.dumps({"machines": [{"name": "m", "model_fault": "x" * 200_000}]})),
         ("n 1\u202e/health", b"{}"),
         ("z/fan/state", b'{"state": "ok"}'),
@@ -133,7 +134,7 @@ def test_watch_shows_the_worst_that_a_broker_holds(broker: Mosquitto) -> None:
     with OnTerminal("watch", "--host", "127.0.0.1", "--port", broker.port) as watch:
         watch.wait_for("z                    online, no sign of life yet")
         watch.wait_for("fan                ok")
-        watch.wait_for("1 messages left out; a/health: a message of 255")
+        watch.wait_for("2 messages left out; ")
         publisher._client.publish("edgeasd/v1/z/health", b'{"time_ms": 0, "uptime_s": 61}')
         watch.wait_for("z                    online, last sign of life")
         assert watch.interrupt() == 0

@@ -164,6 +164,11 @@ class Connection:
         return messages
 
     @property
+    def n_too_large(self) -> int:
+        """Messages larger than `MAX_RECEIVED_BYTES` so far, which `received` leaves out."""
+        return self._client.inbound.n_too_large
+
+    @property
     def is_congested(self) -> bool:
         """Whether messages wait for the network; handing more over would pile them up."""
         return self._client.want_write()
