@@ -114,7 +114,7 @@ def test_reload_waits_for_no_model_that_never_returns(
         text = site.config.read_text().replace('tiny.onnx"\nsection', 'lost.onnx"\nsection')
         site.config.write_text(text)
         reload(process)
-        told = []
+        told: list[str] = []
         while not told or not told[-1].startswith("READY=1\n"):
             told.append(manager.recv(1024).decode())
 
