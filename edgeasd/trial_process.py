@@ -20,6 +20,7 @@ from typing import TextIO
 import numpy as np
 
 from edgeasd.detect.median import MedianFilter
+from edgeasd.detect.metadata import SCORE_LIMIT
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.scoring import clip_score
@@ -98,8 +99,9 @@ def rehearse(model: Model) -> None:
             outputs.append(model.run(median.process(values)))
             window_s = min(window_s, time.process_time() - began_s)
         for index in range(len(model.document.sections)):
-            if not math.isfinite(clip_score(model.scoring(index), outputs)):
-                raise ModelError(f"sections[{index}] gives scores that are not finite")
+            score = clip_score(model.scoring(index), outputs)
+            if not abs(score) <= SCORE_LIMIT:  # also of what is no number
+                raise ModelError(f"sections[{index}] gives a score of {score:g}; export it again")
         load = features.frames_per_s * (frame_s + window_s / window.hop_frames)
         if load > MOST_LOAD:
             raise ModelError(

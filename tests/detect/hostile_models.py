@@ -134,6 +134,12 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes], str]] = MappingProxyType(
         "memory": (_expanded, "takes more than 256 MiB of memory"),
         "loop": (_endless, "does not come to an end, in loading or on sound of some kind"),
         "slow": (_slow, "for a second of sound"),
+        "scores beyond use": (
+            lambda: _network(
+                helper.make_node("Mul", ["sound", "much"], ["embedding"]), much=np.float32(1e30)
+            ),
+            "sections[0] gives a score of -",
+        ),
         "not finite": (
             lambda: _network(
                 helper.make_node("Sub", ["level", "sound"], ["below"]),
