@@ -20,13 +20,14 @@ from edgeasd.detect.calibration import (
 )
 from edgeasd.detect.drift import QUANTILES
 from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.signal import defect_notes
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError
 from edgeasd.learn import digest, refuse_too_few
 from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
 from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
-from edgeasd.sounds import Recording, blocks_of
+from edgeasd.sounds import Recording, blocks_of, shortcomings
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import require_writable
 
@@ -131,11 +132,15 @@ def calibrate(
     if not recordings:
         source = open_source(machine.source)
         try:
-            collector.add(live_blocks(source, rate, duration_s))
+            collector.add(live_blocks(source, rate, duration_s), of_clips=False)
         finally:
             source.close()
     before = site.calibration
-    made = conclude(machine, site, collector.scores, per_week)
+    notes = (
+        *shortcomings(recordings, model.document.features),
+        *defect_notes(collector.defective_s),
+    )
+    made = conclude(machine, site, collector.scores, per_week, notes)
     calibration = replace(
         made.calibration,
         sources=tuple(str(path) for one in recordings for path in one.paths),
@@ -146,15 +151,21 @@ def calibrate(
     return store(machine, document, replace(made, calibration=calibration))
 
 
-def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week: float) -> Outcome:
-    """Return the threshold that *scores* give, not yet stored.
+def conclude(
+    machine: MachineConfig,
+    site: Site,
+    scores: NormalScores,
+    per_week: float,
+    notes: tuple[str, ...] = (),
+) -> Outcome:
+    """Return the threshold that *scores* give, not yet stored, with *notes* on their sound.
 
     Raises:
         EdgeasdError: If there are too few.
     """
     section = site.model.document.sections[site.section]
     spec = alarm_spec(replace_thresholds(machine).alarm, section, scores.sample_rate)
-    refuse_too_few(scores)
+    refuse_too_few(scores, spec.raise_after, notes)
     rates = AlarmRate(scores, spec)
     threshold = rates.threshold(per_week / WEEK_S)
     rate, method = rates.at(threshold)
@@ -183,7 +194,7 @@ def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week:
         score_quantiles=tuple(np.quantile(scores.values, QUANTILES).tolist()),
     )
     overridden = machine.alarm.threshold is not None
-    return Outcome(calibration, rates, scores, site_path(machine), overridden)
+    return Outcome(calibration, rates, scores, site_path(machine), overridden, notes)
 
 
 def store(machine: MachineConfig, document: SiteDocument, outcome: Outcome) -> Outcome:

@@ -15,6 +15,7 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import Pipeline
+from edgeasd.detect.signal import Defect
 from edgeasd.errors import AudioDeviceError
 from edgeasd.stream import AudioBlock, Float64Array
 
@@ -37,31 +38,42 @@ class ScoreCollector:
 
     Attributes:
         runs: Of all streams so far.
+        defective_s: Seconds of them with each defect.
     """
 
     model: Model
     section: int
     progress: Progress = lambda _: None
     runs: list[Float64Array] = field(default_factory=list)
+    defective_s: dict[Defect, float] = field(default_factory=dict)
 
-    def add(self, blocks: Iterable[AudioBlock]) -> None:
-        """Score a stream, at the model's rate."""
-        pipeline = Pipeline(self.model, self.section, _NEVER)
+    def add(self, blocks: Iterable[AudioBlock], *, of_clips: bool = True) -> None:
+        """Score a stream, at the model's rate; what rests on flat sound is left out.
+
+        Args:
+            blocks: The stream.
+            of_clips: Whether a gap is a seam between clips, of which scores may rest on several, as
+                else clips of ten seconds had one each; of live sound it ends a run, as in the
+                daemon.
+        """
+        pipeline = Pipeline(self.model, self.section, _NEVER, joins_gaps=of_clips)
         run: list[float] = []
         expected = -1
         for block in blocks:
             for detection in pipeline.process(block):
                 score = detection.score
-                # A flat signal raises no alarm either.
-                if score.first_sample < pipeline.signal.last_flat_sample:
-                    continue
-                if score.first_sample != expected:
+                is_flat = detection.signal == "flat_signal"
+                if is_flat or not (of_clips or score.first_sample == expected):
                     self._keep(run)
                     run = []
-                run.append(score.value)
+                if not is_flat:
+                    run.append(score.value)
                 expected = score.first_sample + self.model.document.hop_samples
             self.progress(len(block.samples) / pipeline.sample_rate)
         self._keep(run)
+        for defect, n_samples in pipeline.signal.n_defective.items():
+            before = self.defective_s.get(defect, 0.0)
+            self.defective_s[defect] = before + n_samples / pipeline.sample_rate
 
     @property
     def scores(self) -> NormalScores:
