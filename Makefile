@@ -4,7 +4,8 @@ PYTHON ?= python3
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
   openssl pulseaudio shellcheck systemd systemd-container
 
-.PHONY: run test test-daemon test-train test-slow check format bench scale soak demo-model packages clean
+.PHONY: run test test-daemon test-train test-slow check format bench scale soak demo-model constraints \
+  packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -44,6 +45,13 @@ soak: packages .venv-train/ready  ## a day of sound at eight machines, in half a
 demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo
 	.venv-train/bin/python -m train export runs/demo --out edgeasd/models/demo.onnx
+
+constraints:  ## pin anew what deploy/install.sh installs, for every Python and processor
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+	echo 'hatchling>=1.25' | build/uv/bin/uv pip compile pyproject.toml - --extra plot --upgrade \
+	  --universal --python-version 3.10 --only-binary :all: --generate-hashes --quiet \
+	  --custom-compile-command 'make constraints' --no-annotate --output-file deploy/constraints.txt
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, store
+from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, refuse_other_model, store
 from edgeasd.capture.wavfile import LONGEST_CLIP_S, blocks_at
 from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.adaptation import adapted_distances, adapted_references, resembles
@@ -66,8 +66,8 @@ def add_references(
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
     """
     model = load_model(machine.model)
-    document = read_site(machine)
     require_writable(site_path(machine))
+    document = read_site(machine)
     site = at_site(machine, model)
     _check_method(site.model, machine)
     old = old or _old_recordings(machine, site)
@@ -91,9 +91,9 @@ def add_references(
     adapted = replace(site, model=adapt(site.model, site.section, clips))
     collector = ScoreCollector(adapted.model, site.section, progress)
     for recording in old:
-        collector.add(blocks_of(recording, channel, features.sample_rate))
+        collector.add(blocks_of(recording, channel, features.sample_rate), of_clips=True)
     crossed = _cross_scores(site, sound)
-    scores = replace(collector.scores, runs=[*collector.runs, *crossed.runs])
+    scores = replace(collector.scores, runs=[*collector.scores.runs, *crossed.runs])
     made = conclude(machine, adapted, scores, per_week)
     before = site.calibration.added_sources if site.calibration else ()
     calibration = replace(
@@ -104,6 +104,7 @@ def add_references(
         distances=adapted.model.document.distances,
     )
     notes = (*about, *defect_notes(collector.defective_s), *_notes(site, sound, alarms))
+    refuse_other_model(machine, model)
     return store(machine, document, replace(made, calibration=calibration, notes=notes))
 
 
@@ -196,11 +197,11 @@ def _cross_scores(site: Site, sound: _Sound) -> NormalScores:
     """Return the scores of each half of the new sound by what the other half teaches."""
     half = len(sound.clips) // 2
     first, second = sound.halves()
-    runs = []
+    runs: list[Float64Array] = []
     for blocks, rest in ((first, sound.clips[half:]), (second, sound.clips[:half])):
         collector = ScoreCollector(adapt(site.model, site.section, rest), site.section)
-        collector.add(blocks)
-        runs += collector.runs
+        collector.add(blocks, of_clips=True)
+        runs += collector.scores.runs
     return replace(collector.scores, runs=runs)
 
 
@@ -215,7 +216,7 @@ def _added(before: Model, after: Model, section: int) -> Matrix:
 def _notes(site: Site, sound: _Sound, alarms: Sequence[Path]) -> tuple[str, ...]:
     """Return in words how the new sound compares with what was normal, and with alarms."""
     collector = ScoreCollector(site.model, site.section)
-    collector.add(sound.blocks())
+    collector.add(sound.blocks(), of_clips=True)
     threshold = site.model.document.sections[site.section].threshold
     notes = []
     if collector.runs:  # none where flat sound leaves no ten seconds where a score would be

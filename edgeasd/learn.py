@@ -39,7 +39,7 @@ from edgeasd.errors import AudioFileError, ModelError
 from edgeasd.sounds import Recording, blocks_of, refuse_longer, refuse_too_much, shortcomings
 from edgeasd.stream import Float32Array
 from edgeasd.terminal import rounded
-from edgeasd.whole_file import replace_file, require_writable
+from edgeasd.whole_file import exclusively, replace_file, require_writable
 
 TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0
@@ -127,11 +127,7 @@ def learn_machine(
         EdgeasdError: If there is a model already, too little sound, or a file cannot be used.
     """
     require_writable(machine.model)
-    if machine.model.exists() and not over:
-        raise ModelError(
-            f"{machine.model}: is there already; add --replace, or name another file as "
-            "machine.model in the configuration"
-        )
+    _refuse_to_replace(machine.model, over=over)
     refuse_too_much(recordings)
     rows, frames, defective_s = _read(recordings, channel, progress)
     clips = cut_clips(rows, CLIP_WINDOWS)
@@ -160,10 +156,20 @@ def learn_machine(
         "versions": {"edgeasd": __version__},
     }
     content = _content(machine, section, distances, training)
-    replace_file(machine.model, content)
+    with exclusively(machine.model):
+        _refuse_to_replace(machine.model, over=over)
+        replace_file(machine.model, content)
     typical = float(np.median(scores.values))
     expected, _ = rate.at(threshold)
     return Learned(machine.model, len(clips), len(recordings), typical, threshold, expected, notes)
+
+
+def _refuse_to_replace(model: Path, *, over: bool) -> None:
+    if model.exists() and not over:
+        raise ModelError(
+            f"{model}: is there already; add --replace, or name another file as machine.model in "
+            "the configuration"
+        )
 
 
 def refuse_too_little(sound_s: float, least_s: float, notes: Sequence[str] = ()) -> None:

@@ -84,7 +84,8 @@ def calibrate(*, undo: bool, **options: Any) -> None:
     """Set the threshold of MACHINE from normal sound and a budget of false alarms.
 
     FILES are WAV or FLAC files, and folders of them, of normal sound that the model was not learned
-    from.  Without FILES the machine's own microphone is listened to for --duration.
+    from.  Without FILES the machine's own microphone is listened to for --duration; called again,
+    this continues what was interrupted.
     """
     from edgeasd.calibrate import undo as take_back
 
@@ -143,11 +144,17 @@ def _calibrate(
                 per_week=per_week,
                 duration_s=duration_s,
                 progress=progress,
+                tell=_tell,
             )
     for line in outcome.lines():
         click.echo(line)
     if picture is not None:
         draw_calibration(picture, config.name, outcome)
+
+
+def _tell(text: str) -> None:
+    # Above the bar, which is drawn again when it advances.
+    click.echo(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, err=True)
 
 
 @contextmanager

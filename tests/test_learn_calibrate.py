@@ -533,8 +533,8 @@ def test_site_file_that_could_not_be_written_is_told_before_the_work(
     def closed(*_: object, **__: object) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", closed)
-    monkeypatch.setattr("edgeasd.calibrate.open_source", None)
+    monkeypatch.setattr("edgeasd.whole_file.open", closed, raising=False)
+    monkeypatch.setattr("edgeasd.live_scores.open_source", None)
     message = refused(site, "calibrate press07 --duration 1h", os.EX_CANTCREAT)
 
     assert message.startswith("press07.onnx.press07.json: cannot be written (Permission denied)")

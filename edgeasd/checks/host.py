@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edgeasd.checks.verdict import Finding
 from edgeasd.clock import clock_synchronized
 from edgeasd.errors import EdgeasdError, StorageError
-from edgeasd.publish.outbox import Outbox
+from edgeasd.folders import opened_folder
+from edgeasd.publish.outbox_copy import count_waiting
 
 _UNIT = "edgeasd.service"
 _BOOTED = Path("/run/systemd/system")
@@ -34,17 +37,9 @@ def check_state_directory(state_dir: Path) -> Finding:
     text = f"{state_dir}, {free / 1e9:.1f} GB free"
     if free < _LITTLE_BYTES:
         return Finding(f"{text}; free some before alerts can no longer be kept", doubtful=True)
-    database = state_dir / "outbox.sqlite3"
     if there != state_dir:
         return Finding(f"{text}, made when the daemon starts")
-    # Made here by root, it could not be written by the daemon, which has a user of its own.
-    if not database.exists():
-        return Finding(text)
-    outbox = Outbox(database)
-    n_waiting = len(outbox)
-    outbox.close()
-    if outbox.fault:
-        raise StorageError(outbox.fault)
+    n_waiting = count_waiting(state_dir / "outbox.sqlite3")
     return Finding(f"{text}, {n_waiting} alerts not yet delivered")
 
 
@@ -62,14 +57,37 @@ def _require_writable(state_dir: Path, there: Path) -> None:
     if there != state_dir and os.access(there, os.W_OK | os.X_OK):
         return
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        with opened_folder(there) as folder:
+            # It has no name, or one that nobody could foresee.
+            with tempfile.TemporaryFile(dir=f"/proc/self/fd/{folder}") as file:
+                file.write(b"\0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+            if os.geteuid() == 0:
+                _require_owner_can_write(state_dir, folder)
     except OSError as exc:
         raise StorageError(
             f"{rule} ({exc.strerror}); check as that user, change its owner or choose another"
         ) from exc
+
+
+def _require_owner_can_write(state_dir: Path, folder: int) -> None:
+    """Check what root, who can write everywhere, does not find out by writing.
+
+    Raises:
+        StorageError: If the owner of the directory could not write it, or what is in it.
+    """
+    status = os.fstat(folder)
+    if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        raise StorageError(f"{state_dir} is closed to its owner; sudo chmod u+rwx {state_dir}")
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):  # the daemon runs
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_uid != status.st_uid:
+                raise StorageError(
+                    f"{state_dir}: {name!r} in it belongs to another user, so the daemon cannot "
+                    f"write it; sudo chown --reference={state_dir} {state_dir}/*"
+                )
 
 
 def check_clock() -> Finding:

@@ -17,8 +17,9 @@ import soundfile
 
 from edgeasd.config import ClipsConfig
 from edgeasd.errors import StorageError
+from edgeasd.folders import opened_folder
 from edgeasd.stream import Int16Array
-from edgeasd.whole_file import DRAFT_SUFFIX, whole_file
+from edgeasd.whole_file import sweep_drafts, whole_file
 
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
 _RESERVE_SHARE = 0.05
@@ -88,9 +89,8 @@ class ClipFolder:
         self._make()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "this user may not write there")
-        for draft in self.directory.glob(f"*{DRAFT_SUFFIX}"):
-            if _NAME.fullmatch(draft.name.removeprefix(".").removesuffix(DRAFT_SUFFIX)):
-                draft.unlink(missing_ok=True)
+        with opened_folder(self.directory) as folder:
+            sweep_drafts(folder, lambda name: _NAME.fullmatch(name) is not None)
         self.make_room()
 
     def write(self, clip: Clip) -> None:

@@ -22,12 +22,14 @@ from typing import BinaryIO, TextIO
 import soundfile
 
 from edgeasd.errors import ConfigError, StorageError, os_reason
+from edgeasd.folders import InTheWayError, open_plain, opened_folder
 from edgeasd.recording.cutter import CLIP_S, Stretch
 from edgeasd.stream import to_int16
-from edgeasd.whole_file import whole_file
+from edgeasd.whole_file import sweep_drafts, whole_file
 
 LOG_NAME = "recording.csv"
 _MANIFEST_NAME = "manifest.csv"
+_CLIP = re.compile(r"section_\d\d_(source|target)_train_normal_\d{4,}_.*\.flac")
 
 _FOLLOWS = "follows "
 
@@ -81,20 +83,24 @@ class ClipFolder:
         self._clips = place.folder.absolute() / "train"
         with _told(place.folder, "must be a folder that this user can read"):
             listed = (place.folder / _MANIFEST_NAME).exists()
-            numbers = list(self._numbers())
+            self._count()
         if listed:
             raise StorageError(
                 f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
                 "then; choose another folder with --out"
             )
-        self.n_clips = len(numbers)
-        self._next = max(numbers, default=-1) + 1
         self._before = ""
 
     def __enter__(self) -> ClipFolder:  # noqa: PYI034 - Self came with Python 3.11
         with _told(self._place.folder, "must be a folder that this user can write"):
-            self._clips.mkdir(parents=True, exist_ok=True)
-            self._log = _open_log(self._place.folder / LOG_NAME)
+            with (
+                opened_folder(self._place.folder, make=True) as folder,
+                opened_folder(self._clips, make=True) as clips,
+            ):
+                self._log = _open_log(self._place.folder / LOG_NAME, folder)
+                sweep_drafts(clips, lambda name: _CLIP.fullmatch(name) is not None)
+            # Another recording may have added some before it ended.
+            self._count()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -179,6 +185,11 @@ class ClipFolder:
         log.writerow(row)
         self._log.flush()
 
+    def _count(self) -> None:
+        numbers = list(self._numbers())
+        self.n_clips = len(numbers)
+        self._next = max(numbers, default=-1) + 1
+
     def _numbers(self) -> Iterator[int]:
         name = re.compile(
             rf"section_{self._place.section}_{self._place.domain}_train_normal_(\d{{4,}})(_.*)?"
@@ -194,8 +205,11 @@ def follows(before: Path, comment: str) -> bool:
     return comment == f"{_FOLLOWS}{before.name}"
 
 
-def _open_log(path: Path) -> TextIO:
-    log = path.open("a", encoding="utf-8", newline="")
+def _open_log(path: Path, folder: int) -> TextIO:
+    def opener(name: str, flags: int) -> int:
+        return open_plain(name, flags, folder=folder)
+
+    log = open(path.name, "a", encoding="utf-8", newline="", opener=opener)  # noqa: SIM115
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -212,8 +226,9 @@ def _told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.SoundFileError) as exc:
+        remedy = "remove it, or choose" if isinstance(exc, InTheWayError) else "choose"
         raise StorageError(
-            f"{path}: {what} ({os_reason(exc)}); choose another folder with --out"
+            f"{path}: {what} ({os_reason(exc)}); {remedy} another folder with --out"
         ) from exc
 
 

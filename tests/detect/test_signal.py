@@ -34,7 +34,8 @@ def metered(samples: Float32Array) -> SignalMeter:
 def states_after(*pieces: Float32Array) -> list[str]:
     """Return the state of a meter after each of *pieces* that follow each other."""
     meter = SignalMeter(RATE)
-    states, position = [], 0
+    states: list[str] = []
+    position = 0
     for samples in pieces:
         meter.process(AudioBlock(samples, position))
         position += len(samples)
