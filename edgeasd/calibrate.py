@@ -19,6 +19,7 @@ from edgeasd.detect.calibration import (
 )
 from edgeasd.detect.drift import QUANTILES
 from edgeasd.detect.model import Model
+from edgeasd.detect.signal import defect_notes
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import ConfigError, EdgeasdError, ModelError
@@ -27,7 +28,7 @@ from edgeasd.live_scores import KeptScores, Tell, listen
 from edgeasd.model_files import open_model
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
-from edgeasd.sounds import Recording, blocks_of
+from edgeasd.sounds import Recording, blocks_of, shortcomings
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import exclusively, require_writable
 
@@ -131,14 +132,19 @@ def calibrate(
     collector = ScoreCollector(site.model, site.section, progress)
 
     def finish() -> Outcome:
-        made = conclude(machine, site, collector.scores, per_week)
+        notes = (
+            *shortcomings(recordings, model.document.features),
+            *defect_notes(collector.defective_s),
+        )
+        made = conclude(machine, site, collector.scores, per_week, notes)
         calibration = _with_learned(made.calibration, site.calibration, recordings)
         refuse_other_model(machine, model)
         return store(machine, document, replace(made, calibration=calibration))
 
     if recordings:
         for recording in recordings:
-            collector.add(blocks_of(recording, channel, model.document.features.sample_rate))
+            blocks = blocks_of(recording, channel, model.document.features.sample_rate)
+            collector.add(blocks, of_clips=True)
         return finish()
     with KeptScores(machine, site) as kept:
         listen(machine, collector, kept, duration_s, tell)
@@ -160,15 +166,21 @@ def _with_learned(
     )
 
 
-def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week: float) -> Outcome:
-    """Return the threshold that *scores* give, not yet stored.
+def conclude(
+    machine: MachineConfig,
+    site: Site,
+    scores: NormalScores,
+    per_week: float,
+    notes: tuple[str, ...] = (),
+) -> Outcome:
+    """Return the threshold that *scores* give, not yet stored, with *notes* on their sound.
 
     Raises:
         EdgeasdError: If there are too few.
     """
     section = site.model.document.sections[site.section]
     spec = alarm_spec(replace_thresholds(machine).alarm, section, scores.sample_rate)
-    refuse_too_few(scores)
+    refuse_too_few(scores, spec.raise_after, notes)
     rates = AlarmRate(scores, spec)
     threshold = rates.threshold(per_week / WEEK_S)
     rate, method = rates.at(threshold)
@@ -197,7 +209,7 @@ def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week:
         score_quantiles=tuple(np.quantile(scores.values, QUANTILES).tolist()),
     )
     overridden = machine.alarm.threshold is not None
-    return Outcome(calibration, rates, scores, site_path(machine), overridden)
+    return Outcome(calibration, rates, scores, site_path(machine), overridden, notes)
 
 
 def store(machine: MachineConfig, known: SiteDocument, outcome: Outcome) -> Outcome:

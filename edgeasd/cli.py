@@ -52,12 +52,16 @@ class _Group(click.Group):
         try:
             return _invoke_with_extras(super().invoke, ctx)
         except EdgeasdError as exc:
-            severity = "<3>" if is_journal(sys.stderr) else ""
-            say(f"{severity}edgeasd: {exc}", err=True)
+            _tell(exc)
             ctx.exit(exc.exit_code)
         except click.UsageError as exc:
             # It repeats what it was given, which may be the name of a file.
             raise click.UsageError(printable(exc.format_message()), exc.ctx) from exc
+
+
+def _tell(error: EdgeasdError) -> None:
+    severity = "<3>" if is_journal(sys.stderr) else ""
+    say(f"{severity}edgeasd: {error}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -147,8 +151,25 @@ def score(
         replay = replay_of(find_machine(config_path, machine), channel)
     else:
         raise click.UsageError("name the --machine that FILES are of, or a --model")
-    with click.progressbar(files, file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        _print_rows(score_rows(replay, progress, whole=per == "clip", pictures=plot_folder), form)
+    failures: list[EdgeasdError] = []
+
+    def on_failure(error: EdgeasdError) -> None:
+        failures.append(error)
+        _tell(error)
+
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=len(files), file=sys.stderr, hidden=hidden) as bar:
+        rows = score_rows(
+            replay,
+            files,
+            whole=per == "clip",
+            pictures=plot_folder,
+            on_failure=on_failure,
+            progress=bar.update,
+        )
+        _print_rows(rows, form)
+    if failures:
+        sys.exit(failures[0].exit_code)
 
 
 @main.command()

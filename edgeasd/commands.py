@@ -50,7 +50,10 @@ def listen(
             "MACHINE names a microphone already; leave --device and --channel out"
         )
     else:
-        listen([find_machine(config_path, machine).source], duration_s)
+        from edgeasd.sounds import features_for
+
+        found = find_machine(config_path, machine)
+        listen([found.source], duration_s, features_for(found.model))
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgeasd.detect.signal import SignalState
+from edgeasd.detect.signal import WORDS, SignalState
 from edgeasd.publish.payloads import State
 
 _SILENT_AFTER_S = 2.0
@@ -63,7 +63,7 @@ def judge(facts: Facts) -> tuple[State, str]:
         (
             facts.signal == "flat_signal",
             "flat_signal",
-            "the sound has no signal at all; is the microphone connected?",
+            WORDS["flat_signal"],
         ),
         (facts.model_fault != "", "stale", facts.model_fault),
         (facts.alarm, "alarm", "the machine does not sound like itself"),
@@ -75,13 +75,12 @@ def judge(facts: Facts) -> tuple[State, str]:
         (
             facts.signal == "clipping",
             "clipping",
-            "the sound is clipped; turn down the gain of the microphone",
+            WORDS["clipping"],
         ),
         (
             facts.signal == "too_quiet",
             "too_quiet",
-            "the sound is hardly above the steps of the converter; turn up the gain of the "
-            "microphone or move it closer",
+            WORDS["too_quiet"],
         ),
         (not facts.scored, "learning", "listening until there is enough sound for a score"),
     )

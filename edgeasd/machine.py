@@ -12,6 +12,7 @@ from edgeasd.backoff import BackOff
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import Config, MachineConfig, SourceConfig
+from edgeasd.detect.features import lost_band
 from edgeasd.detect.fit import Fit
 from edgeasd.detect.model import Model
 from edgeasd.detector import Detector, make_detector
@@ -73,6 +74,7 @@ class Machine:
             self._source.close()
             raise
         self._log_detector()
+        self._tell_misfits()
 
     @property
     def ended(self) -> bool:
@@ -143,12 +145,16 @@ class Machine:
         A model or site file that cannot be used is told, and what was in use goes on.  So is a
         calibration that fits no longer; nothing is adapted by it.
         """
+        has_news = self._tell_misfits()
+        return self._follow_files() or has_news
+
+    def _tell_misfits(self) -> bool:
         misfits = self._misfits(self.monitor.fit)
         news = [words for words in misfits if words not in self._told_misfits]
         self._told_misfits = misfits
         for words in news:
             _log.warning("%s: %s", self.config.name, words)
-        return self._follow_files() or bool(news)
+        return bool(news)
 
     def _follow_files(self) -> bool:
         if isinstance(self._source, Waiting) and (found := self._source.take()) is not None:
@@ -277,7 +283,7 @@ class Machine:
         )
 
     def _misfits(self, fit: Fit) -> list[str]:
-        """Return why the calibration fits no longer, in words with the remedy.
+        """Return why model and calibration do not fit the sound, in words with the remedy.
 
         Without numbers: what is told again with another one would be news each time.
         """
@@ -285,7 +291,8 @@ class Machine:
             "look at the machine and its microphone; if they are well, run "
             f"'edgeasd calibrate {self.config.name}' on the sound of today"
         )
-        found = []
+        lost = lost_band(self._source.sample_rate, self._detector.model.document.features)
+        found = [lost] if lost else []
         if fit.drift is not None and fit.drift.drifted:
             side = "above" if fit.drift.shift > 0.0 else "below"
             found.append(f"for half a day scores lay {side} those at calibration: {remedy}")

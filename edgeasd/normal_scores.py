@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,8 @@ from edgeasd.capture.source import AudioSource
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.model import Model
-from edgeasd.detect.pipeline import Pipeline
+from edgeasd.detect.pipeline import Detection, Pipeline
+from edgeasd.detect.signal import Defect
 from edgeasd.errors import AudioDeviceError
 from edgeasd.stream import AudioBlock
 from edgeasd.terminal import rough_time
@@ -40,28 +41,50 @@ class ScoreCollector:
 
     Attributes:
         runs: Of all streams so far.
+        defective_s: Seconds of them with each defect.
     """
 
     model: Model
     section: int
     progress: Progress = lambda _: None
     runs: list[list[float]] = field(default_factory=list)
+    defective_s: dict[Defect, float] = field(default_factory=dict)
+    # Position at which the next score of the run is to begin; -1 begins a run.
+    _expected: int = field(default=-1, init=False)
 
-    def add(self, blocks: Iterable[AudioBlock]) -> None:
-        """Score a stream, at the model's rate; what *blocks* raises leaves all scores so far."""
-        pipeline = Pipeline(self.model, self.section, _NEVER)
-        expected = -1
-        for block in blocks:
-            for detection in pipeline.process(block):
-                score = detection.score
-                # A flat signal raises no alarm either.
-                if score.first_sample < pipeline.signal.last_flat_sample:
-                    continue
-                if score.first_sample != expected:
-                    self.runs.append([])
-                self.runs[-1].append(score.value)
-                expected = score.first_sample + self.model.document.hop_samples
-            self.progress(len(block.samples) / pipeline.sample_rate)
+    def add(self, blocks: Iterable[AudioBlock], *, of_clips: bool = False) -> None:
+        """Score a stream, at the model's rate; what rests on flat sound is left out.
+
+        What *blocks* raises leaves all scores so far.
+
+        Args:
+            blocks: The stream.
+            of_clips: Whether a gap is a seam between clips, of which scores may rest on several, as
+                else clips of ten seconds had one each; of live sound it ends a run, as in the
+                daemon.
+        """
+        pipeline = Pipeline(self.model, self.section, _NEVER, joins_gaps=of_clips)
+        self._expected = -1
+        try:
+            for block in blocks:
+                self._take(pipeline.process(block), of_clips=of_clips)
+                self.progress(len(block.samples) / pipeline.sample_rate)
+        finally:
+            for defect, n_samples in pipeline.signal.n_defective.items():
+                before = self.defective_s.get(defect, 0.0)
+                self.defective_s[defect] = before + n_samples / pipeline.sample_rate
+
+    def _take(self, detections: Sequence[Detection], *, of_clips: bool) -> None:
+        for detection in detections:
+            score = detection.score
+            if detection.signal == "flat_signal":
+                self._expected = -1
+                continue
+            follows = score.first_sample == self._expected
+            if self._expected < 0 or not (of_clips or follows):
+                self.runs.append([])
+            self.runs[-1].append(score.value)
+            self._expected = score.first_sample + self.model.document.hop_samples
 
     @property
     def scores(self) -> NormalScores:

@@ -48,7 +48,7 @@ def learn(
     from edgeasd.sounds import find_recordings
 
     config = find_machine(config_path, machine)
-    recordings = find_recordings(files)
+    recordings = find_recordings(files, channel)
     with _progress(sum(one.duration_s for one in recordings), "learning") as progress:
         learned = learn_machine(config, recordings, channel, over=replace, progress=progress)
     for line in learned.lines():
@@ -123,8 +123,8 @@ def _calibrate(
         raise click.UsageError("--duration is of live sound; leave it or the files out")
     if not files and not new and math.isinf(duration_s):
         raise click.UsageError("name FILES of normal sound, or give --duration to listen live")
-    recordings = find_recordings(files)
-    added = find_recordings(new)
+    recordings = find_recordings(files, channel)
+    added = find_recordings(new, channel)
     total_s = sum(one.duration_s for one in (*recordings, *added)) or duration_s
     with _progress(total_s, "listening") as progress:
         if added:

@@ -226,6 +226,65 @@ def test_score_of_what_is_no_recording_names_the_file(
     assert len(result.stdout.splitlines()) > 100
 
 
+def test_score_of_several_files_goes_on_after_each_that_is_bad(folder: Path) -> None:
+    """Each bad one is told, the others are scored, and the exit code is that of the first bad."""
+    (folder / "empty.wav").touch()
+    files = [folder / name for name in ("empty.wav", "sound.wav", "gone.wav", "sound.wav")]
+
+    result = edgeasd("score", "--model", folder / "tiny.onnx", "--per", "clip", *files)
+    by_window = edgeasd("score", "--model", folder / "tiny.onnx", *files)
+
+    rows = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+    assert rows == [str(folder / "sound.wav")] * 2
+    assert (
+        result.stderr.splitlines()
+        == by_window.stderr.splitlines()
+        == [
+            f"edgeasd: {folder}/empty.wav: is empty; record it again",
+            f"edgeasd: {folder}/gone.wav: does not exist; check the path",
+        ]
+    )
+    assert result.returncode == by_window.returncode == os.EX_NOINPUT
+
+
+def test_score_says_which_scores_rest_on_what_sound(folder: Path) -> None:
+    """A score of flat sound makes no event, and whether such a clip is anomalous is not known."""
+    sound, _ = soundfile.read(folder / "sound.wav", frames=40 * RATE, dtype="float32")
+    sound[15 * RATE : 16 * RATE] = 0.0
+    sound[30 * RATE : 31 * RATE : 2] = 1.0
+    soundfile.write(folder / "spoilt.wav", sound, RATE)
+    command = ("score", "--model", folder / "tiny.onnx", folder / "spoilt.wav")
+
+    rows = [json.loads(line) for line in edgeasd(*command).stdout.splitlines()]
+    (clip,) = [json.loads(line) for line in edgeasd(*command, "--per", "clip").stdout.splitlines()]
+
+    def signals(start_s: float, end_s: float) -> set[str]:
+        return {row["signal"] for row in rows if start_s <= row["end_s"] < end_s}
+
+    assert signals(0.0, 15.25) == signals(26.0, 30.0) == {"ok"}
+    assert signals(15.25, 25.0) == {"flat_signal"}
+    assert signals(31.25, 40.0) == {"clipping"}
+    assert {row["event"] for row in rows if row["signal"] == "flat_signal"} == {None}
+    assert (clip["signal"], clip["anomalous"]) == ("flat_signal", None)
+
+
+def test_score_of_sound_that_cannot_hold_what_the_model_listens_to_warns(folder: Path) -> None:
+    """Of a telephone headset everything sounds anomalous; why is told, once a file."""
+    sound, _ = soundfile.read(folder / "sound.wav", frames=12 * RATE, dtype="int16")
+    soundfile.write(folder / "phone.wav", sound[::2], RATE // 2)
+
+    for per in ("clip", "window"):
+        result = edgeasd(
+            *("score", "--model", folder / "tiny.onnx", "--per", per, folder / "phone.wav")
+        )
+
+        assert result.returncode == 0
+        assert result.stderr.splitlines() == [
+            "edgeasd: warning: 8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; "
+            "use a source of 16000 Hz or more (phone.wav)"
+        ]
+
+
 def test_devices_without_portaudio_names_the_package(folder: Path) -> None:
     """Where PortAudio is missing the message names the Debian package."""
     blocker = folder / "blocked"

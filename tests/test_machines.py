@@ -49,7 +49,7 @@ def machines(site: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines
     """None yet, on a node that does not speak; what fails is begun anew quickly."""
     monkeypatch.setattr(machine_module, "BackOff", lambda: BackOff(0.1, 0.4))
     node, models = Node(site), Models()
-    machines = Machines(node, lambda config: Machine(config, node, models, site))
+    machines = Machines(node, models, lambda config: Machine(config, node, models, site))
     yield machines
     machines.stop()
     node.outbox.close()

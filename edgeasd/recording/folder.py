@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import soundfile
 
@@ -30,6 +30,8 @@ from edgeasd.whole_file import sweep_drafts, whole_file
 LOG_NAME = "recording.csv"
 _MANIFEST_NAME = "manifest.csv"
 _CLIP = re.compile(r"section_\d\d_(source|target)_train_normal_\d{4,}_.*\.flac")
+
+_FOLLOWS = "follows "
 
 _BYTES_PER_SAMPLE = 2
 """FLAC takes about half of it for most machines; of noise that fills the scale, all."""
@@ -87,6 +89,7 @@ class ClipFolder:
                 f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
                 "then; choose another folder with --out"
             )
+        self._before = ""
 
     def __enter__(self) -> ClipFolder:  # noqa: PYI034 - Self came with Python 3.11
         with _told(self._place.folder, "must be a folder that this user can write"):
@@ -136,11 +139,19 @@ class ClipFolder:
         path = self._clips / name
         with _told(path, "cannot be written"):
             with whole_file(path) as file:
-                soundfile.write(file, to_int16(stretch.samples), sample_rate, format="FLAC")
+                self._write(file, stretch, sample_rate)
             self._note(stretch, sample_rate, end_s, str(path.relative_to(self._clips.parent)))
         self._next += 1
+        self._before = name
         self.n_clips += 1
         return path
+
+    def _write(self, file: BinaryIO, stretch: Stretch, sample_rate: int) -> None:
+        """Write a clip, which says what clip it continues without a sample lost in between."""
+        with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="FLAC") as sound:
+            if self._before:
+                sound.comment = f"{_FOLLOWS}{self._before}"
+            sound.write(to_int16(stretch.samples))
 
     def leave_out(self, stretch: Stretch, sample_rate: int, end_s: float) -> None:
         """Note that *stretch*, which ended at the Unix time *end_s*, is not fit to learn from.
@@ -150,6 +161,7 @@ class ClipFolder:
         """
         with _told(self._place.folder / LOG_NAME, "cannot be written"):
             self._note(stretch, sample_rate, end_s, "")
+        self._before = ""
 
     def _note(self, stretch: Stretch, sample_rate: int, end_s: float, file: str) -> None:
         duration_s = len(stretch.samples) / sample_rate
@@ -186,6 +198,11 @@ class ClipFolder:
         for path in self._clips.iterdir() if self._clips.exists() else ():
             if match := name.fullmatch(path.name):
                 yield int(match[1])
+
+
+def follows(before: Path, comment: str) -> bool:
+    """Return whether a clip with *comment* continues the one at *before*, by what the clip says."""
+    return comment == f"{_FOLLOWS}{before.name}"
 
 
 def _open_log(path: Path, folder: int) -> TextIO:

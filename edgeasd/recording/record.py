@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.config import MachineConfig, SimulatorConfig, SourceConfig
+from edgeasd.detect.features import FeatureSpec, lost_band
 from edgeasd.errors import AudioDeviceError
 from edgeasd.recording.cutter import CLIP_S, Cutter, Stretch
 from edgeasd.recording.folder import LOG_NAME, ClipFolder, Place
@@ -101,6 +102,9 @@ class _Recorder:
 
     def run(self, interruption: Interruption) -> None:
         """Record until the end."""
+        lost = lost_band(self._source.sample_rate, FeatureSpec())
+        if lost:
+            self._say(f"{self._name}: warning: {lost}")
         while (
             self._folder.n_clips < self._n_wanted
             and not self._source.ended
