@@ -69,7 +69,7 @@ class Outbox:
         # How long the outbox has been open, in this run and those before.
         self._opened_at = time.monotonic()
         self._ran_before_ms = 0
-        self._noted_ms = 0
+        self._looked_ms = 0
         self._dropped = 0
         self._fault = ""
         with self._lock:
@@ -168,28 +168,35 @@ class Outbox:
             self._disconnect()
 
     def _synchronise(self) -> None:
-        is_clock_due = self._running_ms() - self._noted_ms > self._max_age_ms / 100
-        if self._held or self._acknowledged or self._latest or self._fault or is_clock_due:
+        is_news = self._held or self._acknowledged or self._latest or self._fault
+        if is_news or self._is_clock_due:
             self._attempt(self._write)
+
+    @property
+    def _is_clock_due(self) -> bool:
+        return self._running_ms() - self._looked_ms > self._max_age_ms / 100
 
     def _running_ms(self) -> int:
         return self._ran_before_ms + round(1000 * (time.monotonic() - self._opened_at))
 
     def _write(self, file: EventFile) -> None:
-        running_ms = self._running_ms()
+        running_ms, n_old, n_excess = self._running_ms(), 0, 0
+        looks_at_all = bool(self._held) or self._is_clock_due
         with file.transaction():
             file.delete(self._acknowledged)
             file.add(self._held.values(), running_ms)
-            n_old = file.delete_put_before(running_ms - self._max_age_ms)
-            n_excess = max(0, len(file) - self._max_events)
-            file.delete_oldest(n_excess)
             latest = {_LATEST + topic: payload for topic, payload in self._latest.items()}
             file.write_notes({**latest, _RUNNING_MS: b"%d" % running_ms})
+            if looks_at_all:  # not for each event that was delivered: they may be thousands
+                n_old = file.delete_put_before(running_ms - self._max_age_ms)
+                n_excess = max(0, len(file) - self._max_events)
+                file.delete_oldest(n_excess)
         self._count_dropped(
             n_old, f"they wait for more than {self._max_age_ms / 86_400_000:g} days"
         )
         self._count_dropped(n_excess, f"more than {self._max_events} wait")
-        self._noted_ms = running_ms
+        if looks_at_all:
+            self._looked_ms = running_ms
         self._held.clear()
         self._acknowledged.clear()
         self._latest.clear()
