@@ -23,7 +23,7 @@ from edgeasd.errors import StorageError
 from edgeasd.publish.eventfile import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -144,10 +144,10 @@ class Outbox:
         with self._lock:
             self._remove(event_ids)
 
-    def give_up(self, *event_ids: str) -> None:
-        """Forget events that no broker takes, and count them as dropped."""
+    def give_up(self, event_ids: Collection[str], reason: str) -> None:
+        """Forget events that cannot be delivered, say why, and count them as dropped."""
         with self._lock:
-            self._dropped += len(event_ids)
+            self._count_dropped(len(event_ids), reason)
             self._remove(event_ids)
 
     def _remove(self, event_ids: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from edgeasd.errors import StorageError
 from edgeasd.publish import outbox as outbox_module
-from edgeasd.publish.eventfile import QueuedEvent
+from edgeasd.publish.eventfile import EventFile, QueuedEvent
 from edgeasd.publish.outbox import Outbox
 from tests.disks import mounted_tmpfs
 
@@ -710,7 +710,7 @@ def test_outbox_whose_disk_is_read_only_gives_the_oldest_that_was_not_acknowledg
     def full(*_args: Any) -> None:
         raise sqlite3.OperationalError("disk is full")
 
-    monkeypatch.setattr(outbox_module.EventFile, "delete", full)
+    monkeypatch.setattr(EventFile, "delete", full)
     outbox.remove("1", "3")
     outbox.put("4", "c", b"")
     outbox.put("5", "b", b"")
@@ -726,6 +726,6 @@ def test_outbox_event_given_up_is_counted_as_dropped(
     outbox = open_outbox(tmp_path / "outbox.db")
     put(outbox, 1, 2, 3)
 
-    outbox.give_up(event(1).event_id, event(2).event_id)
+    outbox.give_up([event(1).event_id, event(2).event_id], "a reason")
 
     assert (outbox.pending(10), outbox.dropped) == (events(3), 2)
