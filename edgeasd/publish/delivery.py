@@ -74,6 +74,7 @@ class Delivery:
         self._on_not_cleared = on_not_cleared
         self._acknowledge_s = acknowledge_s
         self._in_flight = InFlight()
+        self._rests_until_s: dict[str, float] = {}
         self._alone_until_s = 0.0
         self._skipped: Sent | None = None
         self.n_taken = 0
@@ -211,7 +212,9 @@ class Delivery:
             self._on_taken(message.topic, message.payload)
             self._standing.cleared(message.topic)
         if message.passed_over:
-            self._outbox.give_up(*message.passed_over)
+            self._outbox.give_up(
+                message.passed_over, "the broker does not take them, and a later one has arrived"
+            )
         return [message.event_id] if message.kind == "event" else []
 
     def _require_progress(self, now_s: float) -> None:
@@ -223,19 +226,19 @@ class Delivery:
 
     def _events(self, now_s: float) -> Iterator[Message]:
         """Yield the next event of each machine that may go, the oldest first."""
-        has_troubles = self._troubles.has_events
-        alive: set[str] = set()
-        for head in self._outbox.heads():
-            if head.topic in self._in_flight and not has_troubles:
+        heads = self._outbox.heads()
+        self._troubles.keep_topics({head.topic for head in heads})
+        for head in heads:
+            if head.topic in self._in_flight or now_s < self._rests_until_s.get(head.topic, 0.0):
                 continue
             queue = [head]
-            if has_troubles or self._verdict(head, now_s) != "send":
+            if head.topic in self._troubles or self._verdict(head, now_s) != "send":
                 queue = self._outbox.pending(_MOST_PASSED_OVER + 1, head.topic)
-            alive |= {event.event_id for event in queue}
-            if head.topic not in self._in_flight:
-                yield from self._next_of(queue, now_s)
-        if has_troubles:
-            self._troubles.keep_events(alive)
+                self._troubles.keep_events(head.topic, {event.event_id for event in queue})
+            found = self._next_of(queue, now_s)
+            if not found:  # a queue of which nothing may go is not read at each turn
+                self._rests_until_s[head.topic] = now_s + self._troubles.retry_min_s
+            yield from found
 
     def _next_of(self, queue: list[QueuedEvent], now_s: float) -> list[Message]:
         """Return the next event of one machine, if one may go."""
@@ -243,8 +246,8 @@ class Delivery:
         n_passed = next((n for n, verdict in enumerate(verdicts) if verdict != "pass"), len(queue))
         passed = tuple(event.event_id for event in queue[:n_passed])
         if n_passed > _MOST_PASSED_OVER:
-            self._outbox.give_up(passed[0])
-            return []
+            too_many = passed[: _MOST_PASSED_OVER // 2]
+            self._outbox.give_up(too_many, f"the broker takes none of {n_passed} of a machine")
         if n_passed == len(queue) or verdicts[n_passed] == "wait":
             return []
         # Once what is behind it has arrived it would come too late: so it is tried before that.
@@ -254,8 +257,7 @@ class Delivery:
         return [_message(queue[n_passed], passed)]
 
     def _verdict(self, event: QueuedEvent, now_s: float) -> str:
-        message = _message(event)
-        return self._judge(message, now_s)
+        return self._judge(_message(event), now_s)
 
     def _standing_messages(self, now_s: float) -> Iterator[Message]:
         for topic, payload in self._standing.unsent():

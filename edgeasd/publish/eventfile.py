@@ -36,10 +36,16 @@ _TOPIC_INDEX = "CREATE INDEX IF NOT EXISTS event_by_topic ON event (topic)"
 _ROWS = "SELECT id, topic, payload, checksum FROM event"
 _SELECT = f"{_ROWS} ORDER BY position LIMIT ?"
 _SELECT_OF_TOPIC = f"{_ROWS} WHERE topic = ? ORDER BY position LIMIT ?"
-_SELECT_HEADS = (
-    f"{_ROWS} WHERE position IN (SELECT min(position) FROM event GROUP BY topic) "  # noqa: S608
-    "ORDER BY position"  # constants
+# From topic to topic by the index: to group ten thousand events takes a hundred times longer.
+_SELECT_HEADS = f"""
+WITH RECURSIVE head (topic) AS (
+    SELECT min(topic) FROM event
+    UNION ALL
+    SELECT (SELECT min(topic) FROM event WHERE topic > head.topic) FROM head WHERE topic NOT NULL
 )
+{_ROWS} WHERE position IN (
+    SELECT (SELECT min(position) FROM event WHERE event.topic = head.topic) FROM head
+) ORDER BY position"""  # noqa: S608  # constants
 _INSERT = (
     "INSERT OR IGNORE INTO event (id, topic, payload, checksum, put_ms) VALUES (?, ?, ?, ?, ?)"
 )

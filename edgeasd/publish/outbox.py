@@ -23,7 +23,7 @@ from edgeasd.errors import StorageError
 from edgeasd.publish.eventfile import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Outbox:
         # How long the outbox has been open, in this run and those before.
         self._opened_at = time.monotonic()
         self._ran_before_ms = 0
-        self._noted_ms = 0
+        self._looked_ms = 0
         self._dropped = 0
         self._fault = ""
         with self._lock:
@@ -154,10 +154,10 @@ class Outbox:
         with self._lock:
             self._remove(event_ids)
 
-    def give_up(self, *event_ids: str) -> None:
-        """Forget events that no broker takes, and count them as dropped."""
+    def give_up(self, event_ids: Collection[str], reason: str) -> None:
+        """Forget events that cannot be delivered, say why, and count them as dropped."""
         with self._lock:
-            self._dropped += len(event_ids)
+            self._count_dropped(len(event_ids), reason)
             self._remove(event_ids)
 
     def _remove(self, event_ids: Iterable[str]) -> None:
@@ -178,28 +178,35 @@ class Outbox:
             self._disconnect()
 
     def _synchronise(self) -> None:
-        is_clock_due = self._running_ms() - self._noted_ms > self._max_age_ms / 100
-        if self._held or self._acknowledged or self._latest or self._fault or is_clock_due:
+        is_news = self._held or self._acknowledged or self._latest or self._fault
+        if is_news or self._is_clock_due:
             self._attempt(self._write)
+
+    @property
+    def _is_clock_due(self) -> bool:
+        return self._running_ms() - self._looked_ms > self._max_age_ms / 100
 
     def _running_ms(self) -> int:
         return self._ran_before_ms + round(1000 * (time.monotonic() - self._opened_at))
 
     def _write(self, file: EventFile) -> None:
-        running_ms = self._running_ms()
+        running_ms, n_old, n_excess = self._running_ms(), 0, 0
+        looks_at_all = bool(self._held) or self._is_clock_due
         with file.transaction():
             file.delete(self._acknowledged)
             file.add(self._held.values(), running_ms)
-            n_old = file.delete_put_before(running_ms - self._max_age_ms)
-            n_excess = max(0, len(file) - self._max_events)
-            file.delete_oldest(n_excess)
             latest = {_LATEST + topic: payload for topic, payload in self._latest.items()}
             file.write_notes({**latest, _RUNNING_MS: b"%d" % running_ms})
+            if looks_at_all:  # not for each event that was delivered: they may be thousands
+                n_old = file.delete_put_before(running_ms - self._max_age_ms)
+                n_excess = max(0, len(file) - self._max_events)
+                file.delete_oldest(n_excess)
         self._count_dropped(
             n_old, f"they wait for more than {self._max_age_ms / 86_400_000:g} days"
         )
         self._count_dropped(n_excess, f"more than {self._max_events} wait")
-        self._noted_ms = running_ms
+        if looks_at_all:
+            self._looked_ms = running_ms
         self._held.clear()
         self._acknowledged.clear()
         self._latest.clear()

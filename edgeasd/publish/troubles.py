@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from edgeasd.publish.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from edgeasd.publish.inflight import Message, Sent
 
@@ -28,6 +28,7 @@ _PASSES_BY_ITSELF = "Quota exceeded"  # such a refusal says nothing of the messa
 _LONGER = 60  # what ends connections waits so many times longer than what is refused
 _FRESH = 10  # so many times the shortest wait a trial that ended a connection tells of the broker
 _MUCH_SMALLER = 0.9
+_MOST_SUSPECTS = 2000
 
 Kind = Literal["refused", "ended", "silent"]
 Verdict = Literal["send", "wait", "pass"]
@@ -39,6 +40,7 @@ class Trouble:
 
     Attributes:
         words: What happened, with the remedy; empty while it may be chance.
+        topic: Topic that it was published on.
         is_event: Whether it is an event.
         kind: Whether the broker refused it, ended the connection at it or did not answer.
         n_trials: How often it was not taken.
@@ -50,6 +52,7 @@ class Trouble:
     """
 
     words: str
+    topic: str
     is_event: bool
     kind: Kind
     n_trials: int
@@ -75,6 +78,7 @@ class Troubles:
 
     Attributes:
         broker: How the broker is called in messages.
+        retry_min_s: Seconds before what was not taken is tried again.
         suspects: Keys of messages one of which ended a connection.
         largest_taken: Bytes of the largest packet that the broker took.
         takes_retained: Whether it takes retained messages; None while not known.
@@ -83,7 +87,7 @@ class Troubles:
 
     def __init__(self, broker: str, retry_min_s: float, retry_max_s: float) -> None:
         self.broker = broker
-        self._retry_min_s = retry_min_s
+        self.retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
         self._troubles: dict[str, Trouble] = {}
         self._too_large: dict[str, str] = {}  # words by topic
@@ -139,20 +143,23 @@ class Troubles:
         for trouble in self._troubles.values():
             trouble.retry_at_s = 0.0
 
-    def keep_events(self, event_ids: Collection[str]) -> None:
-        """Forget the events that no longer wait."""
-        gone = [
-            key
-            for key, trouble in self._troubles.items()
-            if trouble.is_event and key not in event_ids
-        ]
-        for key in gone:
-            del self._troubles[key]
+    def __contains__(self, topic: object) -> bool:
+        """Return whether an event on *topic* is in trouble."""
+        return any(one.is_event and one.topic == topic for one in self._troubles.values())
 
-    @property
-    def has_events(self) -> bool:
-        """Whether an event is in trouble."""
-        return any(trouble.is_event for trouble in self._troubles.values())
+    def keep_topics(self, topics: Collection[str]) -> None:
+        """Forget the events on other topics: none waits there any more."""
+        self._forget(lambda _key, trouble: trouble.topic not in topics)
+
+    def keep_events(self, topic: str, event_ids: Collection[str]) -> None:
+        """Forget the other events on *topic*: they no longer wait."""
+        self._forget(lambda key, trouble: trouble.topic == topic and key not in event_ids)
+
+    def _forget(self, is_gone: Callable[[str, Trouble], bool]) -> None:
+        for key, trouble in list(self._troubles.items()):
+            if trouble.is_event and is_gone(key, trouble):
+                del self._troubles[key]
+                self.suspects.discard(key)
 
     def verdict(self, message: Message, size: int, now_s: float) -> Verdict:
         """Return whether to send *message* now, to wait, or to go on to what is behind it."""
@@ -170,7 +177,7 @@ class Troubles:
         if key is None:
             return None
         trouble = self._troubles[key]
-        fresh_s = self._retry_min_s * (_FRESH if trouble.is_fatal else 1)
+        fresh_s = self.retry_min_s * (_FRESH if trouble.is_fatal else 1)
         return key if now_s - trouble.tried_s > fresh_s else None
 
     @property
@@ -217,6 +224,8 @@ class Troubles:
     def suspect(self, messages: Iterable[Sent]) -> None:
         """Take note of messages one of which ended the connection."""
         self.suspects |= {sent.message.key for sent in messages}
+        if len(self.suspects) > _MOST_SUSPECTS:  # of events that were dropped since, above all
+            self.suspects.clear()
 
     def accuse(self, sent: Sent, kind: Kind, now_s: float, *, proven: bool) -> None:
         """Take note that the broker ended the connection at a message, or did not answer it.
@@ -295,9 +304,9 @@ class Troubles:
         self.suspects.discard(message.key)
         before = self._troubles.get(message.key)
         if before is None or before.is_fatal != (kind != "refused"):
-            before = Trouble("", message.kind == "event", kind, 0, 0, 0.0, 0.0, 0)
+            before = Trouble("", message.topic, message.kind == "event", kind, 0, 0, 0.0, 0.0, 0)
         longest_s = self._retry_max_s * (_LONGER if proven and kind != "refused" else 1)
-        delay_s = min(self._retry_min_s * 2.0 ** min(before.n_trials, 40), longest_s)
+        delay_s = min(self.retry_min_s * 2.0 ** min(before.n_trials, 40), longest_s)
         trouble = replace(
             before,
             kind=kind,

@@ -19,7 +19,7 @@ import pytest
 
 from edgeasd.errors import StorageError
 from edgeasd.publish import outbox as outbox_module
-from edgeasd.publish.eventfile import QueuedEvent
+from edgeasd.publish.eventfile import EventFile, QueuedEvent
 from edgeasd.publish.outbox import Outbox
 from tests.disks import mounted_tmpfs
 
@@ -678,3 +678,54 @@ def test_outbox_damaged_keeps_what_was_last_said(
     open_outbox(path).pending(1)
 
     assert open_outbox(path).latest("m1/event") == b"start"
+
+
+def test_outbox_gives_the_oldest_event_of_each_topic(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """In the order in which they were put, and no other; a topic without any has none."""
+    outbox = open_outbox(tmp_path / "outbox.db")
+    none = outbox.heads()
+    for event_id, topic in (("1", "b"), ("2", "a"), ("3", "b"), ("4", "c"), ("5", "a")):
+        outbox.put(event_id, topic, b"")
+
+    first = [head.event_id for head in outbox.heads()]
+    outbox.remove("1", "4")
+    then = [head.event_id for head in outbox.heads()]
+
+    assert none == []
+    assert (first, then) == (["1", "2", "4"], ["2", "3"])
+    assert [event.event_id for event in outbox.pending(10, "a")] == ["2", "5"]
+    assert [event.event_id for event in outbox.pending(1, "a")] == ["2"]
+
+
+def test_outbox_whose_disk_is_read_only_gives_the_oldest_that_was_not_acknowledged(
+    tmp_path: Path, open_outbox: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on disk and can no more be deleted, and what is in memory, both count."""
+    outbox = open_outbox(tmp_path / "outbox.db")
+    for event_id, topic in (("1", "a"), ("2", "a"), ("3", "b")):
+        outbox.put(event_id, topic, b"")
+
+    def full(*_args: Any) -> None:
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr(EventFile, "delete", full)
+    outbox.remove("1", "3")
+    outbox.put("4", "c", b"")
+    outbox.put("5", "b", b"")
+
+    assert [head.event_id for head in outbox.heads()] == ["2", "5", "4"]
+    assert [event.event_id for event in outbox.pending(10, "b")] == ["5"]
+
+
+def test_outbox_event_given_up_is_counted_as_dropped(
+    tmp_path: Path, open_outbox: Callable[..., Outbox]
+) -> None:
+    """It is not there any more, and not without a trace."""
+    outbox = open_outbox(tmp_path / "outbox.db")
+    put(outbox, 1, 2, 3)
+
+    outbox.give_up([event(1).event_id, event(2).event_id], "a reason")
+
+    assert (outbox.pending(10), outbox.dropped) == (events(3), 2)

@@ -135,12 +135,19 @@ def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Trouble
 
 def test_trouble_of_events_that_are_gone_is_forgotten(troubles: Troubles) -> None:
     """The outbox drops what is too old; nothing more is told of it then."""
-    troubles.refuse(sent(EVENT), "Not authorized", 0.0)
-    troubles.refuse(sent(STATE), "Not authorized", 0.0)
 
-    troubles.keep_events({"other"})
+    def topics_in_trouble() -> list[str]:
+        return [topic for topic in ("a/event", "b/event") if topic in troubles]
 
-    assert (len(troubles.words), troubles.has_events) == (1, False)
+    for message in (EVENT, Message("event", "b/event", b"", "b-1"), STATE):
+        troubles.refuse(sent(message), "Not authorized", 0.0)
+    before = topics_in_trouble()
+    troubles.keep_events("a/event", {"a-2"})
+    between = topics_in_trouble()
+    troubles.keep_topics({"a/event"})
+
+    assert (before, between, topics_in_trouble()) == (["a/event", "b/event"], ["b/event"], [])
+    assert len(troubles.words) == 1
 
 
 def test_troubles_of_every_retained_message_lead_to_none_retained(troubles: Troubles) -> None:
