@@ -16,8 +16,7 @@ from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.health import alive, hangs
 from edgeasd.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.model_files import Models
-from edgeasd.publish.health_payload import MqttHealth, health_payload
-from edgeasd.publish.payloads import encode
+from edgeasd.publish.health_payload import MqttHealth, encode_health, health_payload
 from edgeasd.reload import Reload
 from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node
@@ -218,7 +217,8 @@ class Daemon:
             clips=node.clips.health,
             refused=self._refused,
         )
-        node.publisher.publish_retained(node.topics.health, encode(payload))
+        topic = node.topics.health
+        node.publisher.publish_retained(topic, encode_health(payload, node.publisher.room(topic)))
 
     def _log_summary(self) -> None:
         n_queued = len(self._node.outbox)

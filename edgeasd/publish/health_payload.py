@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeasd.publish.payloads import ModelIdentity, Payload, State, finite, when
+from edgeasd.publish.payloads import ModelIdentity, Payload, State, encode, finite, when
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,9 @@ class MqttHealth:
         connected: Whether the broker has accepted the connection.
         reconnects: Connections accepted after the first one.
         queued_events: Events that wait for the broker's acknowledgement.
-        dropped_events: Events given up as too many waited, or for too long.
-        fault: Why alerts do not get out, in words; empty when they do.
+        dropped_events: Events given up as too many waited, or for too long, or as no broker took
+            them.
+        fault: What does not get out, and why, in words; empty when all does.
     """
 
     connected: bool
@@ -143,4 +145,27 @@ def health_payload(
         "storage": {"ok": storage_fault == "", "reason": storage_fault},
         "clips": None if clips is None else dataclasses.asdict(clips),
         "configuration": {"ok": not refused, "refused": list(refused)},
+        "truncated": False,
     }
+
+
+def encode_health(payload: Payload, room: int | None) -> bytes:
+    """Return the JSON of a health payload in at most *room* bytes, if that can be; None is any.
+
+    Machines are left out until it fits, those that are well before others, and then the texts of
+    what is not applied; ``truncated`` says so.
+    """
+    whole = encode(payload)
+    if room is None or len(whole) <= room:
+        return whole
+    machines = sorted(payload["machines"], key=lambda machine: machine["state"] == "ok")
+
+    def first(n_machines: int) -> bytes:
+        return encode({**payload, "machines": machines[:n_machines], "truncated": True})
+
+    n_sizes = range(len(machines))  # all of them were too large
+    n_fitting = bisect.bisect_right(n_sizes, room, key=lambda n: len(first(n)))
+    if n_fitting:
+        return first(n_fitting - 1)
+    configuration = {**payload["configuration"], "refused": []}
+    return encode({**payload, "machines": [], "configuration": configuration, "truncated": True})

@@ -97,12 +97,11 @@ class Inbound:
         kind, flags = divmod(self._header[0], 16)
         self._n_left = sum((digit & 0x7F) << 7 * n for n, digit in enumerate(self._header[1:]))
         self._skips = kind == _PUBLISH and not self._wants(flags >> 1 & 3, congested=congested)
-        if kind == _PINGRESP:
-            self.n_pings_answered += 1
-        elif kind != _PUBLISH and kind not in _ANSWERS:
+        if kind != _PUBLISH and (kind not in _ANSWERS or flags):
             self._refuse(f"sends a packet that no broker sends (type {kind})")
         elif kind != _PUBLISH and self._n_left > _MAX_ANSWER_BYTES:
             self._refuse(f"sends an answer of {self._n_left} bytes (type {kind})")
+        self.n_pings_answered += kind == _PINGRESP
         if not self._skips:
             self._ready += self._header
         self._header.clear()
@@ -113,5 +112,8 @@ class Inbound:
         return self.wants_messages and is_answerable and self._n_left <= MAX_RECEIVED_BYTES
 
     def _refuse(self, fault: str) -> None:
-        self.fault = f"{fault}; check that mqtt.host and mqtt.port are those of a broker"
+        self.fault = (
+            f"{fault}; check that mqtt.host and mqtt.port are those of a broker, and whether it "
+            "wants TLS (mqtt.ca_file)"
+        )
         raise ConnectionAbortedError(self.fault)

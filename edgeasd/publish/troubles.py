@@ -88,6 +88,7 @@ class Troubles:
         self._troubles: dict[str, Trouble] = {}
         self._too_large: dict[str, str] = {}  # words by topic
         self._limits = Limits()
+        self._learned: int | None = None  # smallest packet not taken of messages taken since
         self.suspects: set[str] = set()
         self.largest_taken = 0
         self.takes_retained: bool | None = None
@@ -102,11 +103,15 @@ class Troubles:
     @property
     def smallest_not_taken(self) -> int | None:
         """Bytes of the packet that seems to be too large for a broker that names no limit."""
+        return self._smallest_not_taken()
+
+    def _smallest_not_taken(self, besides: str = "") -> int | None:
         sizes = [
             trouble.size
-            for trouble in self._troubles.values()
-            if trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
+            for key, trouble in self._troubles.items()
+            if key != besides and trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
         ]
+        sizes += [] if self._learned is None else [self._learned]
         return min((size for size in sizes if size > self.largest_taken), default=None)
 
     @property
@@ -130,6 +135,7 @@ class Troubles:
 
     def retry_all(self) -> None:
         """Have everything tried again: the broker may have changed."""
+        self._learned = None
         for trouble in self._troubles.values():
             trouble.retry_at_s = 0.0
 
@@ -156,7 +162,7 @@ class Troubles:
         if message.kind != "event" and trouble.is_fatal and size < _MUCH_SMALLER * trouble.size:
             return "send"
         patience = _FATAL_PATIENCE if trouble.is_fatal else _REFUSED_PATIENCE
-        return "pass" if trouble.n_proven >= patience else "wait"
+        return "pass" if message.kind == "event" and trouble.n_proven >= patience else "wait"
 
     def stale(self, keys: Iterable[str], now_s: float) -> str | None:
         """Return the first of *keys* in trouble if the broker may have changed since its trial."""
@@ -221,7 +227,7 @@ class Troubles:
             now_s: Monotonic seconds.
             proven: Whether other messages were taken over the same connection.
         """
-        bound = self.smallest_not_taken
+        bound = self._smallest_not_taken(besides=sent.message.key)
         is_as_large = bound is not None and sent.size >= bound
         trouble = self._note(sent, kind, now_s, proven=proven)
         if is_as_large and proven:
@@ -261,6 +267,8 @@ class Troubles:
     def accept(self, sent: Sent) -> None:
         """Take note that the broker took a message."""
         message = sent.message
+        if message.key in self._troubles:
+            self._learned = self.smallest_not_taken
         trouble = self._troubles.pop(message.key, None)
         self.suspects.discard(message.key)
         self._too_large.pop(message.topic, None)

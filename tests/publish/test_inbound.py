@@ -99,6 +99,7 @@ def test_inbound_does_not_depend_on_how_it_is_cut(sizes: list[int], data: st.Dat
     [
         (b"\x20\x80\x84\xaf\x5f", "sends an answer of 200000000 bytes (type 2)"),
         (b"\x40\xff\xff\xff\x7f", "sends an answer of 268435455 bytes (type 4)"),
+        (b"HTTP/1.1 400", "sends a packet that no broker sends (type 4)"),
         (b"\x30\xff\xff\xff\xff", "sends a packet whose length cannot be read"),
         *[
             (bytes([16 * kind, 0]), f"sends a packet that no broker sends (type {kind})")
@@ -113,5 +114,8 @@ def test_inbound_of_what_no_broker_sends_raises(sent: bytes, words: str) -> None
     with pytest.raises(ConnectionAbortedError):
         inbound.feed(sent)
 
-    assert inbound.fault == f"{words}; check that mqtt.host and mqtt.port are those of a broker"
+    assert inbound.fault == (
+        f"{words}; check that mqtt.host and mqtt.port are those of a broker, and whether it wants "
+        "TLS (mqtt.ca_file)"
+    )
     assert not inbound.has_bytes
