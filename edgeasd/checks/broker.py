@@ -131,7 +131,7 @@ def _log_in(config: Config) -> Finding:
         return Finding(text)
     lacks = "a retained will" if way.qos else "a will at QoS 1"
     return Finding(
-        f"{text}, but not with {lacks} ({refusal}): nobody may learn that this node is gone",
+        f"{text}, but not with {lacks} ({_cause(refusal)}): nobody may learn when it is gone",
         doubtful=True,
     )
 
@@ -207,7 +207,7 @@ def _explain(config: Config, way: Way, outcome: Outcome, largest: int) -> Findin
     Raises:
         BrokerError: If alerts are kept back too, or the daemon cannot know.
     """
-    said = str(outcome.ended or outcome.refusal)
+    said = outcome.refusal if outcome.ended is None else _cause(outcome.ended)
     why = f" ({said})" if said else ""
     n_bytes = EVENT_BYTES if exchange(config, way, EVENT_BYTES).passes is False else largest
     too_large = f"broker takes no message of {n_bytes} bytes{why}; raise its limit ({_LIMITS})"
@@ -228,6 +228,12 @@ def _explain(config: Config, way: Way, outcome: Outcome, largest: int) -> Findin
     if outcome.is_silent:
         raise BrokerError(f"{too_large}, as it drops larger ones without a word")
     return Finding(f"{too_large}, as health may take so many", doubtful=True)
+
+
+def _cause(ended: BrokerError) -> str:
+    if isinstance(ended, EndedError) and ended.reason_code is None:
+        return "it closes the connection without a word"
+    return str(ended)
 
 
 def _refused(config: Config, outcome: Outcome) -> str:

@@ -33,7 +33,8 @@ def look_for_others(config: Config, heard: Iterable[Received]) -> Finding:
     another = another_client(config.node)
     here = _runs_here(config)
     is_online = words[-1:] == [ONLINE]
-    if len(runs) > 1 or another in fault or (is_online and here and runs.isdisjoint(here)):
+    is_elsewhere = is_online and runs and here and runs.isdisjoint(here)
+    if len(runs) > 1 or another in fault or is_elsewhere:
         raise BrokerError(another)
     if is_online and here == []:
         return Finding(
