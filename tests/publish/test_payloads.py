@@ -324,7 +324,7 @@ ALARMS = st.builds(
     ALARMS,
     st.builds(AudioQuality, NUMBERS | st.just(-math.inf), st.integers(0), st.integers(0)),
     st.builds(ModelIdentity, TEXTS, st.just("0" * 64), TEXTS),
-    st.floats(-(2**31), 2**37),
+    st.floats(0, 2**37),  # Linux refuses to set its clock before 1970
 )
 def test_event_of_any_finding_is_sent_and_agrees_with_its_schema(
     alarm: AlarmEvent, audio: AudioQuality, model: ModelIdentity, start_s: float
