@@ -106,25 +106,12 @@ class Delivery:
             BrokerError: If it gives none for too long.
         """
         now_s = time.monotonic()
-        delivered: list[str] = []
-        for number, refusal in self._connection.answers():
-            sent = self._in_flight.settle(number, now_s)
-            if sent is None:
-                continue
-            if refusal == NOT_ALLOWED and sent.message.payload == b"":
-                # Perhaps what an account left that this node has no longer: no matter of alerts.
-                self._standing.cleared(sent.message.topic)
-                self._on_not_cleared(sent.message.topic)
-            elif refusal:
-                self._troubles.refuse(sent, refusal, now_s)
-                self._standing.repeat(sent.message.topic)
-            else:
-                delivered += self._accept(sent)
-        if len(self._in_flight) == 0:
-            self._alone_until_s = 0.0
-        if delivered:
-            self._outbox.remove(*delivered)
-        self._require_progress(now_s)
+        self._take_answers(now_s)
+        self._skipped = self._in_flight.skipped(now_s, self._acknowledge_s)
+        if self._skipped is not None:
+            raise BrokerError(f"{self._troubles.broker} does not acknowledge every message")
+        if self._in_flight.stalled_s(now_s) > self._acknowledge_s:
+            raise BrokerError(f"{self._troubles.broker} acknowledges nothing")
 
     def say_last(self, topic: str, payload: bytes, timeout_s: float) -> bool:
         """Send a standing message after all others, and return whether it was taken in time."""
@@ -145,6 +132,7 @@ class Delivery:
             by_broker: Whether the broker ended it, rather than gave no answer that can be read.
         """
         now_s = time.monotonic()
+        self._take_answers(now_s)  # some may have come just before the end
         unanswered = self._in_flight.unanswered
         if self._skipped is not None or len(unanswered) == 1:
             culprit = self._skipped or unanswered[0]
@@ -173,18 +161,15 @@ class Delivery:
                 self._send(message, now_s)
 
     def _has_place(self, message: Message) -> bool:
+        if message.kind == "passing":
+            return True
         most = self._connection.limits.receive_maximum
-        n_events, n_standing = self._in_flight.count("event"), self._in_flight.count("standing")
-        match message.kind:
-            case "event":
-                return n_events < MAX_IN_FLIGHT and n_events + n_standing < most
-            case "standing":
-                # The last place is for an event.
-                return n_standing < min(MAX_IN_FLIGHT, most - 1) or (
-                    most == 1 and n_events + n_standing == 0
-                )
-            case _:
-                return True
+        if self._in_flight.count("event", "standing") >= most:
+            return False
+        if message.kind == "event":
+            return self._in_flight.count("event") < MAX_IN_FLIGHT
+        # The last place is for an event, unless it is the only one.
+        return self._in_flight.count("standing") < min(MAX_IN_FLIGHT, max(1, most - 1))
 
     def _send(self, message: Message, now_s: float) -> None:
         qos, retain = self._troubles.flags(message)
@@ -203,6 +188,26 @@ class Delivery:
         else:
             self._in_flight.add(number, message, size=size, qos=qos, retain=retain, now_s=now_s)
 
+    def _take_answers(self, now_s: float) -> None:
+        delivered: list[str] = []
+        for number, refusal in self._connection.answers():
+            sent = self._in_flight.settle(number, now_s)
+            if sent is None:
+                continue
+            if refusal == NOT_ALLOWED and sent.message.payload == b"":
+                # Perhaps what an account left that this node has no longer: no matter of alerts.
+                self._standing.cleared(sent.message.topic)
+                self._on_not_cleared(sent.message.topic)
+            elif refusal:
+                self._troubles.refuse(sent, refusal, now_s)
+                self._standing.repeat(sent.message.topic)
+            else:
+                delivered += self._accept(sent)
+        if len(self._in_flight) == 0:
+            self._alone_until_s = 0.0
+        if delivered:
+            self._outbox.remove(*delivered)
+
     def _accept(self, sent: Sent) -> list[str]:
         """Take note that a message arrived, and return the event that it was."""
         message = sent.message
@@ -216,13 +221,6 @@ class Delivery:
                 message.passed_over, "the broker does not take them, and a later one has arrived"
             )
         return [message.event_id] if message.kind == "event" else []
-
-    def _require_progress(self, now_s: float) -> None:
-        self._skipped = self._in_flight.skipped(now_s, self._acknowledge_s)
-        if self._skipped is not None:
-            raise BrokerError(f"{self._troubles.broker} does not acknowledge every message")
-        if self._in_flight.stalled_s(now_s) > self._acknowledge_s:
-            raise BrokerError(f"{self._troubles.broker} acknowledges nothing")
 
     def _events(self, now_s: float) -> Iterator[Message]:
         """Yield the next event of each machine that may go, the oldest first."""

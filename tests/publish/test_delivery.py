@@ -170,6 +170,33 @@ def test_standing_message_that_is_never_taken_keeps_no_other_back(
         assert broker.on(other) == [b"well"]
 
 
+@pytest.mark.parametrize("receive_maximum", [1, 2, 3])
+@pytest.mark.parametrize("answer", [Ignore(), End(), Refuse(0x87), Take(0.1)], ids=str)
+def test_standing_messages_never_taken_leave_a_place_for_events(
+    make_broker: Callable[..., ScriptedBroker],
+    make_publisher: Callable[..., MqttPublisher],
+    outbox: Outbox,
+    *,
+    answer: Answer,
+    receive_maximum: int,
+) -> None:
+    """However few messages a broker takes at once; events of later arrive too."""
+    broker = make_broker(
+        lambda message: Take() if message.topic.endswith("/event") else answer,
+        Limits(receive_maximum),
+    )
+    publisher = make_publisher(broker.port, "5")
+    say_states(publisher)
+    publisher.start()
+    wait_until(lambda: broker.published, "something is sent")
+
+    put_alarms(outbox)
+    publisher.notify()
+    wait_until(lambda: missing(broker) == {}, "all events arrive")
+
+    assert broker.overstepped == []
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_passing_message_that_ends_connections_is_no_longer_sent(
     make_broker: Callable[..., ScriptedBroker],
