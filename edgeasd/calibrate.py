@@ -256,7 +256,7 @@ def refuse_other_model(machine: MachineConfig, model: Model) -> None:
         )
 
 
-def undo(machine: MachineConfig) -> str:
+def undo(machine: MachineConfig) -> tuple[str, ...]:
     """Take back the newest version, and return in words what is in force then.
 
     Raises:
@@ -278,7 +278,7 @@ def undo(machine: MachineConfig) -> str:
         lines.append(f"warning: {site.warning}")
     if machine.alarm.threshold is not None:
         lines.append(_OVERRIDDEN)
-    return "\n".join(lines)
+    return tuple(lines)
 
 
 def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:

@@ -94,7 +94,8 @@ def calibrate(*, undo: bool, **options: Any) -> None:
         given = options["files"] or options["new"] or options["picture"]
         if given or math.isfinite(options["duration_s"]):
             raise click.UsageError("--undo takes a version back; leave all else out")
-        say(take_back(find_machine(options["config_path"], options["machine"])))
+        for line in take_back(find_machine(options["config_path"], options["machine"])):
+            say(line)
     else:
         _calibrate(**options)
 

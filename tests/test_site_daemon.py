@@ -44,6 +44,7 @@ def test_daemon_takes_up_a_calibration_and_drops_that_of_another_model(
 
     wait_until(lambda: last_heard(subscriber, "m1/score")["threshold"] == 77.0, "the new threshold")
     wait_until(lambda: health().get("version") == 1, "the calibration in the health message")
+    wait_until(lambda: health()["alarms"] is not None, "a score since")
     said = health()
     alarms = said.pop("alarms")
     assert said == {"version": 1, "warning": "", "score_drift": None}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.detect.faulty_models import make_stalling
 from tests.detect.models import make_model
 from tests.publish.brokers import Mosquitto, Subscriber
 from tests.service.namespaces import eventually
@@ -73,19 +74,19 @@ def test_service_is_active_only_when_it_listens(
     tmp_path: Path, manager: UserManager, config: Path, subscriber: Subscriber
 ) -> None:
     """The unit is activating until the daemon has all it needs, and active once it says so."""
-    pipe = tmp_path / "slow.toml"
-    os.mkfifo(pipe)
-    manager.add(pipe)
+    make_stalling(make_model(tmp_path / "slow.onnx"))
+    slow = (
+        config.read_text().partition("[[machine]]")[2].replace("m1", "m2").replace("tiny", "slow")
+    )
+    config.write_text(f"{config.read_text()}[[machine]]{slow}")
 
     manager.systemctl("start", "--no-block", SHIPPED.name)
-    # Opens only when the daemon reads at the other end: then it surely runs, and surely waits.
-    with pipe.open("w") as slow:
-        assert manager.show("ActiveState") == "activating"
-        slow.write(config.read_text())
+    # It surely runs, and waits for the trial of a model, which takes 5 s of computing.
+    subscriber.wait_for(AVAILABILITY, b"online")
+    assert manager.show("ActiveState") == "activating"
     _wait_for(manager, "ActiveState", "active")
 
-    assert manager.show("StatusText").startswith("listening to 1 machines")
-    subscriber.wait_for(AVAILABILITY, b"online")
+    assert manager.show("StatusText").startswith("listening to 1 machines, 1 refused")
 
 
 def test_service_stopped_says_offline_and_ends_in_time(
