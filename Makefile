@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
+# One sleeps in real time while the other computes.
+TWO_PROCESSES = -n 2 --dist loadfile --durations=15
 QUICK_TESTS = tests/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
@@ -19,10 +21,10 @@ test: test-daemon test-train  ## all tests
 
 test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no torch
 	! .venv/bin/python -c "import torch" 2>/dev/null
-	.venv/bin/python -m pytest --ignore=tests/train $(PYTEST_ARGS)
+	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
-	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train -n 2 --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files; other versions
 	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
@@ -30,7 +32,7 @@ test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files;
 	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
 
 test-3.10 test-3.13 test-lowest: test-%: packages .venv-%/ready  ## test-daemon, other versions
-	.venv-$*/bin/python -m pytest --ignore=tests/train $(PYTEST_ARGS)
+	.venv-$*/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-versions: quick-3.13 quick-lowest  ## with other versions the demo, TLS and all imports
 
