@@ -1,10 +1,16 @@
-# Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.
+# Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.  Three more
+# hold the daemon with other versions: .venv-3.10 and .venv-3.13 the lowest and the highest Python,
+# .venv-lowest the lowest Python and of each package the lowest version that pyproject.toml declares.
 
 PYTHON ?= python3
+PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
+QUICK_TESTS = tests/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
+  -k 'not interrupted'
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
   openssl pulseaudio shellcheck systemd systemd-container
 
-.PHONY: run test test-daemon test-train test-slow check format bench scale soak demo-model packages clean
+.PHONY: run test test-daemon test-train test-slow test-3.10 test-3.13 test-lowest test-versions \
+  quick-3.13 quick-lowest check format bench scale soak demo-model constraints packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -18,9 +24,18 @@ test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
 	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train -n 2 --dist loadfile $(PYTEST_ARGS)
 
-test-slow: packages .venv-train/ready  ## minutes each; and many more spoiled files
+test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files; other versions
 	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
 	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough $(PYTEST_ARGS)
+	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
+
+test-3.10 test-3.13 test-lowest: test-%: packages .venv-%/ready  ## test-daemon, other versions
+	.venv-$*/bin/python -m pytest --ignore=tests/train $(PYTEST_ARGS)
+
+test-versions: quick-3.13 quick-lowest  ## with other versions the demo, TLS and all imports
+
+quick-3.13 quick-lowest: quick-%: packages .venv-%/ready
+	.venv-$*/bin/python -m pytest -n 2 --dist worksteal $(QUICK_TESTS) $(PYTEST_ARGS)
 
 check: .venv-train/ready  ## style and types
 	.venv-train/bin/ruff format --check
@@ -45,18 +60,46 @@ demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo
 	.venv-train/bin/python -m train export runs/demo --out edgeasd/models/demo.onnx
 
+constraints:  ## pin anew what deploy/install.sh installs, for every Python and processor
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+	echo 'hatchling>=1.25' | build/uv/bin/uv pip compile pyproject.toml - --extra plot --upgrade \
+	  --universal --python-version 3.10 --only-binary :all: --generate-hashes --quiet \
+	  --custom-compile-command 'make constraints' --no-annotate --output-file deploy/constraints.txt
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo]'
+	.venv/bin/$(PIP_INSTALL) '.[demo]'
 	touch $@
 
 .venv/ready-dev: .venv/ready
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev,plot]'
+	.venv/bin/$(PIP_INSTALL) '.[demo,dev,plot]'
 	touch $@
 
 .venv-train/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-train
-	.venv-train/bin/pip install --quiet --disable-pip-version-check --no-compile --editable '.[demo,dev,train]'
+	.venv-train/bin/$(PIP_INSTALL) '.[demo,dev,train]'
+	touch $@
+
+# Python $(1): what the search path has, or pyenv; its shims may be there and not work.
+define PYTHON_OF_VERSION
+$$(for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python; do \
+  "$$python" -c '' 2>/dev/null && echo "$$python" && exit; done; echo false; \
+  echo "Python $(1) is missing; install it, for example by: pyenv install $(1)" >&2)
+endef
+
+.venv-3.%/ready: pyproject.toml
+	$(call PYTHON_OF_VERSION,3.$*) -m venv .venv-3.$*
+	.venv-3.$*/bin/$(PIP_INSTALL) '.[demo,dev,plot]'
+	touch $@
+
+# The trainer's bounds are left out: they would hold packages of the others to them.  Old releases of
+# matplotlib call pyparsing by names that it warns of from 3.3 on.
+.venv-lowest/ready: pyproject.toml
+	$(call PYTHON_OF_VERSION,3.10) -m venv .venv-lowest
+	sed '/^train = /,/^]/d' pyproject.toml | grep -oE '"[a-z-]+>=[0-9.]+' \
+	  | sed 's/"//; s/>/=/; $$apyparsing<3.3' >.venv-lowest/constraints.txt
+	.venv-lowest/bin/$(PIP_INSTALL) '.[demo,dev,plot]' --constraint .venv-lowest/constraints.txt
 	touch $@
 
 packages:
@@ -70,4 +113,4 @@ packages:
 	  apt-get install -qq --no-install-recommends --yes $$missing >/dev/null
 
 clean:
-	rm -rf .venv .venv-train build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-train .venv-3.10 .venv-3.13 .venv-lowest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,21 @@
-"""``python -m edgeasd``."""
+"""``python -m edgeasd``, and the command ``edgeasd``."""
 
-from edgeasd.cli import start
+from __future__ import annotations
 
-start()
+import sys
+
+from edgeasd import signals
+
+
+def start() -> None:
+    """Run the command line as a program."""
+    if sys.argv[1:2] == ["run"]:
+        # Before what takes time: a signal would end the process without a word meanwhile.
+        signals.hold()
+    from edgeasd.cli import start  # noqa: PLC0415
+
+    start()
+
+
+if __name__ == "__main__":
+    start()

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, store
-from edgeasd.capture.wavfile import read_clip
+from edgeasd.calibrate import Outcome, conclude, refuse_learned_from, refuse_other_model, store
+from edgeasd.capture.wavfile import LONGEST_CLIP_S, blocks_at
 from edgeasd.config import Config, MachineConfig
 from edgeasd.detect.adaptation import adapted_distances, adapted_references, resembles
 from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.metadata import BY_DISTANCE, Matrix
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
+from edgeasd.detect.signal import SignalMeter, defect_notes, sounding
 from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.model_files import open_model
 from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.publish.clips import find_clips
 from edgeasd.site import Site, at_site, read_site, site_path
-from edgeasd.sounds import Recording, blocks_of, find_recordings
-from edgeasd.stream import AudioBlock, Float32Array, Float64Array
+from edgeasd.sounds import (
+    Recording,
+    blocks_of,
+    find_recordings,
+    refuse_longer,
+    refuse_too_much,
+    shortcomings,
+)
+from edgeasd.stream import AudioBlock, Float64Array
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import require_writable
 
@@ -57,27 +66,35 @@ def add_references(
     Raises:
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
     """
-    model = load_model(machine.model)
-    document = read_site(machine)
+    model = open_model(machine.model)
     require_writable(site_path(machine))
+    document = read_site(machine)
     site = at_site(machine, model)
     _check_method(site.model, machine)
     old = old or _old_recordings(machine, site)
     refuse_learned_from(model, (*old, *new))
     _refuse_twice(old, new)
-    samples = _read(new, channel, model)
-    clips = _clips_of(model, samples)
+    refuse_too_much(new)
+    sound = _Sound(model, new, channel)
+    clips = sound.clips
+    features = model.document.features
+    about = (*shortcomings((*old, *new), features), *defect_notes(sound.defective_s))
     if len(clips) < LEAST_CLIPS:
         raise AudioFileError(
-            f"new normal sound={len(clips)} clips of 10 s must be at least {LEAST_CLIPS}; record "
-            f"{10 * (LEAST_CLIPS - len(clips))} s more of it"
+            "; ".join(
+                [
+                    f"new normal sound={len(clips)} clips of 10 s must be at least {LEAST_CLIPS}; "
+                    f"record {10 * (LEAST_CLIPS - len(clips))} s more of it",
+                    *about,
+                ]
+            )
         )
     adapted = replace(site, model=adapt(site.model, site.section, clips))
     collector = ScoreCollector(adapted.model, site.section, progress)
     for recording in old:
-        collector.add(blocks_of(recording, channel, model.document.features.sample_rate))
-    crossed = _cross_scores(site, samples, clips)
-    scores = replace(collector.scores, runs=[*collector.runs, *crossed.runs])
+        collector.add(blocks_of(recording, channel, features.sample_rate), of_clips=True)
+    crossed = _cross_scores(site, sound)
+    scores = replace(collector.scores, runs=[*collector.scores.runs, *crossed.runs])
     made = conclude(machine, adapted, scores, per_week)
     before = site.calibration.added_sources if site.calibration else ()
     calibration = replace(
@@ -87,7 +104,8 @@ def add_references(
         references=_added(model, adapted.model, site.section),
         distances=adapted.model.document.distances,
     )
-    notes = _notes(site, samples, clips, alarms)
+    notes = (*about, *defect_notes(collector.defective_s), *_notes(site, sound, alarms))
+    refuse_other_model(machine, model)
     return store(machine, document, replace(made, calibration=calibration, notes=notes))
 
 
@@ -108,32 +126,84 @@ def adapt(model: Model, section: int, clips: Sequence[Float64Array]) -> Model:
     return model.with_document(replace(document, sections=tuple(sections), distances=distances))
 
 
-def _cross_scores(site: Site, samples: Float32Array, clips: Sequence[Float64Array]) -> NormalScores:
+class _Sound:
+    """New normal sound, read anew each time it is needed: days of it would not fit into the memory.
+
+    Args:
+        model: Whose rate and geometry it is read at.
+        recordings: What to read.
+        channel: Of the files, counted from 0.
+
+    Attributes:
+        clips: Embeddings of the windows of each ten seconds without a gap or flat sound.
+        ends: Position just after each clip.
+        defective_s: Seconds with each defect.
+    """
+
+    def __init__(self, model: Model, recordings: Sequence[Recording], channel: int) -> None:
+        self._recordings = recordings
+        self._channel = channel
+        self._rate = model.document.features.sample_rate
+        self.clips: list[Float64Array] = []
+        self.ends: list[int] = []
+        meter = SignalMeter(self._rate)
+        for clip in cut(sounding(self.blocks(), meter), model.document.score_samples):
+            self.clips.append(embeddings_of(clip_outputs(model, clip.samples)))
+            self.ends.append(clip.first_sample + len(clip.samples))
+            refuse_longer(self.ends[-1] / self._rate)
+        self.defective_s = {each: n / self._rate for each, n in meter.n_defective.items()}
+
+    def blocks(self) -> Iterator[AudioBlock]:
+        """Yield the sound at the model's rate, with a gap where a recording ends."""
+        start = 0
+        for recording in self._recordings:
+            end = start
+            for block in blocks_of(recording, self._channel, self._rate):
+                yield AudioBlock(block.samples, start + block.first_sample)
+                end = start + block.first_sample + len(block.samples)
+            start = end + 1
+
+    def halves(self) -> tuple[Iterator[AudioBlock], Iterator[AudioBlock]]:
+        """Return the sound of the first half of the clips, and that after it."""
+        middle = self.ends[len(self.clips) // 2 - 1]
+        first, second = (
+            (_part(block, middle) for block in self.blocks()),
+            (_part(block, middle) for block in self.blocks()),
+        )
+        return (before for before, _ in first), (after for _, after in second)
+
+
+def _part(block: AudioBlock, position: int) -> tuple[AudioBlock, AudioBlock]:
+    """Return what of *block* is before and after *position*."""
+    n_before = min(max(0, position - block.first_sample), len(block.samples))
+    return (
+        AudioBlock(block.samples[:n_before], block.first_sample),
+        AudioBlock(block.samples[n_before:], block.first_sample + n_before),
+    )
+
+
+def cut(blocks: Iterable[AudioBlock], n_samples: int) -> Iterator[AudioBlock]:
+    """Yield pieces of *n_samples*, anew after each gap; what does not fill one is left out."""
+    pending, start = np.empty(0, np.float32), 0
+    for block in blocks:
+        if block.first_sample != start + len(pending):
+            pending, start = pending[:0], block.first_sample
+        pending = np.concatenate((pending, block.samples))
+        while len(pending) >= n_samples:
+            yield AudioBlock(pending[:n_samples], start)
+            pending, start = pending[n_samples:], start + n_samples
+
+
+def _cross_scores(site: Site, sound: _Sound) -> NormalScores:
     """Return the scores of each half of the new sound by what the other half teaches."""
-    half = len(clips) // 2
-    middle = half * site.model.document.score_samples
-    first, second = clips[:half], clips[half:]
-    runs = []
-    for sound, rest in ((samples[:middle], second), (samples[middle:], first)):
+    half = len(sound.clips) // 2
+    first, second = sound.halves()
+    runs: list[Float64Array] = []
+    for blocks, rest in ((first, sound.clips[half:]), (second, sound.clips[:half])):
         collector = ScoreCollector(adapt(site.model, site.section, rest), site.section)
-        collector.add([AudioBlock(sound, 0)])
-        runs += collector.runs
+        collector.add(blocks, of_clips=True)
+        runs += collector.scores.runs
     return replace(collector.scores, runs=runs)
-
-
-def _read(recordings: Sequence[Recording], channel: int, model: Model) -> Float32Array:
-    """Return all of *recordings*, shape ``(n_samples,)``, at the model's rate."""
-    rate = model.document.features.sample_rate
-    blocks = (block for one in recordings for block in blocks_of(one, channel, rate))
-    return np.concatenate([block.samples for block in blocks])
-
-
-def _clips_of(model: Model, samples: Float32Array) -> list[Float64Array]:
-    """Return the embeddings of the windows of each clip of ten seconds."""
-    n_samples = model.document.score_samples
-    starts = range(0, len(samples) - n_samples + 1, n_samples)
-    clips = (samples[start : start + n_samples] for start in starts)
-    return [embeddings_of(clip_outputs(model, clip)) for clip in clips]
 
 
 def _added(before: Model, after: Model, section: int) -> Matrix:
@@ -144,24 +214,26 @@ def _added(before: Model, after: Model, section: int) -> Matrix:
     return Matrix.of(extended.values()[own.shape[0] :])
 
 
-def _notes(
-    site: Site,
-    samples: Float32Array,
-    clips: Sequence[Float64Array],
-    alarms: Sequence[Path],
-) -> tuple[str, ...]:
+def _notes(site: Site, sound: _Sound, alarms: Sequence[Path]) -> tuple[str, ...]:
     """Return in words how the new sound compares with what was normal, and with alarms."""
     collector = ScoreCollector(site.model, site.section)
-    collector.add([AudioBlock(samples, 0)])
+    collector.add(sound.blocks(), of_clips=True)
     threshold = site.model.document.sections[site.section].threshold
-    values = collector.scores.values
-    notes = [
-        f"the new sound scored {rounded(float(np.median(values)), 4)} before, threshold "
-        f"{rounded(threshold, 4)}: {(values >= threshold).mean():.0%} of it would have spoken "
-        "for an alarm"
-    ]
-    heard = [(path.name, one) for path in alarms for one in _alarming(site, path)]
-    index = resembles(site.model.document, site.section, clips, [one for _, one in heard])
+    notes = []
+    if collector.runs:  # none where flat sound leaves no ten seconds where a score would be
+        values = collector.scores.values
+        notes.append(
+            f"the new sound scored {rounded(float(np.median(values)), 4)} before, threshold "
+            f"{rounded(threshold, 4)}: {(values >= threshold).mean():.0%} of it would have spoken "
+            "for an alarm"
+        )
+    heard: list[tuple[str, Float64Array]] = []
+    for path in alarms:
+        try:
+            heard += [(path.name, one) for one in _alarming(site, path)]
+        except AudioFileError as exc:  # noqa: PERF203 - one clip does not stop the others
+            notes.append(f"warning: the new sound was not compared with an alarm of before: {exc}")
+    index = resembles(site.model.document, site.section, sound.clips, [one for _, one in heard])
     if index is not None:
         notes.append(
             f"warning: the new sound is nearer to {heard[index][0]}, an alarm of before, than "
@@ -173,14 +245,15 @@ def _notes(
 def _alarming(site: Site, path: Path) -> list[Float64Array]:
     """Return the embeddings of those ten seconds of the clip at *path* that spoke for an alarm."""
     model = site.model
-    samples = read_clip(path, 0, model.document.features.sample_rate)
+    rate = model.document.features.sample_rate
     scoring = model.scoring(site.section)
     threshold = model.document.sections[site.section].threshold
-    return [
-        one
-        for one in _clips_of(model, samples)
-        if scoring.clip_value(one.mean(axis=0)) >= threshold
-    ]
+    blocks = sounding(blocks_at(path, 0, rate, LONGEST_CLIP_S), SignalMeter(rate))
+    clips = (
+        embeddings_of(clip_outputs(model, clip.samples))
+        for clip in cut(blocks, model.document.score_samples)
+    )
+    return [one for one in clips if scoring.clip_value(one.mean(axis=0)) >= threshold]
 
 
 def _refuse_twice(old: Sequence[Recording], new: Sequence[Recording]) -> None:

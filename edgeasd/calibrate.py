@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeasd.capture.source import open_source
 from edgeasd.config import MachineConfig
 from edgeasd.detect.calibration import (
     FEW_DECISIONS,
@@ -19,16 +18,19 @@ from edgeasd.detect.calibration import (
     sound_to_factor_2,
 )
 from edgeasd.detect.drift import QUANTILES
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model import Model
+from edgeasd.detect.signal import defect_notes
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
-from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.errors import ConfigError, EdgeasdError, ModelError
 from edgeasd.learn import digest, refuse_too_few
-from edgeasd.normal_scores import Progress, ScoreCollector, live_blocks
+from edgeasd.live_scores import KeptScores, Tell, listen
+from edgeasd.model_files import open_model
+from edgeasd.normal_scores import Progress, ScoreCollector
 from edgeasd.site import Calibration, Site, SiteDocument, at_site, read_site, site_path, write_site
-from edgeasd.sounds import Recording, blocks_of
+from edgeasd.sounds import Recording, blocks_of, shortcomings
 from edgeasd.terminal import rounded
-from edgeasd.whole_file import require_writable
+from edgeasd.whole_file import exclusively, require_writable
 
 _PROMISED = 3.0
 """A budget is supported if the upper end of the interval is at most this many times as much ..."""
@@ -105,6 +107,7 @@ def calibrate(
     per_week: float,
     duration_s: float,
     progress: Progress = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Outcome:
     """Set the threshold of *machine*, by recordings or, where there are none, by live sound.
 
@@ -115,46 +118,69 @@ def calibrate(
         per_week: False alarms a week that are accepted.
         duration_s: Of live sound, seconds.
         progress: Is told of the sound that was scored.
+        tell: Is told what happens while it is listened.
 
     Raises:
-        EdgeasdError: If there is too little sound, it was learned from, or anything cannot be used.
+        EdgeasdError: If there is too little sound, it was learned from, anything cannot be used, or
+            somebody asked for the end; live sound that was heard is then kept for the next call.
     """
-    model = load_model(machine.model)
+    model = open_model(machine.model)
     refuse_learned_from(model, recordings)
-    document = read_site(machine)
     require_writable(site_path(machine))
+    document = read_site(machine)
     site = at_site(machine, model)
     collector = ScoreCollector(site.model, site.section, progress)
-    rate = model.document.features.sample_rate
-    for recording in recordings:
-        collector.add(blocks_of(recording, channel, rate))
-    if not recordings:
-        source = open_source(machine.source)
-        try:
-            collector.add(live_blocks(source, rate, duration_s))
-        finally:
-            source.close()
-    before = site.calibration
-    made = conclude(machine, site, collector.scores, per_week)
-    calibration = replace(
-        made.calibration,
+
+    def finish() -> Outcome:
+        notes = (
+            *shortcomings(recordings, model.document.features),
+            *defect_notes(collector.defective_s),
+        )
+        made = conclude(machine, site, collector.scores, per_week, notes)
+        calibration = _with_learned(made.calibration, site.calibration, recordings)
+        refuse_other_model(machine, model)
+        return store(machine, document, replace(made, calibration=calibration))
+
+    if recordings:
+        for recording in recordings:
+            blocks = blocks_of(recording, channel, model.document.features.sample_rate)
+            collector.add(blocks, of_clips=True)
+        return finish()
+    with KeptScores(machine, site) as kept:
+        listen(machine, collector, kept, duration_s, tell)
+        outcome = finish()
+        kept.remove()
+    return outcome
+
+
+def _with_learned(
+    made: Calibration, before: Calibration | None, recordings: Sequence[Recording]
+) -> Calibration:
+    """Return *made* with what it rests on: its recordings, and what *before* had learned."""
+    return replace(
+        made,
         sources=tuple(str(path) for one in recordings for path in one.paths),
         added_sources=before.added_sources if before else (),
         references=before.references if before else None,
         distances=before.distances if before else (),
     )
-    return store(machine, document, replace(made, calibration=calibration))
 
 
-def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week: float) -> Outcome:
-    """Return the threshold that *scores* give, not yet stored.
+def conclude(
+    machine: MachineConfig,
+    site: Site,
+    scores: NormalScores,
+    per_week: float,
+    notes: tuple[str, ...] = (),
+) -> Outcome:
+    """Return the threshold that *scores* give, not yet stored, with *notes* on their sound.
 
     Raises:
         EdgeasdError: If there are too few.
     """
     section = site.model.document.sections[site.section]
     spec = alarm_spec(replace_thresholds(machine).alarm, section, scores.sample_rate)
-    refuse_too_few(scores)
+    refuse_too_few(scores, spec.raise_after, notes)
     rates = AlarmRate(scores, spec)
     threshold = rates.threshold(per_week / WEEK_S)
     rate, method = rates.at(threshold)
@@ -183,15 +209,51 @@ def conclude(machine: MachineConfig, site: Site, scores: NormalScores, per_week:
         score_quantiles=tuple(np.quantile(scores.values, QUANTILES).tolist()),
     )
     overridden = machine.alarm.threshold is not None
-    return Outcome(calibration, rates, scores, site_path(machine), overridden)
+    return Outcome(calibration, rates, scores, site_path(machine), overridden, notes)
 
 
-def store(machine: MachineConfig, document: SiteDocument, outcome: Outcome) -> Outcome:
-    """Write the calibration as the newest version."""
-    last = document.versions[-1].number if document.versions else 0
-    calibration = replace(outcome.calibration, number=last + 1)
-    write_site(machine, document.with_version(calibration))
+def store(machine: MachineConfig, known: SiteDocument, outcome: Outcome) -> Outcome:
+    """Write the calibration as the newest version, behind all that are there by now.
+
+    Args:
+        machine: Of the configuration.
+        known: The site file as it was when the scores were begun.
+        outcome: What was calibrated.
+
+    Raises:
+        ModelError: If what counts as normal has changed since: the scores are not of it.
+        StorageError: If the file cannot be written.
+    """
+    with exclusively(site_path(machine)):
+        document = read_site(machine)
+        if _learned(document) != _learned(known):
+            raise ModelError(
+                f"{site_path(machine)}: what counts as normal was changed meanwhile, so the scores "
+                f"are not of it; nothing was stored, call 'edgeasd calibrate {machine.name}' again"
+            )
+        last = document.versions[-1].number if document.versions else 0
+        calibration = replace(outcome.calibration, number=last + 1)
+        write_site(machine, document.with_version(calibration))
     return replace(outcome, calibration=calibration)
+
+
+def _learned(document: SiteDocument) -> tuple[object, ...]:
+    """Return what the newest version has in place of what the model takes for normal."""
+    newest = document.versions[-1] if document.versions else None
+    return (newest.references, newest.distances) if newest else (None, ())
+
+
+def refuse_other_model(machine: MachineConfig, model: Model) -> None:
+    """Check that the model file is still *model*: else its own calibrations would be hidden.
+
+    Raises:
+        ModelError: If it is not.
+    """
+    if open_model(machine.model).sha256 != model.sha256:
+        raise ModelError(
+            f"{machine.model}: was replaced meanwhile, so the scores are not of it; nothing was "
+            f"stored, call 'edgeasd calibrate {machine.name}' again"
+        )
 
 
 def undo(machine: MachineConfig) -> str:
@@ -200,11 +262,12 @@ def undo(machine: MachineConfig) -> str:
     Raises:
         EdgeasdError: If there is none.
     """
-    document = read_site(machine)
-    if not document.versions:
-        raise ConfigError(f"machine={machine.name!r} has no calibration that could be undone")
-    write_site(machine, replace(document, versions=document.versions[:-1]))
-    site = at_site(machine, load_model(machine.model))
+    with exclusively(site_path(machine)):
+        document = read_site(machine)
+        if not document.versions:
+            raise ConfigError(f"machine={machine.name!r} has no calibration that could be undone")
+        write_site(machine, replace(document, versions=document.versions[:-1]))
+    site = at_site(machine, open_model(machine.model))
     section = site.model.document.sections[site.section]
     origin = f"version {site.calibration.number}" if site.calibration else "the model's own"
     lines = [
@@ -224,7 +287,7 @@ def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:
     Raises:
         EdgeasdError: If it was.
     """
-    known = model.document.training.get("recordings", [])
+    known = model.document.learned_from
     for path in (path for one in recordings for path in one.paths):
         if digest(path) in known:
             raise EdgeasdError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from edgeasd.calibrate import Outcome
 from edgeasd.detect.calibration import WEEK_S
-from edgeasd.pictures import ANOMALY, GREY, NORMAL, in_style, save
+from edgeasd.pictures import ANOMALY, GREY, NORMAL, in_style, new_figure, save
 from edgeasd.terminal import rounded
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _N_LEVELS = 60
 _BEYOND = 0.25
@@ -31,7 +33,7 @@ def draw_calibration(path: Path, machine: str, outcome: Outcome) -> None:
         StorageError: If the picture cannot be written.
     """
     made = outcome.calibration
-    figure = Figure(figsize=(12.0, 7.0), layout="constrained")
+    figure = new_figure(7.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     above.set_title(
         f"{machine}: {made.sound_s / 3600.0:.1f} h of normal sound, threshold "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import io
-import json
 import logging
 import os
 import sys
@@ -13,20 +13,25 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
-from edgeasd import __version__
+from edgeasd import __version__, signals
 from edgeasd.commands import check, explain, listen, record, watch
 from edgeasd.config_file import load_config
 from edgeasd.errors import AudioDeviceError, EdgeasdError
 from edgeasd.options import CHANNEL, PATH, config_option, find_machine
 from edgeasd.site_commands import calibrate, learn
 from edgeasd.systemd import JournalFormatter, is_journal
+from edgeasd.terminal import say, say_json
+from edgeasd.text import LineFormatter, printable
 
 _MATRICES = ("references", "spectrum")
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_log = logging.getLogger(__name__)
 
 
 def _invoke_with_extras(invoke: Callable[[click.Context], Any], ctx: click.Context) -> Any:
@@ -47,9 +52,16 @@ class _Group(click.Group):
         try:
             return _invoke_with_extras(super().invoke, ctx)
         except EdgeasdError as exc:
-            severity = "<3>" if is_journal(sys.stderr) else ""
-            click.echo(f"{severity}edgeasd: {exc}", err=True)
+            _tell(exc)
             ctx.exit(exc.exit_code)
+        except click.UsageError as exc:
+            # It repeats what it was given, which may be the name of a file.
+            raise click.UsageError(printable(exc.format_message()), exc.ctx) from exc
+
+
+def _tell(error: EdgeasdError) -> None:
+    severity = "<3>" if is_journal(sys.stderr) else ""
+    say(f"{severity}edgeasd: {error}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,10 +74,11 @@ def main() -> None:
 @config_option
 def run(config_path: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    signals.hold()  # also where another program calls this
     from edgeasd.daemon import Daemon
 
     config = load_config(config_path)
-    _log_to_stderr(config.log_level)
+    logging.getLogger().setLevel(config.log_level.upper())
     daemon = Daemon(config, config_path)
     daemon.follow_signals()
     daemon.run()
@@ -79,7 +92,6 @@ def demo() -> None:
     """
     from edgeasd.demo import run_demo
 
-    _log_to_stderr("warning")
     sys.exit(0 if run_demo() else 1)
 
 
@@ -129,18 +141,35 @@ def score(
 
     With --machine by what was calibrated on site; with --model by what the model says itself.
     """
-    from edgeasd.detect.model import load_model
     from edgeasd.diagnosis import replay_of, score_rows
+    from edgeasd.model_files import open_model
     from edgeasd.replay import Replay
 
     if model_path is not None:
-        replay = Replay(load_model(model_path), section, channel)
+        replay = Replay(open_model(model_path), section, channel)
     elif machine is not None:
         replay = replay_of(find_machine(config_path, machine), channel)
     else:
         raise click.UsageError("name the --machine that FILES are of, or a --model")
-    with click.progressbar(files, file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        _print_rows(score_rows(replay, progress, whole=per == "clip", pictures=plot_folder), form)
+    failures: list[EdgeasdError] = []
+
+    def on_failure(error: EdgeasdError) -> None:
+        failures.append(error)
+        _tell(error)
+
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=len(files), file=sys.stderr, hidden=hidden) as bar:
+        rows = score_rows(
+            replay,
+            files,
+            whole=per == "clip",
+            pictures=plot_folder,
+            on_failure=on_failure,
+            progress=bar.update,
+        )
+        _print_rows(rows, form)
+    if failures:
+        sys.exit(failures[0].exit_code)
 
 
 @main.command()
@@ -155,7 +184,7 @@ def devices() -> None:
 
     found = list_devices()
     if not found:
-        click.echo("edgeasd: no microphone is there; connect one", err=True)
+        say("edgeasd: no microphone is there; connect one", err=True)
     for device in found:
         finding: dict[str, Any]
         try:
@@ -163,24 +192,24 @@ def devices() -> None:
         except AudioDeviceError as exc:
             finding = {"error": str(exc)}
         name = {"device": stable_name(device, found)}
-        click.echo(json.dumps({**name, **asdict(device), **finding}))
+        say_json({**name, **asdict(device), **finding})
 
 
 @main.command()
 @click.argument("file", type=PATH)
 def model(file: Path) -> None:
     """Print what the model FILE says about itself, as JSON."""
-    from edgeasd.detect.model import load_model
+    from edgeasd.model_files import open_model
     from edgeasd.site import describe_sites
 
-    loaded = load_model(file)
+    loaded = open_model(file)
     document = {"sha256": loaded.sha256, **asdict(loaded.document)}
     matrices = [section[key] for section in document["sections"] for key in _MATRICES]
     for matrix in (*matrices, *(one["whitening"] for one in document["distances"])):
         if matrix is not None:
             del matrix["float32"]
     document["sites"] = describe_sites(file)
-    click.echo(json.dumps(document, indent=2))
+    say_json(document, indent=2)
 
 
 for command in (listen, record, learn, calibrate, check, explain, watch):
@@ -192,8 +221,11 @@ def start() -> None:
     if sys.stdout is None:  # it was closed, as by ``>&-``
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end of the process
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files that are no text come out as they went in.
-        sys.stdout.reconfigure(errors="surrogateescape")
+        codecs.register_error("edgeasd", _as_it_came)
+        sys.stdout.reconfigure(errors="edgeasd")
+    _log_to_stderr()
+    sys.excepthook = _tell_bug
+    threading.excepthook = lambda args: _tell_bug(args.exc_type, args.exc_value, args.exc_traceback)
     try:
         try:
             main(prog_name="edgeasd")
@@ -209,7 +241,7 @@ def start() -> None:
         # What is still in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if exc.errno != errno.EPIPE:  # head(1), for example, has read enough
-            click.echo(
+            say(
                 f"edgeasd: the output cannot be written ({exc.strerror}); free some of its disk, "
                 "or choose another file",
                 err=True,
@@ -226,22 +258,50 @@ def _leave_stuck_microphones(code: Any) -> None:
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
+class _CsvOutput:
+    """Standard output as the CSV writer's file: names of files are exact but on a terminal."""
+
+    def write(self, line: str) -> None:
+        sys.stdout.write(f"{printable(line[:-1])}\n" if sys.stdout.isatty() else line)
+
+
 def _print_rows(rows: Iterable[dict[str, Any]], form: str) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(_CsvOutput(), lineterminator="\n")
     for index, row in enumerate(rows):
         if form == "jsonl":
-            click.echo(json.dumps(row))
+            say_json(row)
             continue
         if index == 0:
             writer.writerow(row)
-        writer.writerow(row.values())
+        # A spreadsheet would take the name for a formula, and run it.
+        is_formula = row["file"].startswith(_FORMULA_STARTS)
+        writer.writerow({**row, "file": f"./{row['file']}" if is_formula else row["file"]}.values())
 
 
-def _log_to_stderr(level: str) -> None:
+def _as_it_came(exc: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode names of files that are no text as they came, and what the terminal lacks as ``?``."""
+    try:
+        return codecs.lookup_error("surrogateescape")(exc)
+    except UnicodeError:
+        return codecs.lookup_error("replace")(exc)
+
+
+def _tell_bug(
+    kind: type[BaseException], exc: BaseException | None, traceback: TracebackType | None
+) -> None:
+    """Log what nobody caught: as all else in the log, cleaned of what came from elsewhere."""
+    if exc is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        return
+    _log.critical(
+        "a bug of edgeasd; report it with the lines below", exc_info=(kind, exc, traceback)
+    )
+
+
+def _log_to_stderr() -> None:
     # The journal adds the time; so does whoever redirects to a file with ts(1).
     handler = logging.StreamHandler(sys.stderr)
     if is_journal(sys.stderr):
         handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+        handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

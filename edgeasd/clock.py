@@ -1,9 +1,11 @@
-"""Is the wall clock kept by a time server?  Alerts carry the answer beside their time."""
+"""The computer's clocks: is the wall clock right, and what measures time whether it is or not?"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
@@ -12,6 +14,41 @@ _TIMEX_BYTES = 256
 """More than the kernel's struct timex on any platform."""
 _STATUS_OFFSET = 5 * ctypes.sizeof(ctypes.c_long)
 """After modes (int, padded to a long), offset, freq, maxerror and esterror."""
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment that others of the same boot can be compared with, also from another process.
+
+    Attributes:
+        boot: Names the time from one boot of the computer to the next; empty if not known.
+        at_s: Seconds since the boot, those asleep included.
+    """
+
+    boot: str
+    at_s: float
+
+    def since(self, earlier: Moment) -> float | None:
+        """Return the seconds since *earlier*; None if that was in another boot."""
+        if not self.boot or self.boot != earlier.boot:
+            return None
+        return self.at_s - earlier.at_s
+
+
+def moment() -> Moment:
+    """Return the moment that is now: unlike the wall clock, nobody sets it."""
+    try:
+        boot = _BOOT.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        boot = ""
+    return Moment(boot, since_boot_s())
+
+
+def since_boot_s() -> float:
+    """Return the seconds since the computer was booted, those asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def clock_synchronized() -> bool:

@@ -5,7 +5,6 @@ Each imports what it needs: ``edgeasd --help`` is quick.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
+from edgeasd.terminal import say, say_json
 
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
@@ -50,7 +50,10 @@ def listen(
             "MACHINE names a microphone already; leave --device and --channel out"
         )
     else:
-        listen([find_machine(config_path, machine).source], duration_s)
+        from edgeasd.sounds import features_for
+
+        found = find_machine(config_path, machine)
+        listen([found.source], duration_s, features_for(found.model))
 
 
 @click.command()
@@ -122,9 +125,9 @@ def check(*, config_path: Path, as_json: bool) -> None:
     for verdict in run_checks(config_path):
         exit_code = exit_code or verdict.exit_code
         if as_json:
-            click.echo(json.dumps(asdict(verdict)))
+            say_json(asdict(verdict))
         else:
-            click.echo(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
+            say(f"{_MARKS[verdict.grade]} {verdict.subject}: {verdict.text}")
         sys.stdout.flush()
     sys.exit(exit_code)
 
@@ -161,7 +164,6 @@ def explain(
 
     EVENT is the id of an alarm's start, whose clip is looked for, or a recording.
     """
-    from edgeasd.detect.model import load_model
     from edgeasd.diagnosis import (
         Case,
         explain_file,
@@ -170,17 +172,18 @@ def explain(
         replay_of,
         verdict,
     )
+    from edgeasd.model_files import open_model
     from edgeasd.replay import Replay
 
     if model_path is not None:
-        case = Case(Path(event), Replay(load_model(model_path), section, channel))
+        case = Case(Path(event), Replay(open_model(model_path), section, channel))
     elif machine is not None:
         case = Case(Path(event), replay_of(find_machine(config_path, machine), channel))
     else:
         case = find_event(config_path, event)
     explanation, normal = explain_file(case, normal_files)
-    click.echo(verdict(case, explanation))
+    say(verdict(case, explanation))
     for words in explanation.words:
-        click.echo(words)
+        say(words)
     if picture is not None:
         plot_explanation(picture, case, explanation, normal)

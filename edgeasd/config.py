@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeasd.document import at_least, between, one_of, rule
-from edgeasd.publish.topics import is_level
+from edgeasd.publish.topics import MOST_BASE_CHARACTERS, is_base, is_level
 
-_BASE_TOPIC = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
+MOST_MQTT_BYTES = 65_535
+"""Of a string in MQTT; section 1.5.3 of version 3.1.1."""
+_LONGEST = 1000
+"""Characters of a host's name."""
 
 _LEVEL_NAME = rule(
     is_level,
@@ -25,7 +28,12 @@ _LEVEL_NAME = rule(
 class MqttConfig:
     """Where alerts go."""
 
-    host: str = field(default="localhost", metadata=rule(lambda value: value != "", "a name"))
+    host: str = field(
+        default="localhost",
+        metadata=rule(
+            lambda value: 1 <= len(value) <= _LONGEST, f"a name of at most {_LONGEST} characters"
+        ),
+    )
     """Broker's host name or address."""
     port: int = field(default=1883, metadata=between(1, 65_535))
     """Broker's TCP port; 8883 is usual with TLS."""
@@ -34,13 +42,19 @@ class MqttConfig:
     base: str = field(
         default="",
         metadata=rule(
-            lambda value: value == "" or _BASE_TOPIC.fullmatch(value) is not None,
+            is_base,
             "topic levels joined by '/', without '+', '#', blanks, control characters or a "
-            "'$' in front",
+            f"'$' in front, and at most {MOST_BASE_CHARACTERS} characters",
         ),
     )
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""
-    username: str = ""
+    username: str = field(
+        default="",
+        metadata=rule(
+            lambda value: len(value.encode()) <= MOST_MQTT_BYTES,
+            f"at most {MOST_MQTT_BYTES} bytes",
+        ),
+    )
     """Broker account; empty connects anonymously."""
     password_file: Path | None = None
     """File whose first line is the password, for example a systemd credential."""
@@ -157,7 +171,7 @@ class ClipsConfig:
     after_s: float = field(default=10.0, metadata=between(0.0, 120.0))
     """Seconds kept from after the start."""
     max_age_days: float = field(default=30.0, metadata=at_least(0.0))
-    """Days after which a clip is removed."""
+    """Days of running, whatever the wall clock says, after which a clip is removed."""
     max_size_mb: float = field(default=1000.0, metadata=at_least(1.0))
     """Megabytes that all clips together may take; beyond it the oldest are removed."""
 

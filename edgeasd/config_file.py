@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from edgeasd.config import (
 )
 from edgeasd.document import DocumentError, read_table, refuse_unknown_keys
 from edgeasd.errors import ConfigError
+from edgeasd.small_file import read_small
+from edgeasd.text import quoted
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +48,7 @@ def load_config(path: Path) -> Config:
     """
     try:
         # With or without the byte order mark that editors on Windows may write.
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path).decode("utf-8-sig")
     except OSError as exc:
         raise ConfigError(
             f"{path}: cannot be read ({exc.strerror}); "
@@ -83,10 +86,10 @@ def _read_config(document: dict[str, Any]) -> Config:
     if not isinstance(tables, list) or not tables:
         raise DocumentError("needs at least one [[machine]] table")
     machines = tuple(_read_machine(table, f"machine[{i}]") for i, table in enumerate(tables))
-    names = [machine.name for machine in machines]
-    for name in names:
-        if names.count(name) > 1:
-            raise DocumentError(f"machine.name={name!r} must be unique")
+    names = Counter(machine.name for machine in machines)
+    for name, count in names.items():
+        if count > 1:
+            raise DocumentError(f"machine.name={quoted(name)} must be unique")
     config = read_table(Config, document, machine=machines)
     mqtt = config.mqtt
     if (mqtt.cert_file is None) != (mqtt.key_file is None):

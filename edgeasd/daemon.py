@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from edgeasd import __version__
+from edgeasd import __version__, signals
+from edgeasd.clock import since_boot_s
 from edgeasd.config import Config, MachineConfig
 from edgeasd.config_file import load_config
-from edgeasd.errors import ConfigError, EdgeasdError, HungDeviceError
+from edgeasd.departures import Departures
+from edgeasd.errors import ConfigError, HungDeviceError
 from edgeasd.health import alive, hangs
 from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.machines import Machines
 from edgeasd.model_files import Models
 from edgeasd.publish.health_payload import MqttHealth, encode_health, health_payload
 from edgeasd.reload import Reload
-from edgeasd.systemd import notify, notify_reloading, watchdog_interval_s
+from edgeasd.state_lock import StateLock
+from edgeasd.systemd import Busy, notify, notify_reloading, watchdog_interval_s
 from edgeasd.voice import Node
 
 _TICK_S = 0.25
 _SUMMARY_INTERVAL_S = 60.0
 _FOLLOW_INTERVAL_S = 2.0
+_LEAST_HEALTH_INTERVAL_S = 5.0
+"""Between two health messages, whatever is news; a shorter configured one goes before."""
 _DELIVERY_TIMEOUT_S = 5.0
 _LEAVE_TIMEOUT_S = 10.0
+_CLOCK_STEP_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +44,7 @@ class Daemon:
         path: Of its file, which `reload` reads; None if it comes from none.
 
     Raises:
-        EdgeasdError: If a model, a recording or the state directory cannot be used.
+        EdgeasdError: If the state directory, or a file of the broker's, cannot be used.
     """
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
@@ -49,41 +56,47 @@ class Daemon:
         self._told: tuple[object, ...] = ()
         self._refused: list[str] = []
         self._models = Models()
-        self._node = Node(config)
-        self._machines: dict[str, Machine] = {}
+        self._wanted: Config | None = None
+        # Before anything of it is touched: another daemon may be at work there.
+        self._lock = StateLock(config.state_dir)
         try:
-            for machine in config.machine:
-                self._machines[machine.name] = self._make(machine)
-        except EdgeasdError:
-            self._stop_machines()
-            self._node.outbox.close()
+            self._node = Node(config)
+        except BaseException:
+            self._lock.close()
             raise
+        self._departures = Departures(config.state_dir / "departures.json")
+        self._machines = Machines(self._node, self._models, self._make)
+        self._busy = Busy()
+        self._is_health_news = True
+        self._health_at = -_LEAST_HEALTH_INTERVAL_S
+        self._clock_offset_s = time.time() - since_boot_s()
 
     def run(self) -> None:
         """Listen until `stop` is called or every source has ended.
 
+        A machine that cannot be listened to is told and tried again; the others are heard.
+
         Raises:
             HungDeviceError: If a device hangs; the process must end then.
-            Exception: What ended a monitor that was not asked to end.
         """
-        self._node.publisher.start()
-        self._node.clips.start()
-        self._node.forget_all_but(self._machines)
-        self._node.remember(self._machines)
-        for machine in self._machines.values():
-            machine.monitor.start()
-        self._notify_ready()
+        node, machines = self._node, self._machines
+        node.publisher.start()
+        node.clips.start()
         try:
+            node.forget_all_but([machine.name for machine in self._config.machine])
+            self._models.prepare(machine.model for machine in self._config.machine)
+            machines.apply(self._config.machine, self._tell_start)
+            self._models.prepare(())
+            self._notify_ready()
             self._supervise()
         finally:
             notify("STOPPING=1")
-            self._stop_machines()
-            self._node.clips.stop(STOP_TIMEOUT_S)
-            self._node.publisher.stop()
-            self._node.outbox.close()
-        for machine in self._machines.values():
-            if machine.monitor.error is not None:
-                raise machine.monitor.error
+            self._tell_last()
+            machines.stop()
+            node.clips.stop(STOP_TIMEOUT_S)
+            node.stop()
+            node.outbox.close()
+            self._lock.close()
 
     def stop(self) -> None:
         """Have `run` return soon."""
@@ -97,19 +110,29 @@ class Daemon:
 
     def follow_signals(self) -> None:
         """Have SIGTERM and SIGINT call `stop`, and SIGHUP `reload`; for the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
-        signal.signal(signal.SIGHUP, lambda *_: self.reload())
+        signals.follow(stop=self.stop, reload=self.reload)
 
     def _make(self, config: MachineConfig) -> Machine:
         return Machine(config, self._node, self._models, self._config)
 
     def _notify_ready(self) -> None:
-        notify("READY=1", f"STATUS=listening to {len(self._machines)} machines")
+        n_refused = len(self._machines.refused)
+        refused = f", {n_refused} refused" if n_refused else ""
+        notify("READY=1", f"STATUS=listening to {len(self._machines)} machines{refused}")
+
+    def _go_on(self) -> bool:
+        self._busy.advance()
+        return not self._stopping
+
+    def _tell_start(self) -> bool:
+        # Those that are heard already do not wait to be told until all are.
+        self._is_health_news |= self._tell_states()
+        self._tell_health(time.monotonic())
+        return self._go_on()
 
     def _supervise(self) -> None:
         watchdog_s = watchdog_interval_s()
-        watchdog_at = health_at = 0.0
+        watchdog_at = 0.0
         now = time.monotonic()
         summary_at, follow_at = now + _SUMMARY_INTERVAL_S, now + _FOLLOW_INTERVAL_S
         while not self._stopping:
@@ -117,59 +140,65 @@ class Daemon:
             self._node.changed.clear()
             now = time.monotonic()
             # Asked first: what the last block brought is then told below.
-            ended = self._has_ended()
-            news = False
+            ended = self._machines.ended and self._wanted is None
             if self._reload_asked and self._path is not None:
                 self._reload_asked = False
-                self._reload(self._path)
-                ended, news = False, True
+                self._begin_reload(self._path)
+                ended, self._is_health_news = False, True
+            if self._wanted is not None and self._models.ready:
+                self._reload(self._wanted)
+                ended, self._is_health_news = False, True
+            self._machines.tend()
             if now >= follow_at:
                 follow_at = now + _FOLLOW_INTERVAL_S
-                followed = [machine.follow() for machine in self._machines.values()]
-                news |= any(followed)
-            news |= self._tell_states()
-            if news or now >= health_at:
-                health_at = now + self._config.mqtt.health_interval_s
-                self._tell_health()
+                self._is_health_news |= self._machines.follow()
+            self._node.look_after()
+            self._is_health_news |= self._tell_states()
+            self._tell_health(now)
             if watchdog_s is not None and now >= watchdog_at and self._progressing():
                 watchdog_at = now + watchdog_s
                 notify("WATCHDOG=1")
             if now >= summary_at:
                 summary_at = now + _SUMMARY_INTERVAL_S
+                self._follow_clock()
                 self._log_summary()
             self._leave_if_a_device_hangs()
-            if any(machine.monitor.error is not None for machine in self._machines.values()):
-                return
             if ended:
                 self._finish()
                 return
 
-    def _reload(self, path: Path) -> None:
-        """Apply what is valid of the configuration file, and refuse the rest."""
+    def _begin_reload(self, path: Path) -> None:
+        """Read the configuration file, and begin to load its models."""
         notify_reloading()
-        reload = Reload(self._node, self._machines, self._make)
+        self._busy = Busy()
         try:
-            wanted = load_config(path)
+            _require_file(path)
+            self._wanted = load_config(path)
         except ConfigError as exc:
+            reload = Reload(self._node, self._machines)
             reload.refuse(f"{exc}; nothing of it is applied")
-        else:
-            self._config = reload.apply(self._config, wanted)
-            _log.info("read %s again", path)
+            self._end_reload(reload)
+            return
+        self._models.prepare(machine.model for machine in self._wanted.machine)
+        _log.info("read %s again", path)
+
+    def _reload(self, wanted: Config) -> None:
+        """Apply what is valid of a configuration, and refuse the rest."""
+        reload = Reload(self._node, self._machines)
+        self._config = reload.apply(self._config, wanted, self._go_on)
+        self._end_reload(reload)
+
+    def _end_reload(self, reload: Reload) -> None:
+        self._wanted = None
+        self._models.prepare(())
         self._refused = reload.refused
         self._notify_ready()
 
-    def _has_ended(self) -> bool:
-        # Where all are refused there is no machine, and a better configuration is waited for.
-        machines = self._machines.values()
-        return len(machines) > 0 and all(machine.ended for machine in machines)
-
     def _tell_states(self) -> bool:
-        news = False
-        for machine in self._machines.values():
-            news |= machine.tell_state()
+        news = self._machines.tell_states()
         told = (
             self._node.publisher.connected,
-            self._node.publisher.fault,
+            self._node.fault,
             self._node.outbox.fault,
             self._node.clips.fault,
         )
@@ -178,25 +207,50 @@ class Daemon:
         return news
 
     def _progressing(self) -> bool:
-        running = [machine for machine in self._machines.values() if not machine.ended]
-        return alive(
-            [machine.monitor.facts() for machine in running], network=self._node.publisher.is_alive
-        )
+        facts = [machine.facts() for machine in self._machines if not machine.ended]
+        # One that hangs and cannot be left now is known; it must not have the others killed.
+        watched = [one for one in facts if self._departures.may_leave or not hangs(one)]
+        return alive(watched, network=self._node.publisher.is_alive)
 
     def _leave_if_a_device_hangs(self) -> None:
-        for machine in self._machines.values():
-            if hangs(machine.monitor.facts()):
+        for machine in self._machines:
+            if hangs(machine.facts()) and self._departures.may_leave:
+                self._departures.note()
                 # Every event is on disk already.  What follows, the last words to the broker, may
                 # take its time but not for ever.
                 last = threading.Timer(_LEAVE_TIMEOUT_S, os._exit, (HungDeviceError.exit_code,))
                 last.daemon = True
-                last.start()
+                with suppress(RuntimeError):  # no more threads may be had
+                    last.start()
                 raise HungDeviceError(
                     f"machine {machine.config.name!r}: {machine.voice.reason}; "
                     "leaving for a restart"
                 )
 
-    def _tell_health(self) -> None:
+    def _follow_clock(self) -> None:
+        """Tell states again when the wall clock was set: they say since when they hold."""
+        offset_s = time.time() - since_boot_s()
+        if abs(offset_s - self._clock_offset_s) > _CLOCK_STEP_S:
+            _log.info("the wall clock was set by %+.0f s", offset_s - self._clock_offset_s)
+            self._clock_offset_s = offset_s
+            self._machines.repeat_states()
+
+    def _tell_last(self) -> None:
+        """Tell what there was no time, or no leave, to tell before."""
+        is_news = self._machines.tell_states(last=True)
+        if is_news or self._is_health_news:
+            self._publish_health()
+
+    def _tell_health(self, now: float) -> None:
+        """Publish how everything is, if it is time, or if there is news and not too soon."""
+        interval_s = self._config.mqtt.health_interval_s
+        least_s = min(_LEAST_HEALTH_INTERVAL_S, interval_s) if self._is_health_news else interval_s
+        if now - self._health_at >= least_s:
+            self._health_at = now
+            self._is_health_news = False
+            self._publish_health()
+
+    def _publish_health(self) -> None:
         node = self._node
         payload = health_payload(
             node=node.name,
@@ -209,20 +263,19 @@ class Daemon:
                 reconnects=node.publisher.reconnects,
                 queued_events=len(node.outbox),
                 dropped_events=node.outbox.dropped,
-                fault=node.publisher.fault,
+                fault=node.fault,
             ),
-            machines=[machine.health() for machine in self._machines.values()],
+            machines=self._machines.health(),
             storage_fault=node.outbox.fault,
             clips=node.clips.health,
-            refused=self._refused,
+            refused=[*self._refused, *self._machines.refused],
         )
         topic = node.topics.health
         node.publisher.publish_retained(topic, encode_health(payload, node.publisher.room(topic)))
 
     def _log_summary(self) -> None:
         n_queued = len(self._node.outbox)
-        for machine in self._machines.values():
-            health = machine.health()
+        for health in self._machines.health():
             _log.info(
                 "%s: %s blocks=%d gaps=%d overruns=%d windows=%d real_time_factor=%.3f "
                 "level_dbfs=%.1f queued_alerts=%d",
@@ -248,6 +301,8 @@ class Daemon:
                 return
             time.sleep(_TICK_S / 5)
 
-    def _stop_machines(self) -> None:
-        for machine in self._machines.values():
-            machine.monitor.stop(STOP_TIMEOUT_S)
+
+def _require_file(path: Path) -> None:
+    # Who reads a pipe may wait for ever, and everybody else with him.
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is not a file; name one")

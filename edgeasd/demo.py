@@ -10,14 +10,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import click
-
 from edgeasd.config import Config, MachineConfig, MqttConfig, SimulatorConfig
 from edgeasd.daemon import Daemon
 from edgeasd.errors import BrokerError
 from edgeasd.publish.broker import EmbeddedBroker
 from edgeasd.publish.mqtt import Connection
 from edgeasd.publish.topics import Topics
+from edgeasd.terminal import say
 
 MODEL = Path(__file__).parent / "models" / "demo.onnx"
 
@@ -115,7 +114,7 @@ class _Audience(threading.Thread):
         position_s = message["first_sample"] / 16_000
         if topic == self._topics.event(self._machine):
             self._events.append((message["type"], position_s))
-            click.echo(f"{topic} {payload.decode()}")
+            say(f"{topic} {payload.decode()}")
             sys.stdout.flush()
             return
         end_s = position_s + message["n_samples"] / 16_000
@@ -128,4 +127,4 @@ class _Audience(threading.Thread):
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)

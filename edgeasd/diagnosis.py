@@ -5,26 +5,30 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
+import numpy as np
 
-from edgeasd.capture.wavfile import read_clip
+from edgeasd.capture.wavfile import LONGEST_CLIP_S, blocks_at, read_clip, read_part
 from edgeasd.config import MachineConfig
 from edgeasd.config_file import load_config
 from edgeasd.detect.explain import Explanation, explain
 from edgeasd.detect.features import log_mel
-from edgeasd.detect.model import load_model
-from edgeasd.detect.pipeline import Detection, clip_frames
+from edgeasd.detect.pipeline import Detection
+from edgeasd.detect.signal import SignalMeter, joined, sounding
 from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
-from edgeasd.errors import AudioFileError, ModelError
+from edgeasd.errors import AudioFileError, EdgeasdError, ModelError
+from edgeasd.model_files import open_model
 from edgeasd.options import find_machine
 from edgeasd.publish.clips import find_clip, machine_of
 from edgeasd.replay import Replay
 from edgeasd.site import at_site
+from edgeasd.sounds import look_at, shortcomings
+from edgeasd.stream import Float32Array, Score
+from edgeasd.terminal import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def replay_of(machine: MachineConfig, channel: int = 0) -> Replay:
     Raises:
         EdgeasdError: If its model cannot be used.
     """
-    model = at_site(machine, load_model(machine.model)).model
+    model = at_site(machine, open_model(machine.model)).model
     return Replay(model, machine.section, channel, machine.alarm)
 
 
@@ -100,22 +104,55 @@ def explain_file(
     spec, window = model.document.features, model.document.window
     normal = model.normal_spectrum(section)
     if normal_files:
-        clips = [read_clip(each, replay.channel, spec.sample_rate) for each in normal_files]
-        normal = normal_spectrum([clip_frames(each, spec, window) for each in clips])
+        normal = _spectrum_of(replay, normal_files)
     if normal is None:
         raise ModelError(
             "the model does not say how loud normal sound is; name recordings of it with --normal"
         )
-    samples = read_clip(path, replay.channel, spec.sample_rate)
-    if len(samples) < spec.n_samples(window.n_frames):
-        raise AudioFileError(
-            f"{path}: must hold at least {spec.n_samples(window.n_frames) / spec.sample_rate:.1f} s"
-        )
-    scores = [one.score for one in replay.detections(path)]
-    if scores:
-        worst = max(scores, key=lambda score: score.value)
-        samples = samples[worst.first_sample : worst.end_sample]
+    samples = _worst_sound(path, replay)
+    least = spec.n_samples(window.n_frames)
+    if len(samples) < least:
+        raise AudioFileError(f"{path}: must hold at least {least / spec.sample_rate:.1f} s")
     return explain(model, section, normal, samples), normal
+
+
+def _spectrum_of(replay: Replay, paths: Sequence[Path]) -> NormalSpectrum:
+    """Return how loud the sound of recordings is, where it is not flat."""
+    spec = replay.model.document.features
+    clips = []
+    for path in paths:
+        blocks = blocks_at(path, replay.channel, spec.sample_rate, LONGEST_CLIP_S)
+        runs = joined(sounding(blocks, SignalMeter(spec.sample_rate)))
+        frames = np.concatenate([log_mel(run.samples, spec) for run in runs])
+        if not len(frames):
+            raise AudioFileError(f"{path}: holds no sound to compare with; name another recording")
+        clips.append(frames)
+    return normal_spectrum(clips)
+
+
+def _worst_sound(path: Path, replay: Replay) -> Float32Array:
+    """Return the ten seconds with the highest score that the alarm heard; a shorter file whole."""
+    rate = replay.model.document.features.sample_rate
+    worst = most_flat = None
+    for one in replay.detections(path):
+        if one.signal == "flat_signal":
+            most_flat = _higher(most_flat, one.score)
+        else:
+            worst = _higher(worst, one.score)
+    worst = worst or most_flat
+    if worst is None:
+        return read_clip(path, replay.channel, rate)
+    return read_part(
+        path,
+        replay.channel,
+        rate,
+        first_sample=worst.first_sample,
+        end_sample=worst.end_sample,
+    )
+
+
+def _higher(one: Score | None, other: Score) -> Score:
+    return other if one is None or other.value > one.value else one
 
 
 def verdict(case: Case, explanation: Explanation) -> str:
@@ -146,7 +183,13 @@ def plot_explanation(
 
 
 def score_rows(
-    replay: Replay, paths: Iterable[Path], *, whole: bool, pictures: Path | None
+    replay: Replay,
+    paths: Sequence[Path],
+    *,
+    whole: bool,
+    pictures: Path | None,
+    on_failure: Callable[[EdgeasdError], None],
+    progress: Callable[[int], None],
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of recordings: of every score, or if *whole* of each recording.
 
@@ -155,37 +198,55 @@ def score_rows(
         paths: The recordings.
         whole: Whether a row is of a whole recording.
         pictures: Folder for a picture of each, if they are wanted.
+        on_failure: Is told why a recording cannot be scored; those after it are.
+        progress: Is told of each recording that is done.
 
     Raises:
-        EdgeasdError: If a file or the section cannot be used, or a picture cannot be written.
+        EdgeasdError: If the section cannot be used, or a picture cannot be written.
     """
     if pictures is not None:
         # What it needs and is missing is told before the work, not after it.
         importlib.import_module("edgeasd.pictures")
+    replay.detector  # noqa: B018 - a section that is not there is no fault of a file
     drawn: Counter[str] = Counter()
     for path in paths:
-        detections = []
-        if whole:
-            yield replay.clip(path)
-        else:
-            for one in replay.detections(path):
-                detections.append(one)
-                yield replay.row(path, one)
-            if not detections:
-                _tell_too_short(replay, path)
-        if pictures is not None:
-            # Recordings of one name, of several folders, have a picture each.
-            number = f"-{drawn[path.stem]}" if drawn[path.stem] else ""
-            drawn[path.stem] += 1
-            if whole:
-                detections = list(replay.detections(path))
-            _plot_scores(pictures / f"{path.stem}{number}.png", replay, path, detections)
+        try:
+            detections = yield from _rows_of(replay, path, whole=whole, keep=pictures is not None)
+            if pictures is not None:
+                # Recordings of one name, of several folders, have a picture each.
+                number = f"-{drawn[path.stem]}" if drawn[path.stem] else ""
+                drawn[path.stem] += 1
+                _plot_scores(pictures / f"{path.stem}{number}.png", replay, path, detections)
+        except (AudioFileError, ModelError) as exc:
+            on_failure(exc)
+        progress(1)
+
+
+def _rows_of(
+    replay: Replay, path: Path, *, whole: bool, keep: bool
+) -> Generator[dict[str, Any], None, list[Detection]]:
+    """Yield the rows of a recording, and return its scores if they are to be *keep*-t."""
+    for words in shortcomings([look_at(path, replay.channel)], replay.model.document.features):
+        say(f"edgeasd: {words}", err=True)
+    if whole:
+        yield replay.clip(path)
+        return list(replay.detections(path)) if keep else []
+    kept: list[Detection] = []
+    n_rows = 0
+    for one in replay.detections(path):
+        n_rows += 1
+        if keep:
+            kept.append(one)
+        yield replay.row(path, one)
+    if not n_rows:
+        _tell_too_short(replay, path)
+    return kept
 
 
 def _tell_too_short(replay: Replay, path: Path) -> None:
     document = replay.model.document
     least_s = document.score_samples / document.features.sample_rate
-    click.echo(
+    say(
         f"edgeasd: {path}: is shorter than the {least_s:.1f} s that a score rests on; "
         "--per clip scores what there is",
         err=True,

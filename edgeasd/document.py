@@ -13,6 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from edgeasd.text import quoted
+
+_LONGEST_KEY = 64
+"""Characters of a key for which a similar one is looked for: that takes their square."""
 _T = TypeVar("_T")
 Rule = Mapping[str, Any]
 
@@ -86,9 +90,9 @@ def refuse_unknown_keys(table: Mapping[str, Any], known: Iterable[str], where: s
     known = list(known)
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key[:_LONGEST_KEY], known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise DocumentError(f"unknown key {join(where, key)!r}; {hint}")
+            raise DocumentError(f"unknown key {quoted(join(where, key))}; {hint}")
 
 
 def join(where: str, key: str) -> str:
@@ -99,7 +103,7 @@ def join(where: str, key: str) -> str:
 def _read_field(hint: Any, value: Any, name: str, metadata: Mapping[str, Any]) -> Any:
     converted = _read_value(hint, value, name)
     if "accepts" in metadata and not metadata["accepts"](converted):
-        raise DocumentError(f"{name}={value!r} must be {metadata['text']}")
+        raise DocumentError(f"{name}={quoted(value)} must be {metadata['text']}")
     return converted
 
 
@@ -122,7 +126,7 @@ def _read_value(hint: Any, value: Any, name: str) -> Any:
         return read_table(hint, value, name)  # type: ignore[arg-type]
     expected, accepts = _TYPES[hint]
     if not accepts(value):
-        raise DocumentError(f"{name}={value!r} must be {expected}")
+        raise DocumentError(f"{name}={quoted(value)} must be {expected}")
     return hint(value)
 
 

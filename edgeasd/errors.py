@@ -57,6 +57,12 @@ class StorageError(EdgeasdError):
     exit_code = os.EX_CANTCREAT
 
 
+class InUseError(StorageError):
+    """Another process uses what only one may; it may end."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
 def os_reason(exc: Exception) -> str:
     """Return what *exc* says, of an `OSError` without its number and file name."""
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgeasd.detect.signal import SignalState
+from edgeasd.detect.signal import WORDS, SignalState
 from edgeasd.publish.payloads import State
 
 _SILENT_AFTER_S = 2.0
@@ -21,14 +21,16 @@ class Facts:
     Attributes:
         fault: What the source says is wrong with it, in words; empty when all is well.
         hung: Whether the source waits for its device in vain, and cannot let go of it.
-        sound_age_s: Seconds since sound last came from the source.
+        sound_age_s: Seconds since the source last had sound, however late it is heard.
         loop_age_s: Seconds since the machine's thread last asked its source for sound.
-        window_age_s: Seconds since a window was last scored, or sound began or was interrupted.
+        window_age_s: Seconds since a window was due; less than 0 until then.
         signal: What is wrong with the sound itself.
         alarm: Whether the alarm is raised.
         scored: Whether there was a score since the sound began or was interrupted.
         ended: Whether the source has come to its end.
         model_fault: Why the model could not score the latest sound; empty when it could.
+        late: Whether sound waits for seconds, as the computer is too slow.
+        failure: Why nothing listens now, in words; empty when something does.
     """
 
     fault: str
@@ -41,6 +43,8 @@ class Facts:
     scored: bool
     ended: bool = False
     model_fault: str = ""
+    late: bool = False
+    failure: str = ""
 
 
 def judge(facts: Facts) -> tuple[State, str]:
@@ -50,6 +54,7 @@ def judge(facts: Facts) -> tuple[State, str]:
     microphone went dead may long be over.
     """
     verdicts: tuple[tuple[bool, State, str], ...] = (
+        (facts.failure != "", "stale", facts.failure),
         (_is_stalled(facts), "stale", "the scorer does not return"),
         (_scores_nothing(facts), "stale", "sound comes, but no window is scored"),
         (facts.fault != "", "no_audio", facts.fault),
@@ -58,20 +63,24 @@ def judge(facts: Facts) -> tuple[State, str]:
         (
             facts.signal == "flat_signal",
             "flat_signal",
-            "the sound has no signal at all; is the microphone connected?",
+            WORDS["flat_signal"],
         ),
         (facts.model_fault != "", "stale", facts.model_fault),
         (facts.alarm, "alarm", "the machine does not sound like itself"),
         (
+            facts.late,
+            "stale",
+            "scores come late, as this computer is too slow for its machines; listen to fewer",
+        ),
+        (
             facts.signal == "clipping",
             "clipping",
-            "the sound is clipped; turn down the gain of the microphone",
+            WORDS["clipping"],
         ),
         (
             facts.signal == "too_quiet",
             "too_quiet",
-            "the sound is hardly above the steps of the converter; turn up the gain of the "
-            "microphone or move it closer",
+            WORDS["too_quiet"],
         ),
         (not facts.scored, "learning", "listening until there is enough sound for a score"),
     )
@@ -90,7 +99,8 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
     """Return whether everything makes progress, so that the watchdog may be fed.
 
     A microphone that is known to be gone is waited for; one that hangs without a word, a scorer
-    that does not return and a network thread that died are mended by a restart alone.
+    that does not return and a network thread that died are mended by a restart alone.  What failed
+    is begun anew without one.
     """
     return network and not any(
         facts.loop_age_s > _HUNG_AFTER_S
@@ -98,6 +108,7 @@ def alive(machines: Iterable[Facts], *, network: bool) -> bool:
         or hangs(facts)
         or (facts.sound_age_s > _HUNG_AFTER_S and not facts.fault)
         for facts in machines
+        if not facts.failure
     )
 
 

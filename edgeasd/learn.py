@@ -31,14 +31,15 @@ from edgeasd.detect.metadata import (
     with_metadata,
 )
 from edgeasd.detect.model import Model
+from edgeasd.detect.signal import Defect, SignalMeter, defect_notes, joined, sounding
 from edgeasd.detect.spectrum import normal_spectrum
 from edgeasd.detect.tail import Rate
 from edgeasd.detector import alarm_spec
 from edgeasd.errors import AudioFileError, ModelError
-from edgeasd.sounds import Recording, blocks_of
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.sounds import Recording, blocks_of, refuse_longer, refuse_too_much, shortcomings
+from edgeasd.stream import Float32Array
 from edgeasd.terminal import rounded
-from edgeasd.whole_file import replace_file, require_writable
+from edgeasd.whole_file import exclusively, replace_file, require_writable
 
 TEMPLATE = Path(__file__).parent / "models" / "mean.onnx"
 ENOUGH_S = 600.0
@@ -68,6 +69,7 @@ class Learned:
         typical: Median score of the sound, each stretch of it by what the rest taught.
         threshold: Its first threshold.
         rate: False alarms a second to expect at it.
+        notes: What else is to be said of the sound.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Learned:
     typical: float
     threshold: float
     rate: Rate
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return in words what was learned, and what it is worth."""
@@ -83,6 +86,7 @@ class Learned:
         rates = (self.rate.expected, self.rate.low, self.rate.high)
         expected, low, high = (rounded(rate * WEEK_S, 2) for rate in rates)
         lines = [
+            *self.notes,
             f"learned from {self.n_clips} clips of 10 s, {sound_s / 60.0:.0f} min, of "
             f"{self.n_recordings} recording{'s' if self.n_recordings > 1 else ''}",
             f"typical score {rounded(self.typical, 4)}",
@@ -123,14 +127,12 @@ def learn_machine(
         EdgeasdError: If there is a model already, too little sound, or a file cannot be used.
     """
     require_writable(machine.model)
-    if machine.model.exists() and not over:
-        raise ModelError(
-            f"{machine.model}: is there already; add --replace, or name another file as "
-            "machine.model in the configuration"
-        )
-    rows, frames = _read(recordings, channel, progress)
+    _refuse_to_replace(machine.model, over=over)
+    refuse_too_much(recordings)
+    rows, frames, defective_s = _read(recordings, channel, progress)
     clips = cut_clips(rows, CLIP_WINDOWS)
-    refuse_too_little(len(clips) * _CLIP_S, LEAST_S)
+    notes = (*shortcomings(recordings, FEATURES), *defect_notes(defective_s))
+    refuse_too_little(len(clips) * _CLIP_S, LEAST_S, notes)
     spec = alarm_spec(machine.alarm, SectionDocument("", 0.0, 0.0), FEATURES.sample_rate)
     scores = cross_scores(rows)
     refuse_too_few(scores)
@@ -154,34 +156,67 @@ def learn_machine(
         "versions": {"edgeasd": __version__},
     }
     content = _content(machine, section, distances, training)
-    replace_file(machine.model, content)
+    with exclusively(machine.model):
+        _refuse_to_replace(machine.model, over=over)
+        replace_file(machine.model, content)
     typical = float(np.median(scores.values))
     expected, _ = rate.at(threshold)
-    return Learned(machine.model, len(clips), len(recordings), typical, threshold, expected)
+    return Learned(machine.model, len(clips), len(recordings), typical, threshold, expected, notes)
 
 
-def refuse_too_little(sound_s: float, least_s: float) -> None:
+def _refuse_to_replace(model: Path, *, over: bool) -> None:
+    if model.exists() and not over:
+        raise ModelError(
+            f"{model}: is there already; add --replace, or name another file as machine.model in "
+            "the configuration"
+        )
+
+
+def refuse_too_little(sound_s: float, least_s: float, notes: Sequence[str] = ()) -> None:
     """Check that there is as much sound as is needed.
+
+    Args:
+        sound_s: Seconds that there are.
+        least_s: Seconds that there must be.
+        notes: What else was found of the sound.
 
     Raises:
         AudioFileError: If not; the message says how much more.
     """
     if sound_s < least_s:
-        raise AudioFileError(
-            f"normal sound={sound_s / 60.0:.1f} min must be at least {least_s / 60.0:.1f} min in "
-            f"pieces of 10 s or more that are not silent; record "
-            f"{(least_s - sound_s) / 60.0:.1f} min more"
-        )
+        raise _too_little(sound_s, least_s, notes)
 
 
-def refuse_too_few(scores: NormalScores) -> None:
+def refuse_too_few(scores: NormalScores, raise_after: int = 1, notes: Sequence[str] = ()) -> None:
     """Check that there is enough sound for a threshold.
+
+    Args:
+        scores: Of normal sound.
+        raise_after: Consecutive scores that raise the alarm; some must be as many in a row.
+        notes: What else was found of the sound.
 
     Raises:
         AudioFileError: If not; the message says how much more.
     """
-    score_s = scores.span / scores.sample_rate
-    refuse_too_little(scores.duration_s + score_s, (LEAST_DECISIONS + 1) * score_s)
+    in_a_row = any(len(run) >= raise_after for run in scores.runs)
+    if scores.decisions < LEAST_DECISIONS or not in_a_row:
+        score_s = scores.span / scores.sample_rate
+        least_s = (LEAST_DECISIONS + 1) * score_s
+        raise _too_little(scores.duration_s + score_s, least_s, notes)
+
+
+def _too_little(sound_s: float, least_s: float, notes: Sequence[str]) -> AudioFileError:
+    missing_s = max(least_s - sound_s, 6.0)  # told in tenths of a minute
+    return AudioFileError(
+        "; ".join(
+            [
+                f"normal sound={sound_s / 60.0:.1f} min must be at least {least_s / 60.0:.1f} min "
+                f"in pieces of 10 s or more that are not silent; record {missing_s / 60.0:.1f} min "
+                "more",
+                *notes,
+            ]
+        )
+    )
 
 
 def digest(path: Path) -> str:
@@ -220,48 +255,45 @@ def _content(
 
 def _read(
     recordings: Sequence[Recording], channel: int, progress: Progress
-) -> tuple[list[Float32Array], list[Float32Array]]:
-    """Return the embeddings of each recording, and the frames of some clips of all of them."""
+) -> tuple[list[Float32Array], list[Float32Array], dict[Defect, float]]:
+    """Return embeddings of each recording, frames of some clips, and seconds with each defect."""
     n_clips = sum(one.duration_s for one in recordings) / _CLIP_S
     every = max(1, int(n_clips / _N_SPECTRUM))
     rows, some, n_read = [], [], 0
+    defective_s: dict[Defect, float] = {}
     for recording in recordings:
         own = [np.empty((0, FEATURES.n_mels), np.float32)]
-        for frames in _clips_of(recording, channel):
+        meter = SignalMeter(FEATURES.sample_rate)
+        for frames in _clips_of(recording, channel, meter):
             progress(_CLIP_S)
-            # A muted microphone: no score is made of such sound either.
-            if frames.max() == frames.min():
-                continue
-            windows = frames[: len(frames) // WINDOW.n_frames * WINDOW.n_frames]
-            own.append(windows.reshape(-1, WINDOW.n_frames, FEATURES.n_mels).mean(axis=1))
+            own.append(frames.reshape(-1, WINDOW.n_frames, FEATURES.n_mels).mean(axis=1))
             if n_read % every == 0:
                 some.append(frames)
             n_read += 1
+            refuse_longer(n_read * _CLIP_S)
         rows.append(np.concatenate(own))
-    return rows, some
+        for defect, n_samples in meter.n_defective.items():
+            before = defective_s.get(defect, 0.0)
+            defective_s[defect] = before + n_samples / FEATURES.sample_rate
+    return rows, some, defective_s
 
 
-def _clips_of(recording: Recording, channel: int) -> Iterator[Float32Array]:
-    """Yield the log-mel frames of 10 s after 10 s, whole clips only."""
+def _clips_of(recording: Recording, channel: int, meter: SignalMeter) -> Iterator[Float32Array]:
+    """Yield the log-mel frames of 10 s after 10 s of what is not flat, whole clips only.
+
+    No window goes over a gap; a clip may.
+    """
     log_mel = LogMel(FEATURES)
-    pending = [np.empty((0, FEATURES.n_mels), np.float32)]
-    for block in _joined(blocks_of(recording, channel, FEATURES.sample_rate)):
-        pending.append(log_mel.process(block).values)
-        frames = np.concatenate(pending)
-        n_used = len(frames) // _CLIP_FRAMES * _CLIP_FRAMES
-        yield from frames[:n_used].reshape(-1, _CLIP_FRAMES, FEATURES.n_mels)
-        pending = [frames[n_used:]]
-
-
-def _joined(blocks: Iterator[AudioBlock]) -> Iterator[AudioBlock]:
-    """Yield *blocks* a few seconds at a time: their frames cost half as much."""
-    pending: list[Float32Array] = []
-    first_sample = 0
-    for block in blocks:
-        pending.append(block.samples)
-        if sum(map(len, pending)) >= _CLIP_FRAMES * FEATURES.hop_length:
-            samples = np.concatenate(pending)
-            yield AudioBlock(samples, first_sample)
-            first_sample += len(samples)
-            pending = []
-    yield AudioBlock(np.concatenate([np.empty(0, np.float32), *pending]), first_sample)
+    pending = np.empty((0, FEATURES.n_mels), np.float32)
+    expected = 0
+    blocks = sounding(blocks_of(recording, channel, FEATURES.sample_rate), meter)
+    # A few seconds at a time: their frames cost half as much.
+    for block in joined(blocks, _CLIP_FRAMES * FEATURES.hop_length):
+        if block.first_sample != expected:
+            log_mel.reset()
+            pending = pending[: len(pending) // WINDOW.n_frames * WINDOW.n_frames]
+        expected = block.first_sample + len(block.samples)
+        pending = np.concatenate((pending, log_mel.process(block).values))
+        n_used = len(pending) // _CLIP_FRAMES * _CLIP_FRAMES
+        yield from pending[:n_used].reshape(-1, _CLIP_FRAMES, FEATURES.n_mels)
+        pending = pending[n_used:]

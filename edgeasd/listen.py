@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -10,15 +9,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-import click
-
 from edgeasd.capture.devices import find_device
 from edgeasd.capture.portaudio import list_devices
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.config import MicrophoneConfig, SourceConfig
+from edgeasd.detect.features import FeatureSpec, lost_band
 from edgeasd.detect.levels import LevelMeter, Levels
 from edgeasd.errors import AudioDeviceError
-from edgeasd.terminal import Line, Screen, bar, can_draw, interruptible
+from edgeasd.terminal import Line, Screen, bar, can_draw, interruptible, say, say_json
 
 _REFRESH_S = 0.125
 _LINE_S = 1.0
@@ -28,19 +26,36 @@ _FIRST_SOUND_S = 2.0 * _START_PATIENCE_S
 """After so long without sound there is a fault."""
 _LOW_DBFS, _HIGH_DBFS = -80.0, 0.0
 _BAR_WIDTH = 40
-_COLOURS = {"good": "green", "too quiet": "yellow"}
+_COLOURS = {"good": "green", "quiet": "yellow", "too_quiet": "yellow"}
 
 
 @dataclass(slots=True)
 class Channel:
-    """A channel that is listened to, and what was heard of it."""
+    """A channel that is listened to, and what was heard of it.
+
+    Attributes:
+        number: Counted from 0.
+        source: Its sound.
+        features: Of the model that is to listen to it.
+        meter: What was heard.
+    """
 
     number: int
     source: AudioSource
+    features: FeatureSpec = field(default_factory=FeatureSpec)
     meter: LevelMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self.meter = LevelMeter(self.source.sample_rate)
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in words: ``good``, or what is wrong and how to mend it."""
+        lost = lost_band(self.source.sample_rate, self.features)
+        verdict = self.meter.levels.verdict
+        if verdict == "good":
+            return lost or verdict
+        return "; ".join(filter(None, (verdict, lost)))
 
 
 def channels_of(device: str, wanted: Sequence[int]) -> list[MicrophoneConfig]:
@@ -78,8 +93,12 @@ def measure_level(device: str, duration_s: float) -> float | None:
     return level_dbfs if math.isfinite(level_dbfs) else None
 
 
-def listen(sources: Sequence[SourceConfig], duration_s: float) -> None:
+def listen(
+    sources: Sequence[SourceConfig], duration_s: float, features: FeatureSpec | None = None
+) -> None:
     """Show the levels of *sources* until Ctrl-C or the end of *duration_s*, then a verdict on each.
+
+    The verdict tells too what their rate cannot hold of what a model with *features* listens to.
 
     On a terminal as a picture; else as JSON lines, one a second and source, the last with the
     verdict.
@@ -90,7 +109,9 @@ def listen(sources: Sequence[SourceConfig], duration_s: float) -> None:
     with ExitStack() as stack:
         channels = [
             Channel(
-                getattr(config, "channel", 0), stack.enter_context(closing(open_source(config)))
+                getattr(config, "channel", 0),
+                stack.enter_context(closing(open_source(config))),
+                features or FeatureSpec(),
             )
             for config in sources
         ]
@@ -135,7 +156,7 @@ def _tell(channels: Sequence[Channel], screen: Screen | None) -> None:
         screen.draw(picture(channels))
         return
     for channel in channels:
-        click.echo(json.dumps(_row(channel, channel.meter.levels)))
+        say_json(_row(channel, channel.meter.levels))
     sys.stdout.flush()
 
 
@@ -143,9 +164,9 @@ def _conclude(channels: Sequence[Channel], screen: Screen | None) -> None:
     for channel in channels:
         levels = channel.meter.levels
         if screen is None:
-            click.echo(json.dumps({**_row(channel, levels), "verdict": levels.verdict}))
+            say_json({**_row(channel, levels), "verdict": channel.verdict})
         else:
-            click.echo(f"channel {channel.number}: {levels.verdict}")
+            say(f"channel {channel.number}: {channel.verdict}")
 
 
 def picture(channels: Sequence[Channel]) -> list[Line]:
@@ -154,6 +175,7 @@ def picture(channels: Sequence[Channel]) -> list[Line]:
     lines = [Line(f"          {scale:<{_BAR_WIDTH}}0 dBFS   Ctrl-C ends")]
     for channel in channels:
         now, levels = channel.meter.now, channel.meter.levels
+        verdict = channel.verdict
         colour = _COLOURS.get(levels.verdict.partition(":")[0], "red")
         lines.append(
             Line(
@@ -166,7 +188,7 @@ def picture(channels: Sequence[Channel]) -> list[Line]:
             Line(
                 f"          noise floor {levels.floor_dbfs:.1f}  clipped {levels.n_clipped}  "
                 f"gaps {channel.meter.gaps}  {channel.source.sample_rate} Hz  "
-                f"{channel.source.fault or levels.verdict}"
+                f"{channel.source.fault or verdict}"
             )
         )
     return lines

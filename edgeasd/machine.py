@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
+from edgeasd.backoff import BackOff
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import Config, MachineConfig, SourceConfig
+from edgeasd.detect.features import lost_band
 from edgeasd.detect.fit import Fit
 from edgeasd.detect.model import Model
 from edgeasd.detector import Detector, make_detector
-from edgeasd.errors import AudioDeviceError, ConfigError, EdgeasdError
-from edgeasd.health import judge
+from edgeasd.errors import AudioDeviceError, EdgeasdError
+from edgeasd.health import Facts, judge
 from edgeasd.model_files import FileWatch, Models
 from edgeasd.monitor import Monitor
 from edgeasd.publish.health_payload import CalibrationHealth, MachineHealth
 from edgeasd.recorder import Recorder
 from edgeasd.site import at_site, files_of
+from edgeasd.stopping import stop_all
 from edgeasd.voice import MachineVoice, Node
 
 STOP_TIMEOUT_S = 3.0
@@ -52,6 +57,7 @@ class Machine:
         self._node = node
         self._site = site
         self._model_fault = ""
+        self._loading: Future[Model] | None = None
         self._told_misfits: list[str] = []
         # Looked at before they are read: what changes meanwhile is then seen as a change.
         self._watch = FileWatch(files_of(config))
@@ -59,23 +65,50 @@ class Machine:
         self._detector = self._make_detector(config, self._model)
         self._in_force = config.model, self._model
         self.voice = MachineVoice(node, config.name, self._detector)
+        self._back_off = BackOff()
+        self._failure = ""
         self._source = self._open_or_wait(config.source, AudioDeviceError)
-        self.monitor = self._make_monitor(self._detector)
+        try:
+            self.monitor = self._make_monitor(self._detector)
+        except BaseException:
+            self._source.close()
+            raise
         self._log_detector()
+        self._tell_misfits()
 
     @property
     def ended(self) -> bool:
         """Whether there is no more to come: of recordings that were played to their end."""
-        return not self.monitor.running
+        return not (self.monitor.running or self._failure or self.monitor.error is not None)
 
-    def let_go(self, config: MachineConfig) -> None:
-        """Let go of the source if *config* has another one; `change` must follow.
+    def is_moved_by(self, config: MachineConfig) -> bool:
+        """Return whether *config* has another source; its monitor must be stopped before `change`.
 
         Machines that all want the same device in another way, or each that of another, can have it
         only once all of them have let go.
         """
-        if config.source != self.config.source:
-            self.monitor.stop(STOP_TIMEOUT_S)
+        return config.source != self.config.source
+
+    def fail(self, error: Exception) -> None:
+        """Listen no more for now, as *error* was raised; `tend` begins anew."""
+        failure = (
+            f"listening ended by an internal error ({type(error).__name__}: {error!s:.200}); "
+            "it begins anew, see the log"
+        )
+        now = time.monotonic()
+        if failure == self._failure and not self._back_off.is_due(now):
+            return  # met again before it could begin anew
+        self._failure = failure
+        self._back_off.fail(now)
+        _log.error("%s: listening failed", self.config.name, exc_info=error)
+        stop_all([self.monitor], 0.0)
+
+    def tend(self) -> None:
+        """Begin anew what an error ended, ever more seldom if it ends at once again."""
+        if self.monitor.error is not None and not self._failure:
+            self.fail(self.monitor.error)
+        elif self._failure and self._back_off.is_due(time.monotonic()):
+            self._hear_by(self._open_or_wait(self.config.source, EdgeasdError), self._detector)
 
     def change(self, config: MachineConfig) -> None:
         """Apply another configuration, without a gap in the sound if the source is the same.
@@ -89,7 +122,7 @@ class Machine:
         """
         # What is loaded stays good, whatever became of its file.
         is_new = config.model != self.config.model
-        is_moved = config.source != self.config.source
+        is_moved = self.is_moved_by(config)
         try:
             watch = FileWatch(files_of(config)) if is_new else self._watch
             model = self._models.load(config.model) if is_new else self._model
@@ -104,6 +137,7 @@ class Machine:
         self.config, self._watch = config, watch
         if is_new:
             self._model_fault = ""
+            self._loading = None
 
     def follow(self) -> bool:
         """Follow what changed, outside and in the sound; return whether there is news to tell.
@@ -111,12 +145,16 @@ class Machine:
         A model or site file that cannot be used is told, and what was in use goes on.  So is a
         calibration that fits no longer; nothing is adapted by it.
         """
+        has_news = self._tell_misfits()
+        return self._follow_files() or has_news
+
+    def _tell_misfits(self) -> bool:
         misfits = self._misfits(self.monitor.fit)
         news = [words for words in misfits if words not in self._told_misfits]
         self._told_misfits = misfits
         for words in news:
             _log.warning("%s: %s", self.config.name, words)
-        return self._follow_files() or bool(news)
+        return bool(news)
 
     def _follow_files(self) -> bool:
         if isinstance(self._source, Waiting) and (found := self._source.take()) is not None:
@@ -126,10 +164,13 @@ class Machine:
             self._refuse_model(refusal)
             self._go_back()
             return True
-        if not self._watch.changed():
+        if self._loading is None and self._watch.changed():
+            self._loading = self._models.begin(self.config.model)
+        if self._loading is None or not self._loading.done():
             return False
+        loaded, self._loading = self._loading, None
         try:
-            model = self._models.load(self.config.model)
+            model = loaded.result()
             detector = self._make_detector(self.config, model)
         except EdgeasdError as exc:
             self._refuse_model(str(exc))
@@ -181,19 +222,34 @@ class Machine:
         except excused as exc:
             return Waiting(config, str(exc), self._detector.sample_rate)
 
-    def _hear_by(self, source: AudioSource) -> None:
-        self.monitor.stop(STOP_TIMEOUT_S)
-        self._source = source
-        monitor = self._make_monitor(self.monitor.detector)
-        monitor.score_interval_s = self.monitor.score_interval_s
-        monitor.use(self._detector)
+    def _hear_by(self, source: AudioSource, detector: Detector | None = None) -> None:
+        """Go on with another *source*, at first scored by *detector*, or by what scores now."""
+        try:
+            self.monitor.stop(STOP_TIMEOUT_S)
+            self._source = source
+            monitor = self._make_monitor(detector or self.monitor.detector)
+            monitor.score_interval_s = self.monitor.score_interval_s
+            monitor.use(self._detector)
+            monitor.start()
+        except BaseException:
+            source.close()
+            raise
         self.monitor = monitor
-        monitor.start()
+        self._failure = ""
 
-    def tell_state(self) -> bool:
-        """Publish the state if it is news; return whether it was."""
-        state, reason = judge(self.monitor.facts())
-        return self.voice.tell_state(state, reason, self.monitor.last_score)
+    def facts(self) -> Facts:
+        """Return what is known of it now."""
+        return replace(self.monitor.facts(), failure=self._failure)
+
+    def tell_state(self, *, last: bool = False) -> bool:
+        """Publish the state if it is news; return whether it was.  End what hides it.
+
+        Args:
+            last: Whether there is no later chance to tell it.
+        """
+        self.monitor.runs.end_stuck()
+        state, reason = judge(self.facts())
+        return self.voice.tell_state(state, reason, self.monitor.last_score, last=last)
 
     def health(self) -> MachineHealth:
         """Return how it is listened to."""
@@ -207,6 +263,8 @@ class Machine:
             gaps=audio.gaps,
             overruns=audio.overruns,
             real_time_factor=monitor.real_time_factor,
+            late_s=monitor.late_s,
+            restarts=self._back_off.n_failures,
             level_dbfs=audio.level_dbfs,
             drift_ppm=monitor.drift_ppm,
             model=self.voice.identity,
@@ -225,7 +283,7 @@ class Machine:
         )
 
     def _misfits(self, fit: Fit) -> list[str]:
-        """Return why the calibration fits no longer, in words with the remedy.
+        """Return why model and calibration do not fit the sound, in words with the remedy.
 
         Without numbers: what is told again with another one would be news each time.
         """
@@ -233,7 +291,8 @@ class Machine:
             "look at the machine and its microphone; if they are well, run "
             f"'edgeasd calibrate {self.config.name}' on the sound of today"
         )
-        found = []
+        lost = lost_band(self._source.sample_rate, self._detector.model.document.features)
+        found = [lost] if lost else []
         if fit.drift is not None and fit.drift.drifted:
             side = "above" if fit.drift.shift > 0.0 else "below"
             found.append(f"for half a day scores lay {side} those at calibration: {remedy}")
@@ -245,10 +304,7 @@ class Machine:
         site = at_site(config, model)
         if site.warning:
             _log.warning("%s: %s", config.name, site.warning)
-        try:
-            return replace(make_detector(site.model, config.section, config.alarm), site=site)
-        except ConfigError as exc:
-            raise ConfigError(f"machine {config.name!r}: {exc}") from exc
+        return replace(make_detector(site.model, config.section, config.alarm), site=site)
 
     def _log_detector(self) -> None:
         detector = self._detector

@@ -13,17 +13,22 @@ from edgeasd.capture.source import AudioSource
 from edgeasd.detect.fit import Fit
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import Detector
-from edgeasd.errors import ModelError
+from edgeasd.errors import ModelError, os_reason
 from edgeasd.health import Facts
 from edgeasd.outlet import Outlet
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.recorder import Recorder
+from edgeasd.runwatch import RunWatch
 from edgeasd.stages import Stages
 from edgeasd.stream import AlarmEvent, AudioBlock, Score
 
 _READ_TIMEOUT_S = 0.5
+_END_S = 1.0
+"""For a run of a network that has to be ended."""
 _PATIENCE_S = 10.0
 """After these seconds without sound a clip is what was heard by then."""
+_LATE_S, _TIMELY_S = 5.0, 1.0
+"""Sound that waits for longer is told as late, until it waits for less."""
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +49,7 @@ class Monitor:
         error: What ended the thread, if it was not asked to end.
         n_blocks: Blocks of sound received.
         score_interval_s: As given; may be set at any time.
+        runs: Ends a run of the network that lasts too long, when asked to look.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Monitor:
         self.name = name
         self.error: Exception | None = None
         self.n_blocks = 0
+        self.runs = RunWatch()
         self._source = source
         self._outlet = outlet
         self._recorder = recorder
@@ -79,6 +86,8 @@ class Monitor:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"monitor-{name}", daemon=True)
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
+        self._n_in_vain = 0
+        self._is_late = False
         self._windows_before = 0
         self._gaps_before = 0
         self._busy_s = 0.0
@@ -89,12 +98,18 @@ class Monitor:
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """Have the thread end soon; `stop` must follow."""
+        self._stopping.set()
+
     def stop(self, timeout_s: float) -> None:
         """End the thread and let go of the source; give up waiting after *timeout_s* seconds."""
         self._stopping.set()
         self._source.close()
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(timeout_s - _END_S)
+            self.runs.end()
+            self._thread.join(_END_S)
 
     def use(self, detector: Detector) -> None:
         """Score by *detector* from the next block on, without a gap in the sound.
@@ -149,6 +164,11 @@ class Monitor:
         return self._source.drift_ppm
 
     @property
+    def late_s(self) -> float:
+        """For how long the latest sound heard had waited in the source, seconds."""
+        return self._source.late_s
+
+    @property
     def fit(self) -> Fit:
         """How the calibration fits what came after it."""
         return self._stages.fit
@@ -160,32 +180,50 @@ class Monitor:
         return Facts(
             fault=self._source.fault,
             hung=self._source.hung,
-            sound_age_s=now - self._sound_at,
+            sound_age_s=self._sound_age_s(now),
             loop_age_s=now - self._loop_at,
-            window_age_s=now - self._window_at,
+            window_age_s=now - self._window_at - pipeline.due_s,
             signal=pipeline.signal.state,
             alarm=pipeline.alarm.active,
             scored=self._last_score is not None,
             ended=not self.running,
             model_fault=self._model_fault,
+            late=self._is_late,
         )
+
+    def _sound_age_s(self, now: float) -> float:
+        """Return for how long the source has had no sound.
+
+        Where the computer is too slow sound waits in the source, and nobody asked for it in vain.
+        """
+        age_s = now - self._sound_at
+        return min(age_s, self._n_in_vain * _READ_TIMEOUT_S) if self.running else age_s
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set() and not self._source.ended:
-                self._loop_at = time.monotonic()
-                block = self._source.read(_READ_TIMEOUT_S)
-                if block is not None:
-                    self._process(block)
-                elif time.monotonic() - self._sound_at > _PATIENCE_S:
-                    self._end_clips()
-            if self._source.ended:
-                self._report(self._score(self._stages.flush))
-                self._publish_scores()
-        except Exception as exc:  # noqa: BLE001 - the supervisor ends the daemon with it
+            try:
+                self._listen()
+            finally:
+                self._end_clips()
+        except Exception as exc:  # noqa: BLE001 - the supervisor begins anew with it
             self.error = exc
-        finally:
-            self._end_clips()
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set() and not self._source.ended:
+            self._loop_at = time.monotonic()
+            block = self._source.read(_READ_TIMEOUT_S)
+            late_s = self._source.late_s
+            self._is_late = late_s > (_TIMELY_S if self._is_late else _LATE_S)
+            if block is not None:
+                self._process(block)
+                self._n_in_vain = 0
+                continue
+            self._n_in_vain += 1
+            if self._n_in_vain * _READ_TIMEOUT_S > _PATIENCE_S:
+                self._end_clips()
+        if self._source.ended:
+            self._report(self._score(self._stages.flush))
+            self._publish_scores()
 
     def _end_clips(self) -> None:
         if self._recorder is not None:
@@ -193,7 +231,7 @@ class Monitor:
 
     def _process(self, block: AudioBlock) -> None:
         began_s = time.monotonic()
-        if began_s - self._sound_at > _READ_TIMEOUT_S:
+        if self._n_in_vain:
             self._window_at = began_s  # none was due while there was no sound
         self._sound_at = began_s
         self.n_blocks += 1
@@ -219,7 +257,8 @@ class Monitor:
     def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
         """Return what *work* of the stages finds; where the model fails, begin anew after it."""
         try:
-            detections = work()
+            with self.runs.of(self._stages.pipeline):
+                detections = work()
         except ModelError as exc:
             self._model_fault = str(exc)
             self._last_score = None
@@ -234,13 +273,18 @@ class Monitor:
             self._next = None
             self._stages.adjust(detector)
             self._outlet.use(detector)
-        else:
+            return
+        try:
             self._next = Stages(detector, self._source.sample_rate)
+        except Exception as exc:  # noqa: BLE001 - as in _rehearse
+            self._next = None
+            self._refusal = os_reason(exc)
 
     def _rehearse(self, following: Stages, block: AudioBlock) -> None:
         """Have the *following* stages hear *block* too, and let them take over when they can."""
         try:
-            is_ready = following.process(block)
+            with self.runs.of(following.pipeline):
+                is_ready = following.process(block)
         except Exception as exc:  # noqa: BLE001 - whatever a new model does, the old one goes on
             self._next = None
             self._refusal = str(exc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,12 +14,16 @@ from edgeasd.capture.source import AudioSource
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.calibration import NormalScores
 from edgeasd.detect.model import Model
-from edgeasd.detect.pipeline import Pipeline
+from edgeasd.detect.pipeline import Detection, Pipeline
+from edgeasd.detect.signal import Defect
 from edgeasd.errors import AudioDeviceError
-from edgeasd.stream import AudioBlock, Float64Array
+from edgeasd.stream import AudioBlock
+from edgeasd.terminal import rough_time
 
 _READ_TIMEOUT_S = 0.5
 _SILENT_AFTER_S = 10.0
+_N_PATIENCE = 60
+"""Times that: who is away for hours learns soon enough that nothing comes any more."""
 _NEVER = AlarmSpec(math.inf, math.inf)
 
 Progress = Callable[[float], None]
@@ -37,61 +41,105 @@ class ScoreCollector:
 
     Attributes:
         runs: Of all streams so far.
+        defective_s: Seconds of them with each defect.
     """
 
     model: Model
     section: int
     progress: Progress = lambda _: None
-    runs: list[Float64Array] = field(default_factory=list)
+    runs: list[list[float]] = field(default_factory=list)
+    defective_s: dict[Defect, float] = field(default_factory=dict)
+    # Position at which the next score of the run is to begin; -1 begins a run.
+    _expected: int = field(default=-1, init=False)
 
-    def add(self, blocks: Iterable[AudioBlock]) -> None:
-        """Score a stream, at the model's rate."""
-        pipeline = Pipeline(self.model, self.section, _NEVER)
-        run: list[float] = []
-        expected = -1
-        for block in blocks:
-            for detection in pipeline.process(block):
-                score = detection.score
-                # A flat signal raises no alarm either.
-                if score.first_sample < pipeline.signal.last_flat_sample:
-                    continue
-                if score.first_sample != expected:
-                    self._keep(run)
-                    run = []
-                run.append(score.value)
-                expected = score.first_sample + self.model.document.hop_samples
-            self.progress(len(block.samples) / pipeline.sample_rate)
-        self._keep(run)
+    def add(self, blocks: Iterable[AudioBlock], *, of_clips: bool = False) -> None:
+        """Score a stream, at the model's rate; what rests on flat sound is left out.
+
+        What *blocks* raises leaves all scores so far.
+
+        Args:
+            blocks: The stream.
+            of_clips: Whether a gap is a seam between clips, of which scores may rest on several, as
+                else clips of ten seconds had one each; of live sound it ends a run, as in the
+                daemon.
+        """
+        pipeline = Pipeline(self.model, self.section, _NEVER, joins_gaps=of_clips)
+        self._expected = -1
+        try:
+            for block in blocks:
+                self._take(pipeline.process(block), of_clips=of_clips)
+                self.progress(len(block.samples) / pipeline.sample_rate)
+        finally:
+            for defect, n_samples in pipeline.signal.n_defective.items():
+                before = self.defective_s.get(defect, 0.0)
+                self.defective_s[defect] = before + n_samples / pipeline.sample_rate
+
+    def _take(self, detections: Sequence[Detection], *, of_clips: bool) -> None:
+        for detection in detections:
+            score = detection.score
+            if detection.signal == "flat_signal":
+                self._expected = -1
+                continue
+            follows = score.first_sample == self._expected
+            if self._expected < 0 or not (of_clips or follows):
+                self.runs.append([])
+            self.runs[-1].append(score.value)
+            self._expected = score.first_sample + self.model.document.hop_samples
 
     @property
     def scores(self) -> NormalScores:
         """All scores so far."""
         document = self.model.document
         return NormalScores(
-            self.runs, document.hop_samples, document.score_samples, document.features.sample_rate
+            [np.array(run) for run in self.runs],
+            document.hop_samples,
+            document.score_samples,
+            document.features.sample_rate,
         )
 
-    def _keep(self, run: list[float]) -> None:
-        if run:
-            self.runs.append(np.array(run))
 
-
-def live_blocks(source: AudioSource, sample_rate: int, duration_s: float) -> Iterator[AudioBlock]:
+def live_blocks(
+    source: AudioSource,
+    sample_rate: int,
+    duration_s: float,
+    tell: Callable[[str], None] = lambda _: None,
+    until: Callable[[], bool] = lambda: False,
+) -> Iterator[AudioBlock]:
     """Yield what *source* delivers for *duration_s* seconds of sound, at *sample_rate*.
 
+    A source that is silent is waited for: a cable comes off and is put back.
+
+    Args:
+        source: Of the sound.
+        sample_rate: Of the blocks, hertz.
+        duration_s: Seconds of sound.
+        tell: Is told that there is no sound, and that it is back.
+        until: Whether to end before.
+
     Raises:
-        AudioDeviceError: If no sound comes for ten seconds.
+        AudioDeviceError: If no sound comes for ten minutes.
     """
     resampler = Resampler(source.sample_rate, sample_rate)
     wanted = round(duration_s * source.sample_rate)
     heard = 0
     sound_at = time.monotonic()
-    while heard < wanted and not source.ended:
+    is_told = False
+    while heard < wanted and not source.ended and not until():
         block = source.read(_READ_TIMEOUT_S)
+        silent_s = time.monotonic() - sound_at
         if block is not None:
+            if is_told:
+                tell(f"sound is back after {rough_time(silent_s)}")
+                is_told = False
             sound_at = time.monotonic()
             heard += len(block.samples)
             yield resampler.process(block)
-        elif time.monotonic() - sound_at > _SILENT_AFTER_S:
+        elif silent_s > _SILENT_AFTER_S:
             reason = source.fault or "the source delivers no sound"
-            raise AudioDeviceError(f"no sound for {_SILENT_AFTER_S:g} s ({reason}); try again")
+            if silent_s > _N_PATIENCE * _SILENT_AFTER_S:
+                raise AudioDeviceError(
+                    f"no sound for {rough_time(silent_s)} ({reason}); call again to continue"
+                )
+            if not is_told:
+                tell(f"no sound for {_SILENT_AFTER_S:g} s ({reason}); waiting for it")
+                is_told = True

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from scipy.ndimage import uniform_filter1d
 
 from edgeasd.detect.explain import Explanation, band_edges, moment_frames
@@ -20,8 +18,28 @@ from edgeasd.detect.features import FeatureSpec, hz_to_mel
 from edgeasd.detect.findings import bin_edges_hz
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detect.spectrum import NormalSpectrum
-from edgeasd.errors import StorageError
 from edgeasd.stream import Float32Array
+from edgeasd.text import printable
+from edgeasd.whole_file import replace_file
+
+
+@contextmanager
+def _in_the_root_folder() -> Iterator[None]:
+    here = os.open(".", os.O_PATH)
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+# It obeys a file "matplotlibrc" of the folder that it is imported in, whoever left it there.
+with _in_the_root_folder():
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
 NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
@@ -30,6 +48,8 @@ WIDTH = 12.0
 """Inches across; 1080 pixels."""
 _SMOOTHED_S = 0.25
 """A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
+_LONGEST_TITLE = 120
+"""Characters that the width of a picture holds."""
 _TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
 
 in_style = mpl.rc_context(
@@ -70,11 +90,11 @@ def draw_scores(
     Raises:
         StorageError: If the picture cannot be written.
     """
-    figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
+    figure = new_figure(6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     image = draw_frames(above, frames, spec, "magma", limits([frames]))
     figure.colorbar(image, ax=above, label="log-mel (dB)", aspect=30)
-    above.set_title(title)
+    above.set_title(printable(title, _LONGEST_TITLE))
     times = [one.score.end_sample / spec.sample_rate for one in detections]
     below.plot(times, [one.score.value for one in detections], color=NORMAL, label="score")
     threshold, clear_threshold = thresholds
@@ -107,8 +127,10 @@ def draw_explanation(
     Raises:
         StorageError: If the picture cannot be written.
     """
-    figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")
-    figure.suptitle(title + "\n" + "\n".join(explanation.words), x=0.01, ha="left")
+    figure = new_figure(7.0)
+    figure.suptitle(
+        "\n".join((printable(title, _LONGEST_TITLE), *explanation.words)), x=0.01, ha="left"
+    )
     ((main, spectrum, by_band), (by_moment, *unused)) = figure.subplots(
         2, 3, width_ratios=(6, 2, 1), height_ratios=(4, 1)
     )
@@ -131,6 +153,11 @@ def draw_explanation(
     )
     by_moment.set(xlabel="time (s)", ylabel="share of the score", xlim=main.get_xlim())
     save(figure, path)
+
+
+def new_figure(height: float) -> Figure:
+    """Return a figure of the usual width that is *height* inches high."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def draw_frames(
@@ -221,17 +248,4 @@ def save(figure: Figure, path: Path) -> None:
     """
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
-    try:
-        with path.open("wb") as file:
-            try:
-                file.write(drawn.getbuffer())
-                file.flush()
-            except OSError:
-                if path.is_file():
-                    path.unlink()  # half a picture
-                raise
-    except OSError as exc:
-        raise StorageError(
-            f"{path}: cannot be written ({exc.strerror}); choose another, on a disk that is "
-            "not full"
-        ) from exc
+    replace_file(path, drawn.getvalue())

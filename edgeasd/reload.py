@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeasd.config import Config, MachineConfig, MqttConfig
+from edgeasd.config import Config, MqttConfig
 from edgeasd.errors import EdgeasdError
-from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.machines import Machines
 from edgeasd.voice import Node
 
 _log = logging.getLogger(__name__)
@@ -19,19 +19,15 @@ class Reload:
 
     Args:
         node: What all machines share.
-        machines: By name; changed in place.
-        make: Returns a new machine, not started yet.
+        machines: Changed in place.
 
     Attributes:
-        refused: What is not applied, in words.
+        refused: What is not applied, in words, but for machines, which tell it themselves.
     """
 
-    def __init__(
-        self, node: Node, machines: dict[str, Machine], make: Callable[[MachineConfig], Machine]
-    ) -> None:
+    def __init__(self, node: Node, machines: Machines) -> None:
         self._node = node
         self._machines = machines
-        self._make = make
         self.refused: list[str] = []
 
     def refuse(self, reason: str) -> None:
@@ -39,17 +35,22 @@ class Reload:
         _log.error("not applied: %s", reason)
         self.refused.append(reason)
 
-    def apply(self, now: Config, wanted: Config) -> Config:
-        """Go over from one configuration to another, and return what is in force then."""
+    def apply(self, now: Config, wanted: Config, go_on: Callable[[], bool]) -> Config:
+        """Go over from one configuration to another, and return what is in force then.
+
+        Args:
+            now: In force.
+            wanted: To be so.
+            go_on: Asked after each machine; if not, the rest is left.
+        """
         for name in ("node", "state_dir", "clips"):
             if getattr(wanted, name) != getattr(now, name):
                 self.refuse(f"{name} has changed, which needs a restart")
         logging.getLogger().setLevel(wanted.log_level.upper())
         mqtt = self._apply_mqtt(now.mqtt, wanted.mqtt)
-        self._apply_machines(wanted)
-        for machine in self._machines.values():
+        self._machines.apply(wanted.machine, go_on)
+        for machine in self._machines:
             machine.monitor.score_interval_s = mqtt.score_interval_s
-            machine.voice.repeat()
         return replace(now, mqtt=mqtt, log_level=wanted.log_level)
 
     def _apply_mqtt(self, now: MqttConfig, wanted: MqttConfig) -> MqttConfig:
@@ -69,28 +70,5 @@ class Reload:
             except EdgeasdError as exc:
                 self.refuse(str(exc))
                 return now
+            self._machines.repeat_states()
         return wanted
-
-    def _apply_machines(self, wanted: Config) -> None:
-        configs = {config.name: config for config in wanted.machine}
-        # First they let go of devices that others may want.
-        for name in [name for name in self._machines if name not in configs]:
-            self._machines.pop(name).monitor.stop(STOP_TIMEOUT_S)
-            self._node.forget(name)
-            _log.info("%s: no longer listened to", name)
-        for name, machine in self._machines.items():
-            machine.let_go(configs[name])
-        for config in configs.values():
-            self._apply_machine(config)
-        self._node.remember(self._machines)
-
-    def _apply_machine(self, wanted: MachineConfig) -> None:
-        machine = self._machines.get(wanted.name)
-        try:
-            if machine is None:
-                self._machines[wanted.name] = machine = self._make(wanted)
-                machine.monitor.start()
-            elif machine.config != wanted:
-                machine.change(wanted)
-        except EdgeasdError as exc:
-            self.refuse(f"machine {wanted.name!r}: {exc}")

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeasd.capture.resampler import Resampler
-from edgeasd.capture.wavfile import WavFile, read_clip
+from edgeasd.capture.wavfile import blocks_at, read_clip
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.model import Model
 from edgeasd.detect.pipeline import Detection, clip_outputs
 from edgeasd.detect.scoring import clip_score
+from edgeasd.detect.signal import find_defect
 from edgeasd.detector import Detector, make_detector
-
-_READ_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +51,27 @@ class Replay:
             "end_s": score.end_sample / self.model.document.features.sample_rate,
             "score": score.value,
             "event": None if detection.event is None else detection.event.type,
+            "signal": detection.signal,
         }
 
     def detections(self, path: Path) -> Iterator[Detection]:
         """Yield the scores and events that the daemon would make of the recording at *path*."""
         detector = self.detector
         pipeline = detector.pipeline()
-        source = WavFile(path, self.channel, paced=False)
-        try:
-            resampler = Resampler(source.sample_rate, detector.sample_rate)
-            while not source.ended:
-                block = source.read(_READ_TIMEOUT_S)
-                if block is not None:
-                    yield from pipeline.process(resampler.process(block))
-            yield from pipeline.process(resampler.flush())
-        finally:
-            source.close()
+        for block in blocks_at(path, self.channel, detector.sample_rate):
+            yield from pipeline.process(block)
 
     def clip(self, path: Path) -> dict[str, Any]:
         """Return the row of a whole clip: its score over all of its windows.
+
+        Whether a clip that holds flat sound is anomalous is not known, as in the daemon.
 
         Raises:
             EdgeasdError: If the file or the section cannot be used.
         """
         detector = self.detector
         samples = read_clip(path, self.channel, detector.sample_rate)
+        signal = find_defect(samples, detector.sample_rate)
         outputs = clip_outputs(self.model, samples)
         score = clip_score(self.model.scoring(detector.section), outputs)
         threshold = detector.alarm.threshold
@@ -86,5 +80,6 @@ class Replay:
             "n_windows": len(outputs),
             "score": score,
             "threshold": threshold,
-            "anomalous": score >= threshold,
+            "anomalous": None if signal == "flat_signal" else score >= threshold,
+            "signal": signal,
         }

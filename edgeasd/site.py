@@ -9,19 +9,34 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from edgeasd.config import AlarmConfig, MachineConfig
-from edgeasd.detect.metadata import DistanceDocument, Matrix
+from edgeasd.detect.metadata import (
+    MOST_DISTANCES,
+    THRESHOLD,
+    WORD,
+    DistanceDocument,
+    Matrix,
+    at_most_items,
+)
 from edgeasd.detect.model import Model
-from edgeasd.document import DocumentError, at_least, one_of, read_table, rule
-from edgeasd.errors import ModelError
+from edgeasd.document import DocumentError, between, one_of, read_table, rule
+from edgeasd.errors import ModelError, os_reason
+from edgeasd.json_text import read_json
+from edgeasd.small_file import read_small
 from edgeasd.terminal import rounded
 from edgeasd.whole_file import replace_file
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20
+MOST_BYTES = 2**25
+"""In a site file: all versions, each with 500 references of 512 values, are 27 MB."""
+_MOST_SOURCES = 100_000
+_COUNT = between(0, 1e9)
+_AMOUNT = between(0, 1e15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +68,32 @@ class Calibration:
         distances: In place of the model's; empty leaves them.
     """
 
-    number: int = field(metadata=at_least(1))
-    model_sha256: str
-    section: str
-    created: str
-    threshold: float
-    clear_threshold: float
-    raise_after: int
-    clear_after: int
-    cool_down_s: float
-    budget_per_week: float
-    expected_per_week: float
-    low_per_week: float
-    high_per_week: float
+    number: int = field(metadata=between(1, 1e9))
+    model_sha256: str = field(metadata=WORD)
+    section: str = field(metadata=WORD)
+    created: str = field(metadata=WORD)
+    threshold: float = field(metadata=THRESHOLD)
+    clear_threshold: float = field(metadata=THRESHOLD)
+    raise_after: int = field(metadata=_COUNT)
+    clear_after: int = field(metadata=_COUNT)
+    cool_down_s: float = field(metadata=_AMOUNT)
+    budget_per_week: float = field(metadata=_AMOUNT)
+    expected_per_week: float = field(metadata=_AMOUNT)
+    low_per_week: float = field(metadata=_AMOUNT)
+    high_per_week: float = field(metadata=_AMOUNT)
     method: str = field(metadata=one_of("counted", "tail"))
     fit: dict[str, Any]
-    sound_s: float
-    decisions: int
+    sound_s: float = field(metadata=_AMOUNT)
+    decisions: int = field(metadata=_COUNT)
     score_quantiles: tuple[float, ...] = field(
         metadata=rule(lambda value: len(value) == 3, "three numbers")  # noqa: PLR2004
     )
-    sources: tuple[str, ...] = ()
-    added_sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
+    added_sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
     references: Matrix | None = None
-    distances: tuple[DistanceDocument, ...] = ()
+    distances: tuple[DistanceDocument, ...] = field(
+        default=(), metadata=at_most_items(MOST_DISTANCES)
+    )
 
     def made_for(self, alarm: AlarmConfig) -> bool:
         """Return whether it counts the alarms that *alarm* would raise."""
@@ -92,7 +109,7 @@ class SiteDocument:
     """The file: all versions of one machine, the newest last."""
 
     machine: str
-    versions: tuple[Calibration, ...] = ()
+    versions: tuple[Calibration, ...] = field(default=(), metadata=at_most_items(KEPT_VERSIONS))
     schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
 
     def with_version(self, version: Calibration) -> SiteDocument:
@@ -146,15 +163,15 @@ def read_site(machine: MachineConfig) -> SiteDocument:
     """
     path = site_path(machine)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MOST_BYTES).decode()
     except FileNotFoundError:
         return SiteDocument(machine.name)
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "is not UTF-8 text"
         raise ModelError(f"{path}: cannot be read ({reason}); {_remedy(machine)}") from exc
     try:
-        document = read_table(SiteDocument, json.loads(text))
-    except (DocumentError, ValueError, RecursionError) as exc:
+        document = read_table(SiteDocument, read_json(text))
+    except DocumentError as exc:
         raise ModelError(f"{path}: {exc}; remove the file, then {_remedy(machine)}") from exc
     if document.machine != machine.name:
         raise ModelError(
@@ -177,13 +194,16 @@ def write_site(machine: MachineConfig, document: SiteDocument) -> None:
 def describe_sites(model: Path) -> dict[str, Any]:
     """Return the newest version of each site file beside the file *model*, without its numbers.
 
-    Raises:
-        ModelError: If one cannot be read.
+    Of a file that is none, such as a copy under another name, it says why.
     """
-    found = {}
-    for path in sorted(model.parent.glob(f"{model.name}.*.json")):
+    found: dict[str, Any] = {}
+    for path in sorted(model.parent.glob(f"{escape(model.name)}.*.json")):
         name = path.name.removeprefix(f"{model.name}.").removesuffix(".json")
-        versions = read_site(MachineConfig(name, model)).versions
+        try:
+            versions = read_site(MachineConfig(name, model)).versions
+        except ModelError as exc:
+            found[name] = {"error": str(exc)}
+            continue
         if versions:
             found[name] = asdict(replace(versions[-1], references=None, distances=()))
     return found
@@ -204,8 +224,10 @@ def at_site(machine: MachineConfig, model: Model) -> Site:
         calibration = versions[-1]
         _check_model(machine, model, section, calibration)
         adapted = _adapted(model, section, calibration)
-    except (ModelError, DocumentError) as exc:
-        return replace(own, warning=f"{exc}; until then the model's own threshold is in force")
+    except Exception as exc:  # noqa: BLE001 - whatever is in the file, the machine is listened to
+        return replace(
+            own, warning=f"{os_reason(exc)}; until then the model's own threshold is in force"
+        )
     warning = ""
     if not calibration.made_for(machine.alarm):
         warning = (

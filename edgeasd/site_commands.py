@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgeasd.options import CHANNEL, PATH, config_option, duration, find_machine
+from edgeasd.terminal import say
 
 _channel_option = click.option(
     "--channel",
@@ -47,11 +48,11 @@ def learn(
     from edgeasd.sounds import find_recordings
 
     config = find_machine(config_path, machine)
-    recordings = find_recordings(files)
+    recordings = find_recordings(files, channel)
     with _progress(sum(one.duration_s for one in recordings), "learning") as progress:
         learned = learn_machine(config, recordings, channel, over=replace, progress=progress)
     for line in learned.lines():
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -84,7 +85,8 @@ def calibrate(*, undo: bool, **options: Any) -> None:
     """Set the threshold of MACHINE from normal sound and a budget of false alarms.
 
     FILES are WAV or FLAC files, and folders of them, of normal sound that the model was not learned
-    from.  Without FILES the machine's own microphone is listened to for --duration.
+    from.  Without FILES the machine's own microphone is listened to for --duration; called again,
+    this continues what was interrupted.
     """
     from edgeasd.calibrate import undo as take_back
 
@@ -92,7 +94,7 @@ def calibrate(*, undo: bool, **options: Any) -> None:
         given = options["files"] or options["new"] or options["picture"]
         if given or math.isfinite(options["duration_s"]):
             raise click.UsageError("--undo takes a version back; leave all else out")
-        click.echo(take_back(find_machine(options["config_path"], options["machine"])))
+        say(take_back(find_machine(options["config_path"], options["machine"])))
     else:
         _calibrate(**options)
 
@@ -121,8 +123,8 @@ def _calibrate(
         raise click.UsageError("--duration is of live sound; leave it or the files out")
     if not files and not new and math.isinf(duration_s):
         raise click.UsageError("name FILES of normal sound, or give --duration to listen live")
-    recordings = find_recordings(files)
-    added = find_recordings(new)
+    recordings = find_recordings(files, channel)
+    added = find_recordings(new, channel)
     total_s = sum(one.duration_s for one in (*recordings, *added)) or duration_s
     with _progress(total_s, "listening") as progress:
         if added:
@@ -143,11 +145,19 @@ def _calibrate(
                 per_week=per_week,
                 duration_s=duration_s,
                 progress=progress,
+                tell=_tell,
             )
     for line in outcome.lines():
-        click.echo(line)
+        say(line)
     if picture is not None:
         draw_calibration(picture, config.name, outcome)
+
+
+def _tell(text: str) -> None:
+    # Above the bar, which is drawn again when it advances.
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    say(text, err=True)
 
 
 @contextmanager

@@ -48,11 +48,13 @@ class Stages:
     def process(self, block: AudioBlock) -> list[Detection]:
         """Return what *block* of the source completes."""
         detections = self.pipeline.process(self._resampler.process(block))
+        # A score of flat sound is none of the machine.
+        heard = [each for each in detections if each.signal != "flat_signal"]
         if self._alarm_counter is not None:
-            for detection in detections:
+            for detection in heard:
                 self._alarm_counter.process(detection)
         if self._drift_meter is not None and not self.pipeline.alarm.active:
-            for detection in detections:
+            for detection in heard:
                 self._drift_meter.process(detection.score)
         return detections
 

@@ -9,13 +9,18 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from edgeasd.text import LineFormatter, printable
+
 _PATIENCE_S = 1.0
 """For a service manager that takes no messages: supervision must not wait for it."""
+_BUSY_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
 def notify(*fields: str) -> None:
     """Tell the service manager *fields* such as ``READY=1``; without one, do nothing.
+
+    A field is one line: another line would be another field.
 
     References:
         sd_notify(3).
@@ -29,7 +34,7 @@ def notify(*fields: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.settimeout(_PATIENCE_S)
             channel.connect(address)
-            channel.sendall("\n".join(fields).encode())
+            channel.sendall("\n".join(map(printable, fields)).encode())
     except OSError as exc:
         _log.warning("the service manager cannot be told %s: %s", fields, exc)
 
@@ -41,6 +46,23 @@ def notify_reloading() -> None:
         sd_notify(3): RELOADING=1 goes with the time, for ``Type=notify-reload``.
     """
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+class Busy:
+    """Tells the service manager, every ten seconds, that what takes long advances.
+
+    References:
+        sd_notify(3): EXTEND_TIMEOUT_USEC, while the service starts or stops.
+    """
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def advance(self) -> None:
+        """Take note of a step; most tell nothing."""
+        if time.monotonic() - self._told_s >= _BUSY_EVERY_S:
+            self._told_s = time.monotonic()
+            notify("EXTEND_TIMEOUT_USEC=30000000", "WATCHDOG=1")
 
 
 def watchdog_interval_s() -> float | None:
@@ -56,7 +78,7 @@ def watchdog_interval_s() -> float | None:
     return int(timeout_us) / 2e6
 
 
-class JournalFormatter(logging.Formatter):
+class JournalFormatter(LineFormatter):
     """Puts the severity in front of each line, as the journal wants it: ``<4>`` is a warning.
 
     References:

@@ -1,10 +1,13 @@
-"""What the commands for people draw: bars, running lines, durations, and a picture that stays put.
+"""What the commands print and draw: lines, bars, durations, and a picture that stays put.
 
-Nothing is needed but a terminal that can move its cursor; `can_draw` says whether there is one.
+Drawing needs a terminal that can move its cursor; `can_draw` says whether there is one.  Nothing is
+printed or drawn but by this module, which cleans it: no other calls `click.echo`.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import os
 import shutil
@@ -13,9 +16,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from edgeasd.text import printable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,6 +42,18 @@ class Line:
     colour: str | None = None
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print *text* as one line, on standard output or standard error."""
+    click.echo(printable(text), err=err)  # noqa: TID251  # this module is the one place for it
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print *value* as JSON on standard output: in ASCII, whatever stands in its strings."""
+    # Of the characters that are no text, the last of ASCII alone is left as it is.
+    text = json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    click.echo(text)  # noqa: TID251  # as above
+
+
 def can_draw(stream: TextIO) -> bool:
     """Whether *stream* is a terminal on which what was written can be drawn over."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -47,30 +64,53 @@ class Screen:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._n_lines = 0
+        self._n_drawn = 0
+
+    @property
+    def n_lines(self) -> int:
+        """Lines that a picture may have."""
+        return max(2, shutil.get_terminal_size().lines - 1)  # the cursor stands on one of its own
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Show *lines* in place of those before; of more than fit, the first ones."""
-        width, height = shutil.get_terminal_size()
-        n_most = max(2, height - 1)  # the cursor stands on a line of its own
+        width, n_most = shutil.get_terminal_size().columns, self.n_lines
         if len(lines) > n_most:
             n_hidden = len(lines) - n_most + 1
             lines = [*lines[: n_most - 1], Line(f"... and {n_hidden} lines more")]
-        up = f"\x1b[{self._n_lines}A" if self._n_lines else ""
+        up = f"\x1b[{self._n_drawn}A" if self._n_drawn else ""
         # Each line is cleared to its end only after it is written, so that nothing flickers.
         text = "".join(
-            f"{click.style(line.text[: width - 1], fg=line.colour)}\x1b[K\n" for line in lines
+            f"{click.style(fitted(line.text, width - 1), fg=line.colour)}\x1b[K\n" for line in lines
         )
         self._stream.write(f"\r{up}{text}\x1b[J")
         self._stream.flush()
-        self._n_lines = len(lines)
+        self._n_drawn = len(lines)
 
     def say(self, text: str) -> None:
         """Put *text*, to stay, in place of the picture; the next one goes below it."""
-        up = f"\x1b[{self._n_lines}A" if self._n_lines else ""
-        self._stream.write(f"\r{up}{text}\x1b[K\n\x1b[J")
+        up = f"\x1b[{self._n_drawn}A" if self._n_drawn else ""
+        self._stream.write(f"\r{up}{printable(text)}\x1b[K\n\x1b[J")
         self._stream.flush()
-        self._n_lines = 0
+        self._n_drawn = 0
+
+
+def fitted(text: str, n_columns: int) -> str:
+    """Return as much of *text*, made printable, as *n_columns* of a terminal hold.
+
+    A letter of East Asia takes two, a mark on a letter none.
+    """
+    text = printable(text)
+    if text.isascii():
+        return text[:n_columns]
+    ends = itertools.accumulate(map(_n_columns, text))
+    return "".join(character for character, end in zip(text, ends, strict=True) if end <= n_columns)
+
+
+def _n_columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        # But for the one that makes the sign before it a picture, which is wide.
+        return 1 if character == "\ufe0f" else 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def bar(value: float, low: float, high: float, width: int, *, full: str = "#") -> str:
@@ -83,19 +123,15 @@ def sparkline(values: Sequence[float], low: float, high: float, *, ascii_only: b
     """Return *values* as a line of blocks, of which the lowest is *low* and the highest *high*."""
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
     step = (high - low) / len(blocks) or 1.0
+    # In this order no number, and none that is not one, is beyond the blocks.
     return "".join(
-        blocks[min(len(blocks) - 1, max(0, math.floor((value - low) / step)))] for value in values
+        blocks[int(min(len(blocks) - 1, max(0.0, (value - low) / step)))] for value in values
     )
 
 
 def takes_blocks(stream: TextIO) -> bool:
     """Whether *stream* can show what `sparkline` draws other than in ASCII."""
     return (stream.encoding or "").lower().replace("-", "") == "utf8"
-
-
-def printable(text: str) -> str:
-    """Return *text* without what would steer a terminal; for words that came from elsewhere."""
-    return "".join(c if unicodedata.category(c)[0] != "C" else "?" for c in text)
 
 
 def clock_time(duration_s: float) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
-from edgeasd.clock import clock_synchronized
+from edgeasd.clock import clock_synchronized, moment
 from edgeasd.config import Config, MqttConfig
 from edgeasd.detector import Detector
+from edgeasd.last_event import LastEvent
+from edgeasd.presence import Presence
 from edgeasd.publish.clips import clip_name
 from edgeasd.publish.clipwriter import ClipWriter
+from edgeasd.publish.connection_status import StatusFile
 from edgeasd.publish.outbox import Outbox
 from edgeasd.publish.payloads import (
     AudioQuality,
@@ -26,14 +29,13 @@ from edgeasd.publish.payloads import (
     encode,
     event_id,
     event_payload,
-    raised_for,
     score_payload,
-    state_payload,
 )
 from edgeasd.publish.publisher import MqttPublisher
-from edgeasd.publish.topics import Topics, is_level, state_beside
+from edgeasd.publish.retained import FILE_NAME
+from edgeasd.publish.topics import Topics, state_beside
+from edgeasd.states import Condition, StateReporter
 from edgeasd.stream import AlarmEvent, Score
-from edgeasd.whole_file import whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +60,13 @@ class Node:
         self.changed = threading.Event()
         self.topics = Topics(config.mqtt.base, config.node)
         self.outbox = Outbox(config.state_dir / "outbox.sqlite3")
-        self._names = config.state_dir / "machines.txt"
+        self._reporters: dict[str, StateReporter] = {}
+        self._mqtt = config.mqtt
+        self._status = StatusFile(config.state_dir)
+        self._presence = Presence(self.topics, self.boot_id, config.state_dir / FILE_NAME)
         self.publisher = self._new_publisher(config.mqtt)
-        self.clips = ClipWriter(config.clips, config.clips_dir)
+        self._presence.move_to(_broker(config.mqtt), self.publisher)
+        self.clips = ClipWriter(config.clips, config.clips_dir, config.state_dir / "clip_ages.json")
 
     def connect_as(self, config: MqttConfig) -> None:
         """Go on with another broker or account; retained messages are to be told again.
@@ -71,31 +77,54 @@ class Node:
             ConfigError: If a file that *config* names cannot be used; all stays as it was.
         """
         publisher = self._new_publisher(config)
-        self.publisher.stop()
+        if _broker(config) == _broker(self._mqtt):
+            self.publisher.stop()
+        else:
+            self._presence.leave(self.publisher)
+        self._mqtt = config
         self.publisher = publisher
+        self._presence.move_to(_broker(config), publisher)
         self.publisher.start()
 
     def _new_publisher(self, config: MqttConfig) -> MqttPublisher:
-        return MqttPublisher(config, self.topics, self.outbox, client_id=f"edgeasd-{self.name}")
+        return MqttPublisher(
+            config,
+            self.topics,
+            self.outbox,
+            client_id=f"edgeasd-{self.name}",
+            on_taken=partial(self._presence.was_taken, _broker(config)),
+            subscribes=self._presence.listens_to(_broker(config)),
+            on_received=self._presence.was_received,
+            on_not_cleared=self._presence.was_refused,
+        )
 
     def next_number(self) -> int:
         """Return the number of the next event of this run."""
         return next(self._numbers)
 
-    def last_event(self, machine: str) -> Payload | None:
+    def reporter(self, machine: str) -> StateReporter:
+        """Return what tells the state of *machine*, always the same one."""
+
+        def publish(payload: bytes) -> None:
+            self.publisher.publish_retained(self.topics.state(machine), payload)
+
+        return self._reporters.setdefault(machine, StateReporter(self.name, machine, publish))
+
+    def last_event(self, machine: str) -> LastEvent | None:
         """Return what was last said of an alarm of *machine*, also in an earlier run."""
         return self._last_on(self.topics.event(machine))
 
-    def _last_on(self, topic: str) -> Payload | None:
+    def _last_on(self, topic: str) -> LastEvent | None:
         content = self.outbox.latest(topic)
-        return None if content is None else json.loads(content)
+        return None if content is None else LastEvent.read(content)
 
     def put_event(self, machine: str, payload: Payload) -> None:
         """Commit an event to the outbox, then have it sent."""
         self._put(self.topics.event(machine), payload)
 
     def _put(self, topic: str, payload: Payload) -> None:
-        self.outbox.put(payload["id"], topic, encode(payload))
+        note = LastEvent(payload, moment()).write()
+        self.outbox.put(payload["id"], topic, encode(payload), note)
         self.publisher.notify()
         self.changed.set()
 
@@ -105,55 +134,64 @@ class Node:
         Without it an alarm that lasts would last for ever.
         """
         self._end_alarm(self.topics.event(machine))
-        self.publisher.publish_retained(self.topics.state(machine), b"")
+        self.reporter(machine).forget()
+        self._presence.clear(self.topics.state(machine), self.publisher)
 
     def forget_all_but(self, machines: Collection[str]) -> None:
         """Do so with every machine of earlier runs that is not among *machines*.
 
-        And with alarms on the topics that earlier runs had under another name or base.
+        And with all that earlier runs had under another name or base.
         """
-        heard = {topic: self.topics.machine_of(topic) for topic in self.outbox.topics()}
-        for topic, machine in heard.items():
+        for topic in self.outbox.topics():
+            machine = self.topics.machine_of(topic)
             if machine is None and self._end_alarm(topic):
-                self.publisher.publish_retained(state_beside(topic), b"")
-        for machine in set(heard.values()) | self._remembered():
-            if machine is not None and machine not in machines:
-                self.forget(machine)
+                self._presence.add_earlier(state_beside(topic))
+            elif machine is not None and machine not in machines and self._end_alarm(topic):
+                self._presence.clear(self.topics.state(machine), self.publisher)
+        said = {self.topics.state(machine) for machine in machines}
+        for topic in self._presence.states():
+            if topic not in said:
+                self._presence.clear(topic, self.publisher)
 
     def _end_alarm(self, topic: str) -> bool:
         """End the alarm told on an event topic, and return whether there was one."""
         last = self._last_on(topic)
-        if last is None or last["type"] == "end":
+        if last is None or last.raised_s is None:
             return False
         payload = closing_payload(
-            last,
+            last.payload,
             boot_id=self.boot_id,
             seq=self.next_number(),
             time_s=time.time(),
             clock_synced=clock_synchronized(),
+            raised_s=last.raised_s,
         )
         self._put(topic, payload)
         return True
 
     def remember(self, machines: Collection[str]) -> None:
-        """Note for the next run which machines have a retained state at the broker."""
-        # None is ever left out: the broker may be away when a machine goes.
-        known = self._remembered()
-        names = known.union(machines)
-        try:
-            if names != known:
-                with whole_file(self._names) as file:
-                    file.write("\n".join(sorted(names)).encode())
-        except OSError as exc:
-            _log.warning("%s: cannot be written (%s)", self._names, exc.strerror)
+        """Note, before any is told, which machines have a retained state at the broker."""
+        self._presence.say(map(self.topics.state, machines))
 
-    def _remembered(self) -> set[str]:
-        try:
-            names = self._names.read_text(errors="replace").split()
-        except OSError:
-            return set()
-        # What a disk made of a name may be no topic, and such a topic ends every connection.
-        return {name for name in names if is_level(name)}
+    @property
+    def fault(self) -> str:
+        """Why alerts do not get out, in words with the remedy; empty when they do."""
+        return "; ".join(filter(None, (self._presence.fault, self.publisher.fault)))
+
+    def look_after(self) -> None:
+        """Do what the broker's answers ask for, and say how it is; to be called now and then."""
+        self._presence.look_after(self.publisher)
+        self._status.write(self._mqtt, self.fault, connected=self.publisher.connected)
+
+    def stop(self) -> None:
+        """Say that the node is gone, and disconnect."""
+        self.publisher.stop()
+        self.look_after()
+
+
+def _broker(config: MqttConfig) -> str:
+    """Return what tells one broker from another: it has one port for TLS and one without."""
+    return config.host.lower()
 
 
 class MachineVoice:
@@ -166,20 +204,28 @@ class MachineVoice:
 
     Attributes:
         identity: Of the model.
-        state: As last told.
-        reason: As last told.
     """
 
     def __init__(self, node: Node, name: str, detector: Detector) -> None:
         self._node = node
         self._name = name
         self.use(detector)
+        self._reporter = node.reporter(name)
         last = node.last_event(name)
-        self._event_id: str | None = None if last is None else last["id"]
-        self._said: tuple[object, ...] | None = None
-        self._since_s = 0.0
-        self.state: State = "learning"
-        self.reason = ""
+        self._event_id: str | None = None if last is None else last.payload["id"]
+        self._told_identity: ModelIdentity | None = None
+
+    @property
+    def state(self) -> State:
+        """State as last told."""
+        told = self._reporter.told
+        return "learning" if told is None else told.state
+
+    @property
+    def reason(self) -> str:
+        """Reason as last told."""
+        told = self._reporter.told
+        return "" if told is None else told.reason
 
     def use(self, detector: Detector) -> None:
         """Take note of what makes the scores from now on."""
@@ -190,7 +236,7 @@ class MachineVoice:
     def raised_s(self) -> float | None:
         """Return since when its alarm is raised, as last said, seconds; None if it is not."""
         last = self._node.last_event(self._name)
-        return None if last is None or last["type"] == "end" else raised_for(last, time.time())
+        return None if last is None else last.raised_s
 
     def event(
         self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
@@ -235,28 +281,28 @@ class MachineVoice:
 
     def repeat(self) -> None:
         """Have the state told again, news or not."""
-        self._said = None
+        self._reporter.repeat()
 
-    def tell_state(self, state: State, reason: str, score: float | None) -> bool:
-        """Publish the retained state if it is news; return whether it was."""
-        said = (state, reason, self._event_id, self.identity, self._threshold)
-        if said == self._said:
-            return False
-        if self.state != state or self._since_s == 0.0:
-            self._since_s = time.time()
+    def tell_state(
+        self, state: State, reason: str, score: float | None, *, last: bool = False
+    ) -> bool:
+        """Publish the retained state if it is news and not too much.
+
+        Returns:
+            Whether it was, or the model is news: the health message then is, too.
+
+        Args:
+            state: How the machine is.
+            reason: Why, in words; empty when all is well.
+            score: The latest score, if there is one.
+            last: Whether there is no later chance to tell it.
+        """
+        told = self._reporter.told
+        is_new_model, self._told_identity = self.identity != self._told_identity, self.identity
+        condition = Condition(state, reason, self._event_id, self._threshold)
+        if not self._reporter.tell(condition, score, last=last):
+            return is_new_model
+        if told is None or told.state != state:
             log = _log.info if state in {"ok", "learning"} else _log.warning
             log("%s: %s%s", self._name, state, f" ({reason})" if reason else "")
-        self._said = said
-        self.state, self.reason = state, reason
-        payload = state_payload(
-            node=self._node.name,
-            machine=self._name,
-            state=state,
-            since_s=self._since_s,
-            event_id=self._event_id,
-            score=score,
-            threshold=self._threshold,
-            reason=reason,
-        )
-        self._node.publisher.publish_retained(self._node.topics.state(self._name), encode(payload))
         return True

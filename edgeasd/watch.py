@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import sys
@@ -9,17 +10,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-import click
-
 from edgeasd.config import MqttConfig
 from edgeasd.config_file import load_config
 from edgeasd.document import DocumentError, read_table
 from edgeasd.errors import BrokerError, ConfigError
 from edgeasd.plant import Plant, local_time
+from edgeasd.plant_picture import picture
+from edgeasd.publish.inbound import MAX_RECEIVED_BYTES
 from edgeasd.publish.mqtt import Connection, account
-from edgeasd.terminal import Interruption, Line, Screen, can_draw, interruptible, takes_blocks
+from edgeasd.terminal import (
+    Interruption,
+    Line,
+    Screen,
+    can_draw,
+    interruptible,
+    say,
+    takes_blocks,
+)
 
 _TURN_S = 0.5
+_REDRAW_S = 0.25
+"""Messages may come faster than pictures can be drawn, and than anybody can look at them."""
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -62,6 +73,8 @@ class _Watcher:
         self._screen = Screen(sys.stdout) if can_draw(sys.stdout) else None
         self._was_connected = False
         self._status = ""
+        self._drawn_s = -math.inf
+        self._n_too_large = 0
         self._delay_s = _FIRST_DELAY_S
 
     def run(self, interruption: Interruption) -> None:
@@ -88,6 +101,8 @@ class _Watcher:
         connection = Connection(self._config, client_id, connect_timeout_s=_CONNECT_TIMEOUT_S)
         try:
             number = connection.subscribe(self._filter, qos=0)
+            self._n_too_large = 0
+            self._plant.listening_since_s = time.monotonic()
             self._tell_status(f"connected to {self._config.host}:{self._config.port}")
             while not self._is_over(interruption):
                 connection.serve(_TURN_S)
@@ -102,15 +117,26 @@ class _Watcher:
                     self._delay_s = _FIRST_DELAY_S
                 self._hear(connection)
         finally:
+            # From here on the silence is ours.
+            self._plant.listening_since_s = math.inf
             connection.close(cleanly=True)
 
     def _hear(self, connection: Connection) -> None:
         for message in connection.received():
-            news = self._plant.hear(message.topic, message.payload, time.time())
-            if news is not None and self._screen is None:
-                click.echo(news)
-                sys.stdout.flush()
+            for news in self._plant.hear(message, time.monotonic(), time.time()):
+                if self._screen is None:
+                    say(news)
+                    sys.stdout.flush()
+        self._tell_too_large(connection)
         self._draw()
+
+    def _tell_too_large(self, connection: Connection) -> None:
+        for _ in range(connection.n_too_large - self._n_too_large):
+            what = f"a message of more than {MAX_RECEIVED_BYTES} bytes"
+            for news in self._plant.leave_out(self._filter, what):
+                if self._screen is None:
+                    say(f"{local_time(time.time())} {news}")
+        self._n_too_large = connection.n_too_large
 
     def _wait(self, fault: str, interruption: Interruption) -> None:
         delay_s = self._delay_s * random.uniform(0.75, 1.0)
@@ -123,16 +149,20 @@ class _Watcher:
 
     def _tell_status(self, status: str) -> None:
         if self._screen is None and status != self._status:
-            click.echo(f"{local_time(time.time())} {status}", err=True)
+            say(f"{local_time(time.time())} {status}", err=True)
         self._status = status
 
     def _draw(self) -> None:
-        if self._screen is None:
+        now_s = time.monotonic()
+        if self._screen is None or now_s - self._drawn_s < _REDRAW_S:
             return
+        self._drawn_s = now_s
         hint = (
             Line(f"nothing yet on {self._filter}; check mqtt.base and the broker's ACL")
             if not self._plant.nodes
             else Line("Ctrl-C ends")
         )
-        picture = self._plant.picture(time.time(), ascii_only=not takes_blocks(sys.stdout))
-        self._screen.draw([Line(f"{self._status}   {local_time(time.time())}"), *picture, hint])
+        # The status and the hint take a line each.
+        n_most = self._screen.n_lines - 2
+        lines = picture(self._plant, now_s, n_most, ascii_only=not takes_blocks(sys.stdout))
+        self._screen.draw([Line(f"{self._status}   {local_time(time.time())}"), *lines, hint])

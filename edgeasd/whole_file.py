@@ -4,66 +4,114 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Iterator
-from functools import partial
+import re
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from edgeasd.errors import StorageError
+from edgeasd.folders import InTheWayError, open_locked, open_plain, opened_folder, require_plain
 
-DRAFT_SUFFIX = ".part"
+# Versions before this one had no random part.
+_DRAFT = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.part", re.DOTALL)
+_LOCK_PATIENCE_S = 10.0
+"""More than it takes anybody to read a file and write it again."""
 
 
 def draft_of(path: Path) -> Path:
-    """Return where what will be *path* stands until it is whole.
+    """Return a name under which what will be *path* stands until it is whole; each call another.
 
-    The name is a hidden one: after a power cut nobody takes it for what it was to be.
+    It is a hidden one: after a power cut nobody takes it for what it was to be.
     """
-    return path.with_name(f".{path.name}{DRAFT_SUFFIX}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Give a file to write to, which becomes *path* at the end of the ``with`` block.
 
-    A reader finds what was there before or the whole of the new, also after a power cut.  Whatever
-    is raised, in the block or here, leaves what was there and no draft; only a kill or a power cut
-    leaves a draft, which the next writer of *path* replaces.
+    A reader finds what was there before or the whole of the new, also after a power cut, and while
+    several write at once.  Whatever is raised, in the block or here, leaves what was there and no
+    draft; only a kill or a power cut leaves one, which the next writer of *path* removes.
 
     Args:
-        path: A file that need not exist, in a folder that does.
+        path: A plain file, or nothing yet, in a folder that is there.
         mode: Permissions, less those that the umask takes away.
 
     Raises:
         OSError: If it cannot be written.
     """
-    draft = draft_of(path)
-    try:
-        if os.path.lexists(draft):
-            draft.unlink()
-        with open(draft, "xb", opener=partial(os.open, mode=mode)) as file:
+    with opened_folder(path.parent) as folder:
+        require_plain(path.name, folder)
+        sweep_drafts(folder, path.name.__eq__)
+        with _draft(path, mode, folder) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # a disk that takes nothing was told already
-            draft.unlink()
-        raise
-    _sync(path.parent)
+            os.replace(file.name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        _sync(folder)
 
 
-def _sync(folder: Path) -> None:
-    """Have the names in *folder* outlive the power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def _draft(path: Path, mode: int, folder: int) -> Iterator[BinaryIO]:
+    """Give a new file, locked for as long as it is written; it goes if it gets no other name."""
+
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags, mode, dir_fd=folder)
+
+    while True:
+        file = open(draft_of(path).name, "x+b", opener=create)  # noqa: SIM115 - closed below
+        with contextlib.suppress(OSError):  # some file systems of a network know no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()  # before it was locked, another writer took it for one that was left
     try:
-        os.fsync(descriptor)
+        with file:
+            yield file
+    finally:
+        # It has another name by now, or is not wanted; a disk that takes nothing was told already.
+        with contextlib.suppress(OSError):
+            os.unlink(file.name, dir_fd=folder)
+
+
+def sweep_drafts(folder: int, is_meant: Callable[[str], bool]) -> None:
+    """Remove this user's drafts that nobody writes any more: a kill or a power cut left them.
+
+    Args:
+        folder: Descriptor of a folder.
+        is_meant: Tells of the name that a draft was to get whether it is one to be removed.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    for name in os.listdir(folder):
+        match = _DRAFT.fullmatch(name)
+        if match and is_meant(match[1]):
+            with contextlib.suppress(OSError):  # it is not ours, is written, or was just renamed
+                _remove_if_left(name, folder)
+
+
+def _remove_if_left(name: str, folder: int) -> None:
+    draft = open_plain(name, os.O_RDONLY, folder=folder)
+    try:
+        fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(draft).st_uid == os.geteuid():
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(draft)
+
+
+def _sync(folder: int) -> None:
+    """Have the names in *folder* outlive the power."""
+    try:
+        os.fsync(folder)
     except OSError as exc:
         if exc.errno != errno.EINVAL:  # so says a network's file system that knows no such thing
             raise
-    finally:
-        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -84,16 +132,51 @@ def require_writable(path: Path) -> None:
     Raises:
         StorageError: If it may not.
     """
-    draft = draft_of(path)
-    with _told(path):
-        draft.touch()
-        draft.unlink()
+    with _told(path), opened_folder(path.parent) as folder:
+        require_plain(path.name, folder)
+        with _draft(path, 0o600, folder):
+            pass
+
+
+@contextlib.contextmanager
+def exclusively(path: Path, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[None]:
+    """Keep all others who ask for it from changing *path* for as long as the block lasts.
+
+    The lock is a file beside it that is there only meanwhile, and that no other user can hold.
+
+    Args:
+        path: Of what is changed, in a folder that is there.
+        patience_s: Most seconds to wait for another who has it.
+
+    Raises:
+        StorageError: If the lock cannot be had.
+    """
+    name = f".{path.name}.lock"
+    with contextlib.ExitStack() as held:
+        with _told(path):
+            folder = held.enter_context(opened_folder(path.parent))
+            try:
+                lock = open_locked(name, folder=folder, patience_s=patience_s)
+            except BlockingIOError as exc:
+                raise StorageError(
+                    f"{path}: is being changed by another command; wait for its end"
+                ) from exc
+        held.callback(os.close, lock)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # somebody tidied up
+                os.unlink(name, dir_fd=folder)
 
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
+    except InTheWayError as exc:
+        raise StorageError(
+            f"{path}: cannot be written ({exc.strerror}); remove it, or choose another place"
+        ) from exc
     except OSError as exc:
         raise StorageError(
             f"{path}: cannot be written ({exc.strerror}); run the command as a user who may write "

@@ -53,6 +53,21 @@ def configure(folder: Path, text: str = "", machine: str = "") -> Path:
     return path
 
 
+def assert_told(config: Path, *parts: str) -> None:
+    """Check that the daemon tells what it refuses, in a line that holds *parts*, and stays."""
+    command = [sys.executable, "-m", "edgeasd", "run", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        told = next(line for line in daemon.stderr if "not applied" in line)
+        assert daemon.poll() is None
+        daemon.terminate()
+        _, rest = daemon.communicate(timeout=60)
+    assert daemon.returncode == 0, rest
+    assert "Traceback" not in rest
+    for part in parts:
+        assert part in told
+
+
 def assert_refused(result: subprocess.CompletedProcess[str], exit_code: int, *parts: str) -> None:
     """Check that a command ended with one line that holds *parts*, and no traceback."""
     assert result.returncode == exit_code, result.stderr
@@ -136,7 +151,6 @@ def test_model_prints_what_the_file_says(folder: Path) -> None:
         ("", "[machine.alarm]\nraise_after = 0", ["alarm.raise_after=0 must be at least 1"]),
         ("[mqtt]\nport = 'x'", "", ["mqtt.port='x' must be a whole number"]),
         ("[mqtt", "", ["is not valid TOML", "line 2"]),
-        ("", "[machine.alarm]\nclear_threshold = 1e9", ["clear_threshold", "must be at most"]),
     ],
 )
 def test_run_with_a_wrong_configuration_names_the_key(
@@ -166,7 +180,7 @@ def test_run_without_a_configuration_says_where_one_is(folder: Path) -> None:
 def test_run_with_a_foreign_model_names_the_file(
     folder: Path, content: bytes | None, parts: list[str]
 ) -> None:
-    """The message names the model file, and the exit code keeps systemd from restarting."""
+    """The log names the model file; the daemon waits for one that can be used."""
     path = folder / "foreign.onnx"
     path.unlink(missing_ok=True)
     if content is not None:
@@ -174,14 +188,19 @@ def test_run_with_a_foreign_model_names_the_file(
     config = configure(folder)
     config.write_text(config.read_text().replace("tiny.onnx", path.name))
 
-    assert_refused(edgeasd("run", "--config", config), os.EX_DATAERR, "foreign.onnx", *parts)
+    assert_told(config, "machine 'm1'", "foreign.onnx", *parts)
 
 
 def test_run_with_an_unknown_section_lists_those_there_are(folder: Path) -> None:
-    """The message names the section and the choice."""
-    result = edgeasd("run", "--config", configure(folder, machine='section = "07"'))
+    """The log names the section and the choice."""
+    assert_told(configure(folder, machine='section = "07"'), "section='07' must be one of 00")
 
-    assert_refused(result, os.EX_DATAERR, "section='07' must be one of 00")
+
+def test_run_with_thresholds_that_the_model_contradicts_names_both(folder: Path) -> None:
+    """What only the model tells is refused as a model is, and the daemon stays."""
+    config = configure(folder, machine="[machine.alarm]\nclear_threshold = 1e9")
+
+    assert_told(config, "alarm.clear_threshold=1e+09 must be at most the model's threshold=")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +224,65 @@ def test_score_of_what_is_no_recording_names_the_file(
 
     assert_refused(result, os.EX_NOINPUT, *parts)
     assert len(result.stdout.splitlines()) > 100
+
+
+def test_score_of_several_files_goes_on_after_each_that_is_bad(folder: Path) -> None:
+    """Each bad one is told, the others are scored, and the exit code is that of the first bad."""
+    (folder / "empty.wav").touch()
+    files = [folder / name for name in ("empty.wav", "sound.wav", "gone.wav", "sound.wav")]
+
+    result = edgeasd("score", "--model", folder / "tiny.onnx", "--per", "clip", *files)
+    by_window = edgeasd("score", "--model", folder / "tiny.onnx", *files)
+
+    rows = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+    assert rows == [str(folder / "sound.wav")] * 2
+    assert (
+        result.stderr.splitlines()
+        == by_window.stderr.splitlines()
+        == [
+            f"edgeasd: {folder}/empty.wav: is empty; record it again",
+            f"edgeasd: {folder}/gone.wav: does not exist; check the path",
+        ]
+    )
+    assert result.returncode == by_window.returncode == os.EX_NOINPUT
+
+
+def test_score_says_which_scores_rest_on_what_sound(folder: Path) -> None:
+    """A score of flat sound makes no event, and whether such a clip is anomalous is not known."""
+    sound, _ = soundfile.read(folder / "sound.wav", frames=40 * RATE, dtype="float32")
+    sound[15 * RATE : 16 * RATE] = 0.0
+    sound[30 * RATE : 31 * RATE : 2] = 1.0
+    soundfile.write(folder / "spoilt.wav", sound, RATE)
+    command = ("score", "--model", folder / "tiny.onnx", folder / "spoilt.wav")
+
+    rows = [json.loads(line) for line in edgeasd(*command).stdout.splitlines()]
+    (clip,) = [json.loads(line) for line in edgeasd(*command, "--per", "clip").stdout.splitlines()]
+
+    def signals(start_s: float, end_s: float) -> set[str]:
+        return {row["signal"] for row in rows if start_s <= row["end_s"] < end_s}
+
+    assert signals(0.0, 15.25) == signals(26.0, 30.0) == {"ok"}
+    assert signals(15.25, 25.0) == {"flat_signal"}
+    assert signals(31.25, 40.0) == {"clipping"}
+    assert {row["event"] for row in rows if row["signal"] == "flat_signal"} == {None}
+    assert (clip["signal"], clip["anomalous"]) == ("flat_signal", None)
+
+
+def test_score_of_sound_that_cannot_hold_what_the_model_listens_to_warns(folder: Path) -> None:
+    """Of a telephone headset everything sounds anomalous; why is told, once a file."""
+    sound, _ = soundfile.read(folder / "sound.wav", frames=12 * RATE, dtype="int16")
+    soundfile.write(folder / "phone.wav", sound[::2], RATE // 2)
+
+    for per in ("clip", "window"):
+        result = edgeasd(
+            *("score", "--model", folder / "tiny.onnx", "--per", per, folder / "phone.wav")
+        )
+
+        assert result.returncode == 0
+        assert result.stderr.splitlines() == [
+            "edgeasd: warning: 8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; "
+            "use a source of 16000 Hz or more (phone.wav)"
+        ]
 
 
 def test_devices_without_portaudio_names_the_package(folder: Path) -> None:

@@ -87,6 +87,16 @@ def test_closed_folder_is_told_and_not_passed_over(
     assert f"{message} (Permission denied)" in str(said)
 
 
+def test_folder_that_can_only_be_listed_is_told(folder: Path) -> None:
+    """Its files are seen by name only: whether they are files, the kernel does not tell."""
+    soundfile.write(folder / "closed" / "sound.wav", np.zeros(16_000), 16_000)
+    (folder / "closed").chmod(0o744)
+
+    said = refusal(lambda: find_recordings([folder]))
+
+    assert str(said).startswith(f"{folder}/closed/sound.wav: cannot be read (Permission denied);")
+
+
 def test_explain_of_an_event_says_that_the_clips_are_closed(folder: Path) -> None:
     """They are for the daemon's user alone: "no clip" would send who looks for one astray."""
     said = refusal(lambda: find_event(folder / "edgeasd.toml", "n1-0123abcd-000001"))

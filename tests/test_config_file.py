@@ -27,7 +27,7 @@ LEVEL_RULE = (
 )
 BASE_RULE = (
     "must be topic levels joined by '/', without '+', '#', blanks, control characters or a "
-    "'$' in front"
+    "'$' in front, and at most 1000 characters"
 )
 MACHINE = '[[machine]]\nname = "press"\nmodel = "press.onnx"\n'
 
@@ -177,6 +177,15 @@ def test_parse_config_node_is_the_host_name_as_a_topic_level(
         ('[mqtt]\nbase = "$SYS"\n' + MACHINE, f"mqtt.base='$SYS' {BASE_RULE}"),
         ('[mqtt]\nbase = "a b"\n' + MACHINE, f"mqtt.base='a b' {BASE_RULE}"),
         ('[mqtt]\nbase = "a\\u0000"\n' + MACHINE, f"mqtt.base='a\\x00' {BASE_RULE}"),
+        ('[mqtt]\nhost = ""\n' + MACHINE, "mqtt.host='' must be a name of at most 1000 characters"),
+        (
+            f'[mqtt]\nbase = "{"b" * 1_001}"\n{MACHINE}',
+            f"mqtt.base='{'b' * 37}...{'b' * 38}' {BASE_RULE}",
+        ),
+        (
+            f'[mqtt]\nusername = "{"u" * 65_536}"\n{MACHINE}',
+            f"mqtt.username='{'u' * 37}...{'u' * 38}' must be at most 65535 bytes",
+        ),
         ('[mqtt]\npassword_file = ""\n' + MACHINE, "mqtt.password_file='' must be a path"),
         ("[mqtt]\npassword_file = 3\n" + MACHINE, "mqtt.password_file=3 must be a path"),
         (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.detect.models import make_model
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 from tests.site import NODE, Site, events
 
@@ -118,3 +119,55 @@ def test_daemon_whose_clock_is_set_goes_on_and_tells_the_new_time(
     assert health[-1]["machines"][0]["gaps"] == 0
     assert health[-1]["mqtt"]["reconnects"] == 0
     subscriber.close()
+
+
+@pytest.mark.parametrize("years", [-26.0, 27.0])
+def test_alarm_over_a_restart_with_another_clock_has_a_true_duration(
+    broker: Mosquitto, site: Site, tmp_path: Path, years: float
+) -> None:
+    """A clock that was set by years between two runs of the daemon is no part of it."""
+    make_model(site.folder / "tiny.onnx", clip_windows=4)
+    clock = WallClock(tmp_path / "clock")
+    subscriber = Subscriber(broker.port)
+    began_s = time.monotonic()
+    process = site.start(**clock.environment)
+    wait_until(lambda: events(subscriber), "the alarm is raised", 180.0)
+    process.kill()
+    process.wait(60)
+
+    clock.set(years * 365.25 * 24 * HOUR_S)
+    site.configure(MACHINE.replace("-1000.0", "1000.0").replace("-1001.0", "999.0"))
+    process = site.start(**clock.environment)
+    wait_until(lambda: events(subscriber)[-1]["type"] == "end", "the end", 180.0)
+    took_s = time.monotonic() - began_s
+
+    start, *_, end = events(subscriber)
+    assert end["boot_id"] != start["boot_id"]
+    assert abs(end["time_ms"] - start["time_ms"]) > 25 * 365 * 24 * HOUR_S * 1000
+    assert 0.0 < end["duration_s"] < took_s
+    subscriber.close()
+
+
+@pytest.mark.parametrize("years", [-26.0, 27.0])
+def test_clip_outlives_a_clock_that_is_set(
+    broker: Mosquitto, site: Site, tmp_path: Path, years: float
+) -> None:
+    """Neither the run that hears of it nor the next one takes the clip for old."""
+    del broker
+    make_model(site.folder / "tiny.onnx", clip_windows=4)
+    site.configure(MACHINE, mqtt="[clips]\nbefore_s = 1\nafter_s = 1")
+    clock = WallClock(tmp_path / "clock")
+    clips = site.folder / "state" / "clips"
+    process = site.start(**clock.environment)
+    wait_until(lambda: list(clips.glob("*.flac")), "the clip", 180.0)
+    (first,) = clips.glob("*.flac")
+
+    clock.set(years * 365.25 * 24 * HOUR_S)
+    for _ in range(2):
+        process.kill()
+        process.wait(60)
+        process = site.start(**clock.environment)
+        assert process.stderr is not None
+        assert any("alarm" in line for line in process.stderr)
+
+    assert first.exists()

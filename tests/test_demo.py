@@ -15,6 +15,8 @@ from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import clip_score
 
+SCORE = 3.83363813816793
+
 
 @pytest.mark.network
 def test_demo_prints_one_start_and_one_end() -> None:
@@ -68,3 +70,14 @@ def test_demo_model_tells_worn_from_healthy() -> None:
             for worn in (False, True)
         ]
         assert scores[0] < threshold < scores[1]
+
+
+def test_demo_model_gives_the_same_score_everywhere() -> None:
+    """Python, numpy, scipy and ONNX Runtime of any version that is allowed score alike."""
+    model = load_model(MODEL)
+
+    score = clip_score(model.scoring(0), clip_outputs(model, render_clip(1, 10.0, faulty=True)))
+
+    # One computer gives it to the last digit with each of them; another processor, with other
+    # kernels for the float32 of the network, differed by 6e-7 of it.
+    assert score == pytest.approx(SCORE, rel=1e-5)

@@ -150,7 +150,9 @@ def test_read_table_whole_number_too_long_for_a_float_is_refused() -> None:
     """A whole number that no float can hold is not a number here, and no OverflowError."""
     table = {"limit": 10**400}
 
-    with pytest.raises(DocumentError, match=r"^limit=10{400} must be a number$"):
+    with pytest.raises(
+        DocumentError, match=r"^limit=<number of about 401 digits> must be a number$"
+    ):
         read_table(Outer, table)
 
 

@@ -46,6 +46,12 @@ def write(path: Path, samples: Float32Array) -> None:
     soundfile.write(path, samples, RATE, subtype="PCM_16")
 
 
+def muted(n_samples: int) -> Float32Array:
+    """Return what a muted input gives: a converter that hears itself."""
+    steps = np.random.default_rng(1).normal(0.0, 0.6, n_samples)
+    return (np.round(steps) / 32_768).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a configuration, recordings, and a model learned from one of them."""
@@ -60,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "live.flac", normal_sound(330 * RATE, 3))
     write(folder / "silent.flac", np.zeros(330 * RATE, np.float32))
     write(folder / "short.flac", normal_sound(60 * RATE, 4))
+    write(folder / "muted.flac", muted(70 * RATE))
     change = np.sin(2.0 * np.pi * 700.0 * np.arange(70 * RATE) / RATE).astype(np.float32)
     write(folder / "new.flac", normal_sound(70 * RATE, 5) + 0.02 * change)
     assert edgeasd(folder, "learn press07 clips").exit_code == 0
@@ -263,6 +270,104 @@ def test_added_references_make_new_sound_normal(site: Path, calibrated: str) -> 
     assert "version 2 is undone" in edgeasd(site, "calibrate press07 --undo").stdout
 
 
+def test_muted_sound_is_nobodys_normal_sound(site: Path, calibrated: str) -> None:
+    """With a muted minute or without it: the same references, such a threshold, and a note."""
+    del calibrated
+    machine = config_of(site).machine[0]
+    new = soundfile.read(site / "new.flac", dtype="float32")[0]
+    write(site / "new-and-muted.flac", np.concatenate([muted(60 * RATE), new]))
+    made = []
+
+    for name in ("new.flac", "new-and-muted.flac"):
+        line = f"calibrate press07 --false-alarms-per-week 500 --add-references {name}"
+        result = edgeasd(site, line)
+        assert result.exit_code == 0, result.output
+        made.append(read_site(machine).versions[-1])
+        edgeasd(site, "calibrate press07 --undo")
+
+    assert made[1].references == made[0].references
+    # A minute is no multiple of the hop: the scores are of other moments.
+    assert made[1].threshold == pytest.approx(made[0].threshold, rel=0.02)
+    assert "60 s of flat sound left out; is the microphone connected?" in result.stdout
+
+
+def test_learn_leaves_muted_sound_out_and_tells_how_much(site: Path, tmp_path: Path) -> None:
+    """The model is that of the rest, and no window goes over the seam."""
+    sound = normal_sound(330 * RATE, 2)
+    write(tmp_path / "a.flac", np.concatenate([sound, muted(65 * RATE)]))
+    text = (site / "edgeasd.toml").read_text().replace("press07.onnx", str(tmp_path / "a.onnx"))
+    (tmp_path / "edgeasd.toml").write_text(text)
+
+    result = edgeasd(tmp_path, "learn press07 a.flac")
+    learned = load_model(tmp_path / "a.onnx").document
+    assert edgeasd(tmp_path, f"learn --replace press07 {site}/normal.flac").exit_code == 0
+
+    assert result.stdout.splitlines()[:2] == [
+        "65 s of flat sound left out; is the microphone connected?",
+        "learned from 33 clips of 10 s, 5 min, of 1 recording",
+    ]
+    without = load_model(tmp_path / "a.onnx").document
+    assert learned.sections == without.sections
+    assert learned.distances == without.distances
+
+
+def test_calibrate_tells_of_sound_that_is_flat_and_of_sound_that_is_clipped(
+    site: Path, calibrated: str, tmp_path: Path
+) -> None:
+    """Scores that rest on flat sound are left out; clipped sound the daemon would hear as well."""
+    del calibrated
+    sound = normal_sound(330 * RATE, 2)
+    sound[100 * RATE : 103 * RATE] = 0.0
+    sound[200 * RATE : 201 * RATE : 2] = 1.0
+    write(tmp_path / "b.flac", sound)
+
+    result = edgeasd(site, f"calibrate press07 {tmp_path}/b.flac --false-alarms-per-week 500")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:2] == [
+        "3 s of flat sound left out; is the microphone connected?",
+        "warning: for 1 s the sound is clipped; turn down the gain of the microphone",
+    ]
+    made = read_site(config_of(site).machine[0]).versions[-1]
+    # No score is from 10 s before the flat stretch to its end.
+    assert made.sound_s == pytest.approx(320.0 - 13.0, abs=1.0)
+
+
+def test_calibrate_by_clips_of_ten_seconds_scores_across_their_seams(site: Path) -> None:
+    """In DCASE's layout a clip has one score of its own; scores go on, by windows of two clips."""
+    folder = site / "others"
+    folder.mkdir()
+    sound = normal_sound(330 * RATE, 2)
+    for number in range(33):
+        write(folder / f"{number:04d}.flac", sound[number * 10 * RATE : (number + 1) * 10 * RATE])
+
+    result = edgeasd(site, "calibrate press07 others --false-alarms-per-week 500")
+
+    assert result.exit_code == 0, result.output
+    path = site_path(config_of(site).machine[0])
+    made = read_site(config_of(site).machine[0]).versions[-1]
+    path.unlink()
+    # Of 39 windows of a quarter of a second that begin in a clip, the last has no room in it.
+    assert made.sound_s == pytest.approx((33 * 38 - 37) * 0.256)
+
+
+def test_alarm_clip_that_is_damaged_does_not_end_the_work(site: Path, calibrated: str) -> None:
+    """A power cut may have left half of one; what was learned is stored, and it is told."""
+    del calibrated
+    clips = config_of(site).clips_dir
+    clips.mkdir(parents=True, exist_ok=True)
+    bad = clips / "20261123T010204Z_press07_n1-0123abcd-000008.flac"
+    bad.write_bytes(b"fLaC")
+
+    result = edgeasd(
+        site, "calibrate press07 --add-references new.flac --false-alarms-per-week 500"
+    )
+    bad.unlink()
+
+    assert result.exit_code == 0, result.output
+    assert f"was not compared with an alarm of before: {bad}: is not a sound" in result.stdout
+
+
 def test_calibration_of_another_model_is_told_and_not_used(site: Path, calibrated: str) -> None:
     """A new model file runs with its own threshold until it is calibrated."""
     del calibrated
@@ -340,13 +445,20 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
             "learn --replace press07 silent.flac",
             os.EX_NOINPUT,
             "normal sound=0.0 min must be at least 4.5 min in pieces of 10 s or more that are "
-            "not silent; record 4.5 min more",
+            "not silent; record 4.5 min more; 330 s of flat sound left out; is the microphone "
+            "connected?",
         ),
         (
             "calibrate press07 short.flac",
             os.EX_NOINPUT,
             "normal sound=1.0 min must be at least 3.4 min in pieces of 10 s or more that are "
             "not silent; record 2.4 min more",
+        ),
+        (
+            "calibrate press07 --add-references muted.flac normal.flac",
+            os.EX_NOINPUT,
+            "new normal sound=0 clips of 10 s must be at least 6; record 60 s more of it; 70 s of "
+            "flat sound left out; is the microphone connected?",
         ),
         (
             "calibrate press07 clips",
@@ -421,8 +533,8 @@ def test_site_file_that_could_not_be_written_is_told_before_the_work(
     def closed(*_: object, **__: object) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", closed)
-    monkeypatch.setattr("edgeasd.calibrate.open_source", None)
+    monkeypatch.setattr("edgeasd.whole_file.open", closed, raising=False)
+    monkeypatch.setattr("edgeasd.live_scores.open_source", None)
     message = refused(site, "calibrate press07 --duration 1h", os.EX_CANTCREAT)
 
     assert message.startswith("press07.onnx.press07.json: cannot be written (Permission denied)")

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
+from edgeasd.cli import main
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.on_terminal import OnTerminal
 
@@ -51,6 +53,31 @@ def test_listen_into_a_pipe_prints_json_lines_and_a_verdict(tmp_path: Path) -> N
     assert "verdict" not in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        (1.0, ""),
+        (0.0, "flat_signal: the sound has no signal at all; is the microphone connected?; "),
+    ],
+)
+def test_listen_tells_what_the_rate_cannot_hold(tmp_path: Path, gain: float, verdict: str) -> None:
+    """Good sound of a telephone headset is not good for the model; nor is anything else of it."""
+    noise = np.random.default_rng(1).normal(0.0, 0.05, 8_000)
+    soundfile.write(tmp_path / "phone.wav", gain * noise, 8_000)
+    config = tmp_path / "edgeasd.toml"
+    config.write_text(
+        '[[machine]]\nname = "fan"\nmodel = "x.onnx"\n[machine.file]\npath = "phone.wav"\n'
+        "paced = false\n"
+    )
+
+    result = CliRunner().invoke(main, ["listen", "fan", "--config", str(config)])
+
+    assert json.loads(result.stdout.splitlines()[-1])["verdict"] == (
+        f"{verdict}8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; use a source "
+        "of 16000 Hz or more"
+    )
+
+
 @pytest.mark.audio_device
 @pytest.mark.parametrize(
     ("gain", "shown", "verdict"),
@@ -59,10 +86,10 @@ def test_listen_into_a_pipe_prints_json_lines_and_a_verdict(tmp_path: Path) -> N
         (
             1.0,
             "\x1b[31mchannel 0 |####################################",
-            "clipped: turn down the gain, or move the microphone away from the machine",
+            "clipping: the sound is clipped; turn down the gain of the microphone",
         ),
     ],
-    ids=["good", "clipped"],
+    ids=["good", "clipping"],
 )
 def test_listen_on_a_terminal_shows_a_meter_until_ctrl_c(
     tmp_path: Path, gain: float, shown: str, verdict: str

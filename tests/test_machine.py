@@ -8,22 +8,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from edgeasd.config import AlarmConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.config import AlarmConfig, Config, FileConfig, MachineConfig
 from edgeasd.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.model_files import Models
 from edgeasd.voice import Node
-from tests.detect.faulty_models import make_failing
-from tests.detect.models import make_model
+from tests.detect.faulty_models import UNTRIED_DB, make_failing
+from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """One that hears a simulated fan."""
+    """One that hears a healthy machine, in real time."""
     path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
-    config = MachineConfig("m1", path, source=SimulatorConfig(fault_duration_s=0.0))
+    soundfile.write(tmp_path / "sound.wav", normal_sound(20 * 16_000, 5), 16_000)
+    config = MachineConfig("m1", path, source=FileConfig(tmp_path / "sound.wav", repeat=True))
     site = Config((config,), node="n1", state_dir=tmp_path / "state")
     node = Node(site)
     machine = Machine(config, node, Models(), site)
@@ -53,7 +56,7 @@ def test_alarm_settings_outlive_a_new_model_that_is_given_up(
     machine: Machine, tmp_path: Path
 ) -> None:
     """What was set while a model that fails was on trial holds for the one that goes on."""
-    make_failing(make_model(tmp_path / "new.onnx", clip_windows=4, seed=7))
+    make_failing(make_model(tmp_path / "new.onnx", clip_windows=4, seed=7), UNTRIED_DB)
     (tmp_path / "new.onnx").replace(tmp_path / "tiny.onnx")
     wait_until(machine.follow, "the new file to be noticed")
     assert machine.health().model_fault == ""
@@ -63,3 +66,24 @@ def test_alarm_settings_outlive_a_new_model_that_is_given_up(
     wait_until(machine.follow, "the new model to be given up")
     assert "the model loaded before is used" in machine.health().model_fault
     wait_until(lambda: machine.monitor.detector.alarm.threshold == 1234.0, "the setting to hold")
+
+
+def test_machine_of_a_rate_below_the_models_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log when it begins, and in health for as long as it is so."""
+    soundfile.write(tmp_path / "phone.wav", np.zeros(80_000), 8_000)
+    path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
+    config = MachineConfig("m1", path, source=FileConfig(tmp_path / "phone.wav"))
+    site = Config((config,), node="n1", state_dir=tmp_path / "state")
+    node = Node(site)
+
+    machine = Machine(config, node, Models(), site)
+    news = [machine.follow() for _ in range(3)]
+
+    words = "8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; use a source of "
+    assert news == [False] * 3
+    assert caplog.messages.count(f"m1: {words}16000 Hz or more") == 1
+    assert machine.health().calibration.warning == f"{words}16000 Hz or more"
+    machine.monitor.stop(STOP_TIMEOUT_S)
+    node.outbox.close()

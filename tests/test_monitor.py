@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeasd import runwatch
 from edgeasd.config import AlarmConfig
 from edgeasd.detect.model import load_model
 from edgeasd.detector import Detector, make_detector
@@ -18,7 +20,7 @@ from edgeasd.monitor import Monitor
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.stages import Stages
 from edgeasd.stream import AlarmEvent, AudioBlock, Float32Array, Score
-from tests.detect.faulty_models import make_failing
+from tests.detect.faulty_models import make_failing, make_stalling
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 
@@ -38,6 +40,7 @@ class Recording:
     overruns = 0
     fault = ""
     hung = False
+    late_s = 0.0
     drift_ppm = 0.0
 
     def __init__(self, samples: Float32Array, sample_rate: int, gap_at: int = -1) -> None:
@@ -116,7 +119,12 @@ def heard(
     if then is not None:
         source.changes[at] = (monitor, then)
     monitor.start()
-    wait_until(lambda: not monitor.running, "the end of the recording")
+
+    def is_over() -> bool:
+        monitor.runs.end_stuck()
+        return not monitor.running
+
+    wait_until(is_over, "the end of the recording", 60.0)
     assert monitor.error is None
     return notes, monitor
 
@@ -257,7 +265,7 @@ def test_model_that_fails_from_the_start_gives_way_to_one_that_does_not(
 def test_model_that_fails_once_goes_on_and_keeps_its_alarm(tmp_path: Path) -> None:
     """A window that it cannot score costs the scores that rest on it, and says no second start."""
     path = tmp_path / "failing.onnx"
-    make_failing(make_model(path, clip_windows=4), threshold_db=20.0)
+    make_failing(make_model(path, clip_windows=4), loudest_db=(20.0, 1e6))
     sound = normal_sound(20 * 16_000, 5)
     sound[8 * 16_000 : 9 * 16_000] = 0.99 * np.sign(sound[8 * 16_000 : 9 * 16_000])
     raised = detector_of(path, threshold=-1e9, clear_threshold=-1e9)
@@ -287,6 +295,21 @@ def test_file_that_grows_counts_as_changed_once_it_rests(tmp_path: Path) -> None
     assert [watch.changed() for _ in range(3)] == [True, False, False]
 
 
+def test_file_written_anew_with_its_size_and_time_counts_as_changed(tmp_path: Path) -> None:
+    """As `cp -p` and images do, whose files all have one time; the inode tells when it changed."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    before = path.stat()
+    watch = FileWatch([path])
+
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of files is a coarse one
+        path.write_bytes(b"new")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert [watch.changed() for _ in range(3)] == [False, True, False]
+
+
 def test_file_of_the_same_size_in_its_place_counts_as_changed(tmp_path: Path) -> None:
     """A file renamed into the place of another differs by its inode alone."""
     path, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
@@ -301,3 +324,34 @@ def test_file_of_the_same_size_in_its_place_counts_as_changed(tmp_path: Path) ->
 
     assert replaced == [False, True, False]
     assert gone == [False, True, False]
+
+
+def test_network_that_is_lost_in_a_window_is_ended(
+    tmp_path: Path, old: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the start it is told, on trial beside another it is given up; the thread goes on."""
+    monkeypatch.setattr(runwatch, "LONGEST_RUN_S", 0.2)
+    make_stalling(make_model(tmp_path / "lost.onnx", clip_windows=4, seed=7))
+    lost = detector_of(tmp_path / "lost.onnx")
+    samples = normal_sound(6 * 16_000, 5)
+    alone, _ = heard(old, Recording(samples, 16_000))
+
+    notes, monitor = heard(lost, Recording(samples[: 3 * 16_000], 16_000))
+    beside, beside_monitor = heard(old, Recording(samples, 16_000), 16, lost)
+
+    assert "does not come to an end" in monitor.facts().model_fault
+    assert notes.said == []
+    assert beside.said == alone.said
+    assert "does not come to an end" in beside_monitor.take_refusal()
+
+
+def test_window_that_is_not_due_yet_is_not_missed(old: Detector) -> None:
+    """A model of long windows is no scorer that has stopped: age counts from when one is due."""
+    monitor = Monitor(
+        "m1", old, Recording(normal_sound(1000), 16_000), Notes(), score_interval_s=0.0
+    )
+
+    assert -2.08 <= monitor.facts().window_age_s < 0.0
+    assert monitor._stages.pipeline.due_s == pytest.approx(2.08)
+    monitor._stages.process(AudioBlock(normal_sound(3 * 16_000), 0))
+    assert monitor._stages.pipeline.due_s == pytest.approx(0.256)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from edgeasd.errors import ConfigError, ModelError
-from edgeasd.systemd import credential, notify, watchdog_interval_s
+from edgeasd.systemd import Busy, credential, notify, watchdog_interval_s
 
 UNIT = Path(__file__).parents[1] / "systemd" / "edgeasd.service"
 INSTALLED = "/opt/edgeasd/current/bin/edgeasd"
@@ -129,3 +131,24 @@ def test_credential_comes_before_the_file_of_its_name(
 
     (tmp_path / "mqtt_password").touch()
     assert credential(file) == tmp_path / "mqtt_password"
+
+
+def test_busy_start_is_told_in_time_and_not_at_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start of many machines outlives the unit's time-out; a short one says nothing of it."""
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        busy, told = Busy(), []
+        for _ in range(50):
+            now_s += 0.5
+            busy.advance()
+            with contextlib.suppress(BlockingIOError):
+                told.append((now_s, manager.recv(1024)))
+
+    assert [at_s for at_s, _ in told] == [1010.0, 1020.0]
+    assert told[0][1] == b"EXTEND_TIMEOUT_USEC=30000000\nWATCHDOG=1"

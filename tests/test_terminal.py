@@ -13,7 +13,6 @@ from edgeasd.terminal import (
     bar,
     can_draw,
     clock_time,
-    printable,
     rough_time,
     rounded,
     sparkline,
@@ -96,11 +95,6 @@ def test_sparkline_goes_from_low_to_high() -> None:
     assert sparkline([-1, 0, 4, 7, 99], 0, 8, ascii_only=False) == "▁▁▅██"
     assert sparkline([0, 7], 0, 8, ascii_only=True) == "_@"
     assert sparkline([1, 1], 1, 1, ascii_only=True) == "__"
-
-
-def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
-    """Escape sequences, line ends and marks of direction become question marks."""
-    assert printable("ok\x1b[2J\n\u202eä") == "ok?[2J??ä"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -110,6 +111,38 @@ def test_watch_into_a_pipe_prints_a_line_for_each_news(tmp_path: Path, broker: M
     assert watch.returncode == 0
     assert lines[0] == "n1 online\n"
     assert lines[1] in {"n1/fan alarm: ?[2J\n", "n1/fan unknown\n"}
+
+
+def test_watch_shows_the_worst_that_a_broker_holds(broker: Mosquitto) -> None:
+    """Nothing retained ends it, steers the terminal, or hides what is well behind it."""
+    steering = "\x1b]0;title\x07\x1b[2J\nok\u202e"
+    publisher = Subscriber(broker.port)
+    for topic, payload in (
+        ("a/availability", b"online"),
+        ("a/m/score", b'{"max": 1.0, "threshold": 1e-310}'),
+        ("a/m/state", json.dumps({"state": steering, "reason": steering, "since_ms": 1e300})),
+        ("a/health", json.dumps({"machines": [{"name": "m", "model_fault": "x" * 255_000}]})),
+        ("c/health", b"x" * 10_000_000),
+        ("b/health", json.dumps({"machines": [{"name": "m", "model_fault": "x" * 200_000}]})),
+        ("n 1\u202e/health", b"{}"),
+        ("z/fan/state", b'{"state": "ok"}'),
+        ("z/availability", b"online"),
+    ):
+        message = publisher._client.publish(f"edgeasd/v1/{topic}", payload, qos=1, retain=True)
+        message.wait_for_publish(10)
+
+    with OnTerminal("watch", "--host", "127.0.0.1", "--port", broker.port) as watch:
+        watch.wait_for("z                    online, no sign of life yet")
+        watch.wait_for("fan                ok")
+        watch.wait_for("2 messages left out; ")
+        publisher._client.publish("edgeasd/v1/z/health", b'{"time_ms": 0, "uptime_s": 61}')
+        watch.wait_for("z                    online, last sign of life")
+        assert watch.interrupt() == 0
+    publisher.close()
+
+    assert "\x1b]" not in watch.written
+    assert "\x1b[2J" not in watch.written
+    assert "\u202e" not in watch.written
 
 
 def test_watch_that_may_not_read_says_so(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import click
 import torch
 
 from edgeasd.errors import ConfigError, EdgeasdError
+from edgeasd.terminal import say
+from edgeasd.text import LineFormatter
 from train.evaluate import evaluate
 from train.export import export
 from train.fit import fit
@@ -30,7 +32,9 @@ _TABLE_RECIPES = (
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def _cli() -> None:
     """Train on recordings of normal sound and make a model file for the daemon."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("train").setLevel(logging.INFO)  # the exporter tells much at this level
 
 
@@ -114,12 +118,12 @@ def _table(
 def _export(*, run: Path, out: Path, data: Path | None, **options: Any) -> None:
     """Write the model file of a run for the daemon."""
     made = export(run, out, data_folder=data, **options)
-    click.echo(
+    say(
         f"{made.path}: {made.n_bytes / 1e6:.2f} MB, sha256 {made.sha256}; clip scores of torch and "
         f"ONNX Runtime differ by at most {made.difference:.1e} over {made.n_clips} clips"
     )
     if made.int8 is not None:
-        click.echo(f"int8 against float32: {made.int8}")
+        say(f"int8 against float32: {made.int8}")
 
 
 def main() -> None:
@@ -127,7 +131,7 @@ def main() -> None:
     try:
         _cli()
     except EdgeasdError as exc:
-        click.echo(f"error: {exc}", err=True)
+        say(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
 
 

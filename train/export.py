@@ -18,12 +18,11 @@ from edgeasd.detect.metadata import (
     ScoringDocument,
     SectionDocument,
 )
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model import Model
 from edgeasd.detect.normal import NormalSound
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.errors import EdgeasdError
 from edgeasd.stream import Float32Array
-from edgeasd.whole_file import draft_of
 from train.clips import Clip
 from train.datasets import read_clips
 from train.features import spectrum_of_clips, windows_of_clips
@@ -293,5 +292,5 @@ def _write(content: bytes, path: Path) -> Model:
     """Write the model file, load it once more, and only then let it replace what is there."""
     with atomically(path) as file:
         file.write(content)
-        file.flush()
-        return load_model(draft_of(path))
+        file.seek(0)
+        return Model(file.read(), str(path))

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from edgeasd.text import printable
 from train.evaluate import Evaluation
 from train.metrics import MEASURES, mean_of, official_score
 from train.paper import MACHINE_TYPES, OFFICIAL, paper_table
@@ -31,7 +32,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for one in measures:
         values = (getattr(one, name) for name in MEASURES)
         table.add_row(
-            one.section,
+            printable(one.section),
             one.domain,
             f"{one.n_normal} + {one.n_anomaly}",
             *(f"{value:.3f}" for value in values),
@@ -40,7 +41,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for title, mean in (("arithmetic", statistics.fmean), ("harmonic", statistics.harmonic_mean)):
         means = mean_of(measures, mean).values()
         table.add_row(title, "mean", "", *(f"{value:.3f}" for value in means))
-    Console(width=_WIDEST).print(table)
+    Console(width=_WIDEST, markup=False).print(table)
     Console().print(f"official score {official_score(measures):.4f}")
 
 
@@ -56,13 +57,13 @@ def print_results(results: Sequence[Result]) -> None:
     for name in ("recipe", "scoring", "epochs", "runs"):
         table.add_column(name, no_wrap=True)
     columns = machines if len(machines) > 1 or paper.figures else []
-    for name in (*columns, "official score", "AUC source", "AUC target"):
+    for name in (*map(printable, columns), "official score", "AUC source", "AUC target"):
         table.add_column(name, justify="right", no_wrap=True)
     for recipe in dict.fromkeys(one.recipe for one in results):
         chosen = [one for one in results if one.recipe == recipe]
         for number, method in enumerate(chosen[0].metrics["methods"]):
             table.add_row(
-                "" if number else recipe,
+                "" if number else printable(recipe),
                 method,
                 _range({one.metrics["epochs"] for one in chosen}),
                 str(len(chosen)),
@@ -74,7 +75,7 @@ def print_results(results: Sequence[Result]) -> None:
                 figures = paper.figures[recipe]
                 row = (f"{figures[name]:.3f}" for name in (*columns, OFFICIAL))
                 table.add_row("", "paper", "", "", *row)
-    Console(width=_WIDEST).print(table)
+    Console(width=_WIDEST, markup=False).print(table)
 
 
 def _scores(results: Iterable[Result], method: str, machine: str, by_auc: bool) -> list[float]:  # noqa: FBT001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import soundfile
 
 from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
 from edgeasd.errors import ConfigError
+from edgeasd.whole_file import exclusively
 from train.console import tracked
 from train.recipe import Recipe, SimulatorRecipe
 
@@ -50,8 +52,14 @@ def render_clips(folder: Path, recipe: SimulatorRecipe, seed: int) -> None:
 
     Each clip is a recording of its own: no two share a seed of the simulator.
     """
-    if folder.exists():
-        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Who trains the same beside waits for these clips, and uses them.
+    with exclusively(folder, patience_s=math.inf):
+        if not folder.exists():
+            _render_clips(folder, recipe, seed)
+
+
+def _render_clips(folder: Path, recipe: SimulatorRecipe, seed: int) -> None:
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     renderings = list(_plan(draft, recipe, seed))

@@ -58,6 +58,11 @@ class Microphone:
         return self._reader.hung
 
     @property
+    def late_s(self) -> float:
+        """For how long sound that is there has waited to be read, seconds."""
+        return self._tap.ring.n_unread / self.sample_rate
+
+    @property
     def drift_ppm(self) -> float:
         """By how many millionths the device's clock is fast; NaN until known."""
         return self._reader.drift_ppm
@@ -95,8 +100,12 @@ def _listen(config: MicrophoneConfig, search: Search | None) -> tuple[DeviceRead
             if shared in _readers:
                 return shared, shared.listen(config)
         reader = DeviceReader(config, search)
-        tap = reader.listen(config)
-        reader.start()
+        try:
+            tap = reader.listen(config)
+            reader.start()
+        except BaseException:  # no memory, or no thread, for one more
+            reader.give_up()
+            raise
         with _lock:
             _readers.append(reader)
         return reader, tap

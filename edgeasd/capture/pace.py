@@ -33,6 +33,12 @@ class Pace:
         stopped = self._stopped.wait(max(0.0, min(delay_s, timeout_s)))
         return not stopped and delay_s <= timeout_s
 
+    def late_s(self, end_sample: int) -> float:
+        """Return for how long all samples before *end_sample* have been due, seconds."""
+        if self._start_s is None:
+            return 0.0
+        return max(0.0, time.monotonic() - self._start_s - end_sample / self._sample_rate)
+
     def stop(self) -> None:
         """End a wait at once, and refuse all others."""
         self._stopped.set()

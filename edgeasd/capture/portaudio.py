@@ -201,7 +201,12 @@ class InputStream:
                 dtype="int16",
                 latency=latency_s,
             )
-            stream.start()
+            try:
+                stream.start()
+            except BaseException:
+                # Left open it would hold the device, and the list of devices would stay as it is.
+                stream.close()
+                raise
         except library.PortAudioError as exc:
             if exc.args[1:2] == (_INVALID_SAMPLE_RATE,):
                 rates = ", ".join(map(str, self._accepted_rates(n_channels)))

@@ -78,9 +78,9 @@ class DeviceReader:
     def __init__(self, config: MicrophoneConfig, search: Search | None = None) -> None:
         self._config = config
         self._search = Search()
-        stream = (search or self._search).open(config, config.sample_rate)
-        self.device = stream.device
-        self.sample_rate = stream.sample_rate
+        self._first = (search or self._search).open(config, config.sample_rate)
+        self.device = self._first.device
+        self.sample_rate = self._first.sample_rate
         self._taps: tuple[Tap, ...] = ()
         self._reopened = False
         # Of the call to read that the thread is in, if it is in one.
@@ -93,7 +93,7 @@ class DeviceReader:
         self._last_overflow_s = -math.inf
         self._closing = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(stream,), name=f"microphone {self.device.name}", daemon=True
+            target=self._run, name=f"microphone {self.device.name}", daemon=True
         )
 
     @property
@@ -124,6 +124,10 @@ class DeviceReader:
         """Begin to read."""
         self._called_s = time.monotonic()
         self._thread.start()
+
+    def give_up(self) -> None:
+        """Let go of the device in place of `start`."""
+        self._first.close()
 
     def reads(self, wanted: str) -> bool:
         """Return whether this reads the input that the configuration calls *wanted*."""
@@ -168,14 +172,17 @@ class DeviceReader:
         if self._thread.is_alive():
             _log.warning("microphone %r is stuck and could not be closed", self.device.name)
 
-    def _run(self, first_stream: InputStream) -> None:
-        stream: InputStream | None = first_stream
+    def _run(self) -> None:
+        stream: InputStream | None = self._first
         while stream is not None:
             try:
                 self._pump(stream)
             except AudioDeviceError as exc:
                 self._search.lose(str(exc))
                 _log.warning("%s; looking for it again", exc)
+            except Exception:  # noqa: BLE001  # without this thread the device is never heard again
+                _log.exception("reading microphone %r failed; opening it again", self.device.name)
+                self._search.lose(f"reading microphone {self.device.name!r} failed; see the log")
             stream.close()
             stream = self._reopen()
 

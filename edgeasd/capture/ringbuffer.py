@@ -53,6 +53,11 @@ class RingBuffer:
         """How often samples were lost: each gap marked, each time the reader fell behind."""
         return self._overruns
 
+    @property
+    def n_unread(self) -> int:
+        """Samples that wait to be read."""
+        return self._n_unread
+
     def write(self, samples: Int16Array) -> None:
         """Append *samples*, shape ``(n_samples,)``; never waits for the reader.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 _SIGHTINGS = 2
 """Of a device that the list lacks before all streams restart: until then it may open without."""
+_INTERNAL_ERROR = "the source of sound cannot be opened: internal error; see the log"
 _Found = TypeVar("_Found")
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Search:
         self.fault = ""
         self._n_sightings = 0
         self._delay_s = _FIRST_DELAY_S
+        self._found_s = -math.inf
         # Of the attempt that is made now, if one is.
         self._began_s: float | None = None
 
@@ -53,11 +56,16 @@ class Search:
 
     def settle(self) -> None:
         """Take note that there is sound."""
-        self.fault = ""
-        self._delay_s = _FIRST_DELAY_S
+        now_s = time.monotonic()
+        if self.fault:
+            self.fault = ""
+            self._found_s = now_s
+        # A plug that makes contact for a moment, time and again, is no reason to hurry.
+        if now_s - self._found_s > self._delay_s:
+            self._delay_s = _FIRST_DELAY_S
 
     def repeat(self, attempt: Callable[[], _Found], closing: threading.Event) -> _Found | None:
-        """Call *attempt* until it raises no `EdgeasdError`; None if *closing* is set before.
+        """Call *attempt* until it raises no error; None if *closing* is set before.
 
         What is not lost is wanted at once, as a stream that was closed on purpose.
         """
@@ -70,6 +78,10 @@ class Search:
             except EdgeasdError as exc:
                 self.fault = str(exc)
                 _log.debug("%s", exc)
+            except Exception:  # noqa: BLE001  # who looks no more finds nothing
+                if self.fault != _INTERNAL_ERROR:
+                    _log.exception(_INTERNAL_ERROR)
+                self.fault = _INTERNAL_ERROR
             delay_s = self._delay_s
         return None
 

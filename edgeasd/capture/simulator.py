@@ -37,6 +37,11 @@ class Simulator:
         self._position = 0
         self._closed = False
 
+    @property
+    def late_s(self) -> float:
+        """For how long sound that is due has waited to be read, seconds."""
+        return self._pace.late_s(self._position) if self._paced else 0.0
+
     def read(self, timeout_s: float) -> AudioBlock | None:
         """Return the next block, of at most 32 ms; None if it is not due in time, or after `close`.
 

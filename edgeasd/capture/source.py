@@ -44,6 +44,10 @@ class AudioSource(Protocol):
         """Whether sound stays out for no known reason, so that only a restart may help."""
 
     @property
+    def late_s(self) -> float:
+        """For how long sound that is there has waited to be read, seconds."""
+
+    @property
     def drift_ppm(self) -> float:
         """By how many millionths its clock is fast against the computer's; NaN if not known."""
 

@@ -24,6 +24,7 @@ class Waiting:
 
     ended = False
     overruns = 0
+    late_s = 0.0
     drift_ppm = math.nan
 
     def __init__(self, config: SourceConfig, fault: str, sample_rate: int) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edgeasd.checks.verdict import Finding
 from edgeasd.clock import clock_synchronized
 from edgeasd.errors import EdgeasdError, StorageError
-from edgeasd.publish.outbox import Outbox
+from edgeasd.folders import opened_folder
+from edgeasd.publish.outbox_copy import count_waiting
 
 _UNIT = "edgeasd.service"
 _BOOTED = Path("/run/systemd/system")
 """There if, and only if, systemd runs this computer; sd_booted(3)."""
-_PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts")
+_PROPERTIES = (
+    *("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts", "TasksMax"),
+)
 _LITTLE_BYTES = 100 * 2**20
 _TIMEOUT_S = 10.0
 
@@ -34,17 +39,9 @@ def check_state_directory(state_dir: Path) -> Finding:
     text = f"{state_dir}, {free / 1e9:.1f} GB free"
     if free < _LITTLE_BYTES:
         return Finding(f"{text}; free some before alerts can no longer be kept", doubtful=True)
-    database = state_dir / "outbox.sqlite3"
     if there != state_dir:
         return Finding(f"{text}, made when the daemon starts")
-    # Made here by root, it could not be written by the daemon, which has a user of its own.
-    if not database.exists():
-        return Finding(text)
-    outbox = Outbox(database)
-    n_waiting = len(outbox)
-    outbox.close()
-    if outbox.fault:
-        raise StorageError(outbox.fault)
+    n_waiting = count_waiting(state_dir / "outbox.sqlite3")
     return Finding(f"{text}, {n_waiting} alerts not yet delivered")
 
 
@@ -62,14 +59,41 @@ def _require_writable(state_dir: Path, there: Path) -> None:
     if there != state_dir and os.access(there, os.W_OK | os.X_OK):
         return
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        with opened_folder(there) as folder:
+            # It has no name, or one that nobody could foresee.
+            with tempfile.TemporaryFile(dir=f"/proc/self/fd/{folder}") as file:
+                file.write(b"\0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+            if os.geteuid() == 0:
+                _require_owner_can_write(state_dir, folder)
     except OSError as exc:
         raise StorageError(
             f"{rule} ({exc.strerror}); check as that user, change its owner or choose another"
         ) from exc
+
+
+def _require_owner_can_write(state_dir: Path, folder: int) -> None:
+    """Check what root, who can write everywhere, does not find out by writing.
+
+    Raises:
+        StorageError: If the owner of the directory could not write it, or what is in it.
+    """
+    status = os.fstat(folder)
+    if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        raise StorageError(f"{state_dir} is closed to its owner; sudo chmod u+rwx {state_dir}")
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):  # the daemon runs
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if _is_plain(found) and found.st_uid != status.st_uid:
+                raise StorageError(
+                    f"{state_dir}: {name!r} in it belongs to another user, so the daemon cannot "
+                    f"write it; sudo chown -hR --reference={state_dir}/ {state_dir}/"
+                )
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def check_clock() -> Finding:
@@ -97,11 +121,12 @@ def unit_properties() -> dict[str, str]:
     return dict(line.split("=", 1) for line in result.stdout.splitlines())
 
 
-def check_service(unit: Mapping[str, str]) -> Finding:
+def check_service(unit: Mapping[str, str], n_tasks: int = 0) -> Finding:
     """Say whether the daemon is installed as a service, runs, and will after the next boot.
 
     Args:
         unit: Its properties, as `unit_properties` returns them.
+        n_tasks: Threads and processes that the configuration needs.
 
     Raises:
         EdgeasdError: If it fails.
@@ -114,15 +139,21 @@ def check_service(unit: Mapping[str, str]) -> Finding:
         raise EdgeasdError(f"unit {unit['LoadState']}; systemctl status {_UNIT} says more")
     if unit["ActiveState"] == "failed" or unit["SubState"] == "auto-restart":
         raise EdgeasdError(f"fails ({unit['Result']}); journalctl -u {_UNIT} -n 20 says why")
+    doubt = _doubt(unit, n_tasks)
+    return Finding(doubt or "active, and started at boot", doubtful=doubt != "")
+
+
+def _doubt(unit: Mapping[str, str], n_tasks: int) -> str:
+    most_tasks = unit.get("TasksMax", "")
+    if most_tasks.isdigit() and int(most_tasks) < n_tasks:
+        return (
+            f"TasksMax={most_tasks} must be at least {n_tasks} for so many machines; raise it: "
+            f"sudo systemctl edit {_UNIT}"
+        )
     if unit["ActiveState"] != "active":
-        return Finding(f"{unit['ActiveState']}; sudo systemctl start {_UNIT}", doubtful=True)
+        return f"{unit['ActiveState']}; sudo systemctl start {_UNIT}"
     if unit["UnitFileState"] != "enabled":
-        return Finding(
-            f"active, but not started at boot; sudo systemctl enable {_UNIT}", doubtful=True
-        )
+        return f"active, but not started at boot; sudo systemctl enable {_UNIT}"
     if unit["NRestarts"] != "0":
-        return Finding(
-            f"active, but restarted {unit['NRestarts']} times; journalctl -u {_UNIT} says why",
-            doubtful=True,
-        )
-    return Finding("active, and started at boot")
+        return f"active, but restarted {unit['NRestarts']} times; journalctl -u {_UNIT} says why"
+    return ""

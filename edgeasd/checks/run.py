@@ -13,10 +13,11 @@ from edgeasd.checks.sound import check_sounds
 from edgeasd.checks.verdict import Finding, Verdict, judge
 from edgeasd.config import MachineConfig
 from edgeasd.config_file import load_config
-from edgeasd.detect.model import load_model
 from edgeasd.detector import make_detector
 from edgeasd.errors import EdgeasdError
+from edgeasd.model_files import Models
 from edgeasd.site import at_site
+from edgeasd.tasks import most_tasks
 
 
 def run_checks(config_path: Path) -> Iterator[Verdict]:
@@ -27,19 +28,21 @@ def run_checks(config_path: Path) -> Iterator[Verdict]:
         yield Verdict("configuration", str(exc), "failure", exc.exit_code)
         return
     yield Verdict("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
+    models = Models()
+    models.prepare(machine.model for machine in config.machine)
     for machine in config.machine:
         for name, check in _MACHINE_CHECKS.items():
-            yield judge(f"{machine.name}: {name}", partial(check, machine))
+            yield judge(f"{machine.name}: {name}", partial(check, machine, models))
     unit = unit_properties()
     yield from check_sounds(config.machine, in_service=unit.get("ActiveState") == "active")
     yield judge("state directory", partial(check_state_directory, config.state_dir))
     yield judge("clock", check_clock)
-    yield judge("service", partial(check_service, unit))
+    yield judge("service", partial(check_service, unit, most_tasks(config)))
     yield from check_broker_steps(config)
 
 
-def _check_model(machine: MachineConfig) -> Finding:
-    site = at_site(machine, load_model(machine.model))
+def _check_model(machine: MachineConfig, models: Models) -> Finding:
+    site = at_site(machine, models.load(machine.model))
     model, document = site.model, site.model.document
     detector = make_detector(model, machine.section, machine.alarm)
     return Finding(
@@ -48,8 +51,8 @@ def _check_model(machine: MachineConfig) -> Finding:
     )
 
 
-def _check_calibration(machine: MachineConfig) -> Finding:
-    site = at_site(machine, load_model(machine.model))
+def _check_calibration(machine: MachineConfig, models: Models) -> Finding:
+    site = at_site(machine, models.load(machine.model))
     if site.warning:
         return Finding(site.warning, doubtful=True)
     if machine.alarm.threshold is not None:
@@ -57,7 +60,7 @@ def _check_calibration(machine: MachineConfig) -> Finding:
     return Finding(site.origin)
 
 
-_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig], Finding]] = MappingProxyType(
+_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig, Models], Finding]] = MappingProxyType(
     {"model": _check_model, "calibration": _check_calibration}
 )
 """What needs no sound, by name."""

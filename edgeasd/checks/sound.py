@@ -13,9 +13,11 @@ import numpy as np
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.checks.verdict import Finding, Verdict, judge
 from edgeasd.config import MachineConfig, MicrophoneConfig
+from edgeasd.detect.features import lost_band
 from edgeasd.detect.levels import LevelMeter
-from edgeasd.detect.signal import SignalMeter
+from edgeasd.detect.signal import WORDS
 from edgeasd.errors import AudioDeviceError
+from edgeasd.sounds import features_for
 
 _MICROPHONE_S = 10.0
 """Long enough for a hub or a sound server that cannot keep up to lose something."""
@@ -58,18 +60,23 @@ def _check(machine: MachineConfig, *, in_service: bool) -> Finding:
             )
         raise
     with closing(source):
-        heard = _Heard(source)
+        heard = _Heard(source, lost_band(source.sample_rate, features_for(machine.model)))
         heard.listen(_MICROPHONE_S if is_microphone else _OTHER_S)
     return heard.finding(is_microphone=is_microphone)
 
 
 class _Heard:
-    """What came from a source while it was listened to."""
+    """What came from a source while it was listened to.
 
-    def __init__(self, source: AudioSource) -> None:
+    Args:
+        source: The source.
+        lost: What its rate cannot hold of what the model listens to, in words.
+    """
+
+    def __init__(self, source: AudioSource, lost: str) -> None:
         self._source = source
+        self._lost = lost
         self._meter = LevelMeter(source.sample_rate)
-        self._signal = SignalMeter(source.sample_rate)
         self._states: set[str] = set()
         self._arrivals: list[tuple[float, int]] = []
 
@@ -88,8 +95,7 @@ class _Heard:
                     f"{self._source.fault or 'check that the microphone is connected'}"
                 )
             self._meter.process(block)
-            self._signal.process(block)
-            self._states.add(self._signal.state)
+            self._states.add(self._meter.signal.state)
             self._arrivals.append((time.monotonic(), block.first_sample + len(block.samples)))
 
     def finding(self, *, is_microphone: bool) -> Finding:
@@ -100,7 +106,7 @@ class _Heard:
         """
         levels, rate = self._meter.levels, self._source.sample_rate
         if "flat_signal" in self._states and is_microphone:
-            raise AudioDeviceError("the sound has no signal at all; is the microphone connected?")
+            raise AudioDeviceError(WORDS["flat_signal"])
         text = (
             f"{rate} Hz, {levels.rms_dbfs:.1f} dBFS, noise floor {levels.floor_dbfs:.1f} dBFS, "
             f"{self._meter.n_samples / rate:.0f} s"
@@ -117,6 +123,8 @@ class _Heard:
             )
         if self._meter.levels.verdict != "good":
             yield self._meter.levels.verdict
+        if self._lost:
+            yield self._lost
         rate = self._measured_rate() if is_microphone and not n_losses else None
         if rate is not None and abs(rate / self._source.sample_rate - 1.0) > _RATE_TOLERANCE:
             yield (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeasd.errors import EdgeasdError
+from edgeasd.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Verdict:
     text: str
     grade: Literal["ok", "warning", "failure"] = "ok"
     exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        # Programs that read it as JSON show it too.
+        object.__setattr__(self, "subject", printable(self.subject))
+        object.__setattr__(self, "text", printable(self.text))
 
 
 def judge(subject: str, find: Callable[[], Finding]) -> Verdict:

@@ -57,6 +57,11 @@ class NormalScores:
         return sum(map(len, self.runs)) * self.hop / self.sample_rate
 
     @property
+    def decisions(self) -> int:
+        """Scores that share no sound, as many as there is room for."""
+        return int(self.duration_s * self.sample_rate / self.span)
+
+    @property
     def values(self) -> Float64Array:
         """All scores, shape ``(n_scores,)``."""
         return np.concatenate(self.runs)
@@ -118,7 +123,7 @@ class AlarmRate:
         self.duration_s = scores.duration_s
         # Scores further apart than that rest on other sound.
         self._apart = -(-scores.span // scores.hop)
-        self.decisions = int(self.duration_s * scores.sample_rate / scores.span)
+        self.decisions = scores.decisions
         if self.decisions < LEAST_DECISIONS:
             raise ValueError(f"decisions={self.decisions} must be at least {LEAST_DECISIONS}")
         self._sustained = [sustained(run, spec.raise_after) for run in scores.runs]

@@ -61,6 +61,20 @@ class FeatureSpec:
         return (n_frames - 1) * self.hop_length + self.n_fft if n_frames else 0
 
 
+def lost_band(source_rate: int, spec: FeatureSpec) -> str:
+    """Return in words what sound of *source_rate* cannot hold of what a model listens to.
+
+    Empty if it holds all.  Resampled, what is missing is silence, which sounds like no machine.
+    """
+    held, wanted = source_rate / 2.0, min(spec.fmax, spec.sample_rate / 2.0)
+    if held >= wanted:
+        return ""
+    return (
+        f"{source_rate} Hz holds nothing above {held / 1000.0:g} kHz, the model listens up to "
+        f"{wanted / 1000.0:g} kHz; use a source of {2.0 * wanted:.0f} Hz or more"
+    )
+
+
 def hz_to_mel(frequency: Float64Array) -> Float64Array:
     """Return *frequency* (hertz) on the mel scale of Slaney.
 

@@ -49,26 +49,29 @@ class AlarmCounter:
     def __init__(self, high_per_week: float, sample_rate: int) -> None:
         self._rate = high_per_week / (_WEEK_S * sample_rate)
         self._sample_rate = sample_rate
-        self._began: int | None = None
+        self._day = _DAY_S * sample_rate
+        # Samples of sound behind the scores so far: time without sound is no time in which an alarm
+        # could have come.
+        self._heard = 0
         self._end = 0
         self._starts: deque[int] = deque()
 
     def process(self, detection: Detection) -> None:
         """Take what the alarm made of a score."""
-        if self._began is None:
-            self._began = detection.score.first_sample
-        self._end = detection.score.end_sample
+        score = detection.score
+        self._heard += score.end_sample - max(score.first_sample, self._end)
+        self._end = score.end_sample
         if detection.event is not None and detection.event.type == "start":
-            self._starts.append(self._end)
-        while self._starts and self._starts[0] <= self._end - _DAY_S * self._sample_rate:
+            self._starts.append(self._heard)
+        while self._starts and self._starts[0] <= self._heard - self._day:
             self._starts.popleft()
 
     @property
     def count(self) -> AlarmCount | None:
         """What the last day says; `None` before the first score."""
-        if self._began is None:
+        if not self._heard:
             return None
-        heard = min(self._end - self._began, _DAY_S * self._sample_rate)
+        heard = min(self._heard, self._day)
         raised, foreseen = len(self._starts), heard * self._rate
         chance = special.pdtrc(raised - 1, foreseen) if raised >= _LEAST_ALARMS else 1.0
         hours = heard / (_HOUR_S * self._sample_rate)

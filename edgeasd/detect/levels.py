@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeasd.detect.signal import WORDS, SignalMeter, SignalState, dbfs
 from edgeasd.stream import CLIP_LEVEL, AudioBlock, Float32Array
 
 _SPANS_PER_S = 8
@@ -16,17 +17,9 @@ _MEMORY_S = 60
 """Whoever moves a microphone wants to know how it is where it is now."""
 _HOLD_S = 2
 _FLOOR_PERCENTILE = 10.0
-_CLIP_SHARE = 1e-4
-"""Share of clipped samples from which the gain is too high: a lost spike an hour is no harm."""
 _QUIET_DBFS = -60.0
-"""Below it a 16-bit converter leaves less than six bits for the machine."""
-_SILENT_DBFS = -90.0
-"""The last bit of a 16-bit converter."""
-
-
-def dbfs(amplitude: float) -> float:
-    """Return *amplitude* in dB re full scale; minus infinity of nothing."""
-    return 20.0 * math.log10(amplitude) if amplitude > 0.0 else -math.inf
+"""Below it a 16-bit converter leaves less than six bits for the machine: who places a microphone
+can still do better.  What is too quiet to listen to says `edgeasd.detect.signal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +33,7 @@ class Levels:
             reach.
         n_samples: Samples heard.
         n_clipped: Samples at full scale.
+        signal: What is wrong with the sound.
     """
 
     rms_dbfs: float
@@ -47,18 +41,17 @@ class Levels:
     floor_dbfs: float
     n_samples: int
     n_clipped: int
+    signal: SignalState = "ok"
 
     @property
     def verdict(self) -> str:
         """What to do, in words: ``good``, or what is wrong and how to mend it."""
         if self.n_samples == 0:
             return "no sound: check that the microphone is connected"
-        if self.rms_dbfs < _SILENT_DBFS:
-            return "no signal: check that the microphone is connected and not muted"
-        if self.n_clipped > _CLIP_SHARE * self.n_samples:
-            return "clipped: turn down the gain, or move the microphone away from the machine"
+        if self.signal != "ok":
+            return f"{self.signal}: {WORDS[self.signal]}"
         if self.rms_dbfs < _QUIET_DBFS:
-            return "too quiet: turn up the gain, or move the microphone closer to the machine"
+            return "quiet: turn up the gain, or move the microphone closer to the machine"
         return "good"
 
 
@@ -76,11 +69,14 @@ class LevelMeter:
         sample_rate: Of the blocks, hertz.
 
     Attributes:
+        signal: Says what is wrong with the sound, by the rule of the daemon.
         gaps: Interruptions so far.
         n_samples: Samples heard so far.
     """
 
     def __init__(self, sample_rate: int) -> None:
+        self.signal = SignalMeter(sample_rate)
+        self._sample_rate = sample_rate
         self._span = max(1, sample_rate // _SPANS_PER_S)
         self._pending = np.empty(0, np.float32)
         self._next_sample: int | None = None
@@ -90,6 +86,7 @@ class LevelMeter:
 
     def process(self, block: AudioBlock) -> None:
         """Take in *block*; a span that a gap cuts short does not count."""
+        self.signal.process(block)
         if self._next_sample not in (None, block.first_sample):
             self.gaps += 1
             self._pending = self._pending[:0]
@@ -104,7 +101,7 @@ class LevelMeter:
     @property
     def levels(self) -> Levels:
         """Those of the last minute."""
-        return self._levels(list(self._spans))
+        return replace(self._levels(list(self._spans)), signal=self._defect())
 
     @property
     def now(self) -> Levels:
@@ -115,6 +112,17 @@ class LevelMeter:
     def hold_dbfs(self) -> float:
         """Highest peak of the last two seconds."""
         return self._levels(list(self._spans)[-_HOLD_S * _SPANS_PER_S :]).peak_dbfs
+
+    def _defect(self) -> SignalState:
+        """Return what is wrong now, or was clipped in the last minute."""
+        n_judged = self.signal.n_judged
+        if 0 < n_judged == self.signal.n_defective["flat_signal"]:
+            return "flat_signal"  # too short for a state, but nothing else was heard
+        if self.signal.state != "ok":
+            return self.signal.state
+        since = (self._next_sample or 0) - _MEMORY_S * self._sample_rate
+        was_clipped = self.signal.defect_since(since, among=("clipping",)) != "ok"
+        return "clipping" if was_clipped else "ok"
 
     def _levels(self, spans: list[_Span]) -> Levels:
         if not spans:

@@ -14,14 +14,37 @@ from typing import Any
 import numpy as np
 
 from edgeasd.detect.features import FeatureSpec
+from edgeasd.detect.geometry import check_geometry
 from edgeasd.detect.windows import WindowSpec
-from edgeasd.document import DocumentError, at_least, between, one_of, read_table, rule
+from edgeasd.document import DocumentError, Rule, between, one_of, read_table, rule
+from edgeasd.json_text import read_json
 from edgeasd.stream import Float32Array
 
 METADATA_KEY = "edgeasd"
 SCHEMA = "edgeasd.model/1"
 BY_DISTANCE = ("nearest", "mahalanobis")
 """Scoring methods that need references."""
+MOST_DOCUMENT_BYTES = 2**25
+"""All training clips of six sections as references of 512 values are 16 MB."""
+MOST_ROWS = 4096
+"""Of a matrix, and its columns; `nearest` compares each reference with each other: 128 MB."""
+SCORE_LIMIT = 1e15
+"""What scores and thresholds stay below, with either sign."""
+_MOST_CHARACTERS = 200
+_MOST_SECTIONS = 256
+MOST_DISTANCES = 16
+
+WORD = rule(
+    lambda value: len(value) <= _MOST_CHARACTERS and value.isprintable(),
+    f"at most {_MOST_CHARACTERS} printable characters",
+)
+"""Of a name, as it stands in messages, logs and payloads."""
+THRESHOLD = between(-SCORE_LIMIT, SCORE_LIMIT)
+
+
+def at_most_items(most: int) -> Rule:
+    """Return the rule of a list of at most *most* items."""
+    return rule(lambda value: len(value) <= most, f"at most {most} items")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +57,10 @@ class Matrix:
     """
 
     shape: tuple[int, ...] = field(
-        metadata=rule(lambda value: len(value) == 2 and min(value) > 0, "two positive numbers")  # noqa: PLR2004
+        metadata=rule(
+            lambda value: len(value) == 2 and min(value) > 0 and max(value) <= MOST_ROWS,  # noqa: PLR2004
+            f"two numbers from 1 to {MOST_ROWS}",
+        )
     )
     float32: str
 
@@ -63,11 +89,14 @@ class Matrix:
         """Return the rows of this matrix followed by those of *more*.
 
         Raises:
-            DocumentError: If either is damaged, or they differ in the number of columns.
+            DocumentError: If either is damaged, they differ in the number of columns, or there
+                would be too many.
         """
         rows, added = self.values(), more.values()
         if rows.shape[1] != added.shape[1]:
             raise DocumentError(f"references have {added.shape[1]} columns, not {rows.shape[1]}")
+        if len(rows) + len(added) > MOST_ROWS:
+            raise DocumentError(f"references={len(rows) + len(added)} must be at most {MOST_ROWS}")
         return Matrix.of(np.concatenate((rows, added)))
 
 
@@ -80,7 +109,7 @@ class DistanceDocument:
         whitening: What embeddings are multiplied by first, shape ``[n_values, n_dims]``.
     """
 
-    weight: float = field(metadata=rule(lambda value: value > 0, "more than 0"))
+    weight: float = field(metadata=between(1e-6, 1e6))
     whitening: Matrix
 
 
@@ -96,7 +125,7 @@ class ScoringDocument:
     """
 
     method: str = field(metadata=one_of("log_odds", "nearest", "mahalanobis", "reconstruction"))
-    n_neighbours: int = field(default=1, metadata=at_least(1))
+    n_neighbours: int = field(default=1, metadata=between(1, MOST_ROWS))
     clip_windows: int = field(default=31, metadata=between(1, 10_000))
 
 
@@ -112,9 +141,9 @@ class SectionDocument:
         spectrum: How loud normal sound is, as `NormalSpectrum.rows`; no score depends on it.
     """
 
-    name: str
-    threshold: float
-    clear_threshold: float
+    name: str = field(metadata=WORD)
+    threshold: float = field(metadata=THRESHOLD)
+    clear_threshold: float = field(metadata=THRESHOLD)
     references: Matrix | None = None
     spectrum: Matrix | None = None
 
@@ -137,19 +166,29 @@ class ModelDocument:
         schema: Version of this form.
     """
 
-    id: str
-    version: str
-    created: str
-    machine_type: str
+    id: str = field(metadata=WORD)
+    version: str = field(metadata=WORD)
+    created: str = field(metadata=WORD)
+    machine_type: str = field(metadata=WORD)
     features: FeatureSpec
     window: WindowSpec
     scoring: ScoringDocument
     sections: tuple[SectionDocument, ...] = field(
-        metadata=rule(lambda value: len(value) > 0, "at least one section")
+        metadata=rule(
+            lambda value: 0 < len(value) <= _MOST_SECTIONS, f"1 to {_MOST_SECTIONS} sections"
+        )
     )
-    distances: tuple[DistanceDocument, ...] = ()
+    distances: tuple[DistanceDocument, ...] = field(
+        default=(), metadata=at_most_items(MOST_DISTANCES)
+    )
     training: dict[str, Any] = field(default_factory=dict)
     schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
+
+    @property
+    def learned_from(self) -> frozenset[str]:
+        """Digests of the recordings that it was learned from, where the provenance has them."""
+        found = self.training.get("recordings")
+        return frozenset(filter(_is_text, found)) if isinstance(found, list) else frozenset()
 
     @property
     def hop_samples(self) -> int:
@@ -174,14 +213,14 @@ class ModelDocument:
             DocumentError: If a field is missing, unknown or wrong; the message names it.
         """
         try:
-            table = json.loads(text)
-        except (ValueError, RecursionError) as exc:
-            raise DocumentError(f"metadata {METADATA_KEY!r} is not JSON: {exc}") from exc
+            table = read_json(text)
+        except DocumentError as exc:
+            raise DocumentError(f"metadata {METADATA_KEY!r} {exc}") from exc
         if not isinstance(table, dict):
             raise DocumentError(f"metadata {METADATA_KEY!r} must be a table")
         # Told first: of another version of the form every other complaint would mislead.
         if table.get("schema") != SCHEMA:
-            raise DocumentError(f"schema={table.get('schema')!r} must be {SCHEMA!r}")
+            raise DocumentError(f"schema={table.get('schema')!r:.80} must be {SCHEMA!r}")
         document = read_table(cls, table)
         for name in ("features", "window", "scoring"):
             for key in asdict(getattr(document, name)):
@@ -197,7 +236,7 @@ class ModelDocument:
         Raises:
             DocumentError: If the fields contradict each other.
         """
-        _check_geometry(self.features, self.window)
+        check_geometry(self.features, self.window)
         names = [section.name for section in self.sections]
         if len(set(names)) < len(names):
             raise DocumentError("sections must have names of their own")
@@ -237,6 +276,10 @@ def with_metadata(graph: bytes, document: ModelDocument) -> bytes:
     return graph + _length_delimited(14, entry)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _length_delimited(field_number: int, value: str | bytes) -> bytes:
     content = value.encode() if isinstance(value, str) else value
     return _varint(field_number << 3 | 2) + _varint(len(content)) + content
@@ -249,36 +292,3 @@ def _varint(value: int) -> bytes:
         groups.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*groups, value])
-
-
-def _check_geometry(features: FeatureSpec, window: WindowSpec) -> None:
-    for name, value in (
-        ("features.sample_rate", features.sample_rate),
-        ("features.n_fft", features.n_fft),
-        ("features.hop_length", features.hop_length),
-        ("features.n_mels", features.n_mels),
-        ("window.n_frames", window.n_frames),
-        ("window.hop_frames", window.hop_frames),
-        ("window.median_frames", window.median_frames),
-    ):
-        if not 1 <= value <= 1_000_000:  # noqa: PLR2004 - beyond any use
-            raise DocumentError(f"{name}={value} must be from 1 to 1000000")
-    # Much closer edges are equal in floating point, and the mel filters between them nothing.
-    if not 0 <= features.fmin <= features.fmax - 1 <= features.sample_rate / 2 - 1:
-        raise DocumentError(
-            f"features.fmin={features.fmin:g} and fmax={features.fmax:g} must rise by 1 or more "
-            f"from 0 to at most half of sample_rate={features.sample_rate}"
-        )
-    if not features.floor > 0:
-        raise DocumentError(f"features.floor={features.floor:g} must be more than 0")
-    if features.hop_length > features.n_fft or window.hop_frames > window.n_frames:
-        raise DocumentError("features.hop_length and window.hop_frames must leave nothing out")
-    if (window.median_frames + 1) & window.median_frames:
-        raise DocumentError(
-            f"window.median_frames={window.median_frames} must be one less than a power of two"
-        )
-    if window.median_frames // 2 >= window.n_frames:
-        raise DocumentError(
-            f"window.median_frames={window.median_frames} must be less than twice "
-            f"window.n_frames={window.n_frames}"
-        )

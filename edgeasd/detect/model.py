@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import reprlib
 from pathlib import Path
 
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
-from edgeasd.detect.metadata import METADATA_KEY, Matrix, ModelDocument
-from edgeasd.detect.scoring import (
-    LogOddsScoring,
-    MahalanobisScoring,
-    NearestScoring,
-    NetworkOutput,
-    ReconstructionScoring,
-    Scoring,
-)
+from edgeasd.detect.metadata import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument
+from edgeasd.detect.methods import check_lengths, scorings_of, spectra_of
+from edgeasd.detect.onnx_file import read_metadata
+from edgeasd.detect.scoring import NetworkOutput, Scoring
 from edgeasd.detect.spectrum import NormalSpectrum
 from edgeasd.document import DocumentError
 from edgeasd.errors import ModelError
+from edgeasd.small_file import read_small
 from edgeasd.stream import Float32Array
 
 INPUT = "log_mel"
 EMBEDDING = "embedding"
 LOGITS = "logits"
+MOST_BYTES = 2**26
+"""In a model file: 16 million weights in float32, some times those of what a factory PC runs."""
+_FATAL = 4
+_LONGEST_REASON = 200
+"""Characters of ONNX Runtime's messages; they hold names that stand in the file."""
 
 
 class Model:
@@ -47,9 +49,10 @@ class Model:
     def __init__(self, content: bytes, origin: str) -> None:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._origin = origin
-        self._session = _open_session(content, origin)
         try:
-            self.document = self._read_document()
+            # What the file says of itself comes first: only then is the network worth a try.
+            self.document = _read_document(content)
+            self._session = _open_session(content)
             self._outputs = self._check_graph()
             self._check_run()
             self._learn_normal()
@@ -72,24 +75,28 @@ class Model:
             raise ModelError(f"{self._origin}: {exc}") from exc
         return other
 
-    def run(self, values: Float32Array) -> NetworkOutput:
+    def run(self, values: Float32Array, control: RunControl | None = None) -> NetworkOutput:
         """Return what the network says of one window.
 
         One window a call: a batch may be rounded differently, and replay must equal live.
 
         Args:
             values: Shape ``(window_frames, n_mels)``, dB, median filtered.
+            control: Ends the run when it is told to; by default nothing does.
 
         Raises:
             ModelError: If the network fails, or its output is not finite: nobody would notice
                 otherwise.
         """
         try:
-            output = self._infer(values)
+            output = self._infer(values, control)
         except Exception as exc:  # as in _open_session
+            reason = _first_line(exc)
+            if control is not None and control.stopped:
+                reason = "it does not come to an end"
             raise ModelError(
-                f"{self._origin}: the network cannot be run on this sound "
-                f"({_first_line(exc)}); export it again"
+                f"{self._origin}: the network cannot be run on this sound ({reason}); "
+                "export it again"
             ) from exc
         if not np.isfinite(output.embedding if output.logits is None else output.logits).all():
             raise ModelError(f"{self._origin}: the network's output is not finite; export it again")
@@ -105,7 +112,8 @@ class Model:
         if name == "" and len(names) == 1:
             return 0
         if name not in names:
-            raise ModelError(f"{self._origin}: section={name!r} must be one of {', '.join(names)}")
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")  # noqa: PLR2004
+            raise ModelError(f"{self._origin}: section={name!r} must be one of {shown}")
         return names.index(name)
 
     def scoring(self, section: int) -> Scoring:
@@ -116,50 +124,8 @@ class Model:
         """Return how loud normal sound of *section* is, if the file says so."""
         return self._spectra[section]
 
-    def _read_document(self) -> ModelDocument:
-        # Names and metadata that are not UTF-8 come out of ONNX Runtime as a ValueError.
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if METADATA_KEY not in metadata:
-            raise DocumentError(
-                f"is ONNX but has no metadata {METADATA_KEY!r}; "
-                "make a model file with 'python -m train export'"
-            )
-        return ModelDocument.from_json(metadata[METADATA_KEY])
-
     def _learn_normal(self) -> None:
-        """Make ready what the document says of normal sound."""
-        sections = self.document.sections
-        self._scorings = [self._make_scoring(index) for index in range(len(sections))]
-        self._spectra = [
-            None
-            if one.spectrum is None
-            else NormalSpectrum.of_rows(_values(one.spectrum, f"sections[{index}].spectrum"))
-            for index, one in enumerate(sections)
-        ]
-
-    def _make_scoring(self, index: int) -> Scoring:
-        method = self.document.scoring
-        if method.method == "log_odds":
-            return LogOddsScoring(index)
-        if method.method == "reconstruction":
-            return ReconstructionScoring()
-        name = f"sections[{index}].references"
-        matrix = self.document.sections[index].references
-        if matrix is None:
-            raise DocumentError(f"{name} is missing")
-        references = _values(matrix, name)
-        try:
-            if method.method == "nearest":
-                return NearestScoring(references, method.n_neighbours)
-            return MahalanobisScoring(references, self._distances())
-        except ValueError as exc:
-            raise DocumentError(f"sections[{index}].{exc}") from exc
-
-    def _distances(self) -> list[tuple[float, Float32Array]]:
-        return [
-            (one.weight, _values(one.whitening, f"distances[{index}].whitening"))
-            for index, one in enumerate(self.document.distances)
-        ]
+        self._scorings, self._spectra = scorings_of(self.document), spectra_of(self.document)
 
     def _check_graph(self) -> list[str]:
         """Check the graph's ends against the document and return the names of its outputs."""
@@ -167,7 +133,7 @@ class Model:
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = [node.name for node in self._session.get_outputs()]
         if set(inputs) != {INPUT}:
-            raise DocumentError(f"graph inputs {sorted(inputs)} must be [{INPUT!r}]")
+            raise DocumentError(f"graph inputs {reprlib.repr(sorted(inputs))} must be [{INPUT!r}]")
         if inputs[INPUT].type != "tensor(float)":
             raise DocumentError(
                 f"graph input {INPUT} has type {inputs[INPUT].type} and must have tensor(float)"
@@ -177,17 +143,20 @@ class Model:
         # A batch of any size has a name or nothing at that place.
         if shape[1:] != expected or (isinstance(shape[0], int) and shape[0] != 1):
             raise DocumentError(
-                f"graph input {INPUT} has shape {shape}; window.n_frames and features.n_mels ask "
-                f"for ['batch', {', '.join(map(str, expected))}]"
+                f"graph input {INPUT} has shape {reprlib.repr(shape)}; window.n_frames and "
+                f"features.n_mels ask for ['batch', {', '.join(map(str, expected))}]"
             )
         needed = [EMBEDDING, LOGITS] if document.scoring.method == "log_odds" else [EMBEDDING]
         for name in needed:
             if name not in outputs:
-                raise DocumentError(f"graph outputs {sorted(outputs)} must hold {name!r}")
+                raise DocumentError(
+                    f"graph outputs {reprlib.repr(sorted(outputs))} must hold {name!r}"
+                )
         return needed
 
-    def _infer(self, values: Float32Array) -> NetworkOutput:
-        embedding, *logits = self._session.run(self._outputs, {INPUT: values[None, None]})
+    def _infer(self, values: Float32Array, control: RunControl | None = None) -> NetworkOutput:
+        options = None if control is None else control.options
+        embedding, *logits = self._session.run(self._outputs, {INPUT: values[None, None]}, options)
         return NetworkOutput(embedding[0], logits[0][0] if logits else None)
 
     def _check_run(self) -> None:
@@ -204,65 +173,81 @@ class Model:
                 raise DocumentError(f"graph output {name} must be float32 of shape ['batch', n]")
             if value is not None and not np.isfinite(value).all():
                 raise DocumentError(f"graph output {name} must be finite for silence")
-        self._check_lengths(output)
-
-    def _check_lengths(self, output: NetworkOutput) -> None:
-        n_dims = len(output.embedding)
-        sections = self.document.sections
-        references = {f"sections[{i}].references": one.references for i, one in enumerate(sections)}
-        whitenings = {
-            f"distances[{i}].whitening": one.whitening
-            for i, one in enumerate(self.document.distances)
-        }
-        for name, matrix in {**references, **whitenings}.items():
-            if matrix is not None and matrix.shape[1] != n_dims:
-                raise DocumentError(
-                    f"{name}.shape={list(matrix.shape)} must have {n_dims} columns, as many as "
-                    "the graph's embedding"
-                )
-        if self.document.scoring.method == "reconstruction" and n_dims != 1:
-            raise DocumentError(
-                f"graph output {EMBEDDING} has {n_dims} values and must have 1, the error, for "
-                "scoring.method='reconstruction'"
-            )
-        if output.logits is not None and len(output.logits) != len(sections):
-            raise DocumentError(
-                f"sections has {len(sections)} entries and must have one for each of "
-                f"the graph's {len(output.logits)} logits"
-            )
+        check_lengths(self.document, output)
 
 
-def load_model(path: Path) -> Model:
-    """Load the model file at *path*.
+class RunControl:
+    """By which another thread can end a run of a network that lasts too long."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+        self.options.log_severity_level = _FATAL
+
+    @property
+    def stopped(self) -> bool:
+        """Whether runs are ended."""
+        return bool(self.options.terminate)
+
+    @stopped.setter
+    def stopped(self, value: bool) -> None:
+        """End the run that goes on and those that begin, or let them last as long as they do."""
+        self.options.terminate = value
+
+
+def read_model(path: Path) -> bytes:
+    """Return the bytes of the model file at *path*.
 
     Raises:
-        ModelError: If it cannot be read or used; the message names the field.
+        ModelError: If it cannot be read, or is larger than any that is taken.
     """
     try:
-        content = path.read_bytes()
+        return read_small(path, MOST_BYTES)
     except OSError as exc:
         raise ModelError(
             f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "
             "'python -m train export'"
         ) from exc
-    return Model(content, str(path))
 
 
-def _values(matrix: Matrix, name: str) -> Float32Array:
-    try:
-        return matrix.values()
-    except DocumentError as exc:
-        raise DocumentError(f"{name}.{exc}") from exc
+def load_model(path: Path) -> Model:
+    """Load a model file of our own making; `edgeasd.model_files.open_model` is for all others.
+
+    Raises:
+        ModelError: If it cannot be read or used; the message names the field.
+    """
+    return Model(read_model(path), str(path))
 
 
-def _open_session(content: bytes, origin: str) -> onnxruntime.InferenceSession:
+def _read_document(content: bytes) -> ModelDocument:
+    if len(content) > MOST_BYTES:
+        raise DocumentError(f"is larger than {MOST_BYTES // 2**20} MiB")
+    metadata = read_metadata(content, METADATA_KEY)
+    if metadata is None:
+        raise DocumentError(
+            f"is ONNX but has no metadata {METADATA_KEY!r}; "
+            "make a model file with 'python -m train export'"
+        )
+    if len(metadata) > MOST_DOCUMENT_BYTES:
+        raise DocumentError(
+            f"metadata {METADATA_KEY!r} is larger than {MOST_DOCUMENT_BYTES // 2**20} MiB"
+        )
+    return ModelDocument.from_json(metadata.decode())
+
+
+def _open_session(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # One thread that sleeps between windows: a spinning pool would eat a core of the factory PC.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # `read_metadata` lets no external data through; there would be none to read.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", "/dev/null/none"
+    )
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
+    # What fails is raised; ONNX Runtime's own log would show names of the file as they stand there.
+    options.log_severity_level = _FATAL
     try:
         # Without the fallback, which has nothing to fall back on but says so on standard output.
         return onnxruntime.InferenceSession(
@@ -273,10 +258,8 @@ def _open_session(content: bytes, origin: str) -> onnxruntime.InferenceSession:
         )
     except Exception as exc:
         # ONNX Runtime's exceptions share no base class but this one.
-        raise ModelError(
-            f"{origin}: is not an ONNX model that can be run ({_first_line(exc)})"
-        ) from exc
+        raise DocumentError(f"is not an ONNX model that can be run ({_first_line(exc)})") from exc
 
 
 def _first_line(exc: Exception) -> str:
-    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+    return str(exc).splitlines()[0][:_LONGEST_REASON] if str(exc) else type(exc).__name__

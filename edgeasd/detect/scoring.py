@@ -135,8 +135,8 @@ class NearestScoring:
 
     def clip_value(self, mean: Float64Array) -> float:
         """Return the distance of the *mean* embedding to its nearest reference."""
-        length = max(float(np.linalg.norm(mean)), _LEAST_DISTANCE)
-        distances = 1.0 - (self._directions @ mean) / length
+        length = max(float(np.sqrt(np.square(mean).sum())), _LEAST_DISTANCE)
+        distances = 1.0 - _products(self._directions, mean) / length
         return float((distances / self._density).min())
 
     def _mean_distances(self, n_neighbours: int) -> Float64Array:
@@ -144,15 +144,22 @@ class NearestScoring:
         n_others = len(self._directions) - 1
         if n_others == 0:
             return np.ones(1)
-        distances = 1.0 - self._directions @ self._directions.T
+        # In place: of 4096 references it is 128 MB.
+        distances = self._directions @ self._directions.T
+        np.subtract(1.0, distances, out=distances)
         np.fill_diagonal(distances, np.inf)
         typical = np.median(distances.min(axis=1))
         # A reference that is there twice is no neighbour of itself: its density would explode.
         distances[distances <= max(_SAME_SHARE * typical, _LEAST_DISTANCE)] = np.inf
-        nearest = np.sort(distances, axis=1)[:, : min(n_neighbours, n_others)]
-        is_distinct = np.isfinite(nearest)
-        total = np.where(is_distinct, nearest, 0.0).sum(axis=1)
-        density: Float64Array = total / np.maximum(is_distinct.sum(axis=1), 1)
+        density = np.ones(len(distances))
+        n_nearest = min(n_neighbours, n_others)
+        for index, row in enumerate(distances):
+            # BLAS may say who is near, but not how near; see `_products`.
+            nearest = np.sort(np.argpartition(row, n_nearest - 1)[:n_nearest])
+            nearest = nearest[np.isfinite(row[nearest])]
+            if len(nearest):
+                own = self._directions[index]
+                density[index] = (1.0 - _products(self._directions[nearest], own)).mean()
         return np.where(density > 0.0, density, 1.0)
 
 
@@ -181,7 +188,10 @@ class MahalanobisScoring:
         total = sum(weight for weight, _ in distances)
         whitenings = [(weight / total, matrix.astype(np.float64)) for weight, matrix in distances]
         exact = references.astype(np.float64)
-        self._distances = [(weight, each, exact @ each.T) for weight, each in whitenings]
+        self._distances = [
+            (weight, each, np.stack([_products(each, one) for one in exact]))
+            for weight, each in whitenings
+        ]
 
     def window_value(self, output: NetworkOutput) -> Float64Array:
         """Return the embedding, shape ``(n_dims,)``."""
@@ -191,7 +201,7 @@ class MahalanobisScoring:
         """Return the distance of the *mean* embedding to its nearest reference."""
         score = 1.0
         for weight, whitening, references in self._distances:
-            differences = references - whitening @ mean
+            differences = references - _products(whitening, mean)
             score *= float(np.square(differences).sum(axis=1).min()) ** (weight / 2.0)
         return score
 
@@ -206,6 +216,16 @@ class ReconstructionScoring:
     def clip_value(self, mean: Float64Array) -> float:
         """Return the mean error as it is."""
         return float(mean[0])
+
+
+def _products(rows: Float64Array, vector: Float64Array) -> Float64Array:
+    """Return the scalar product of each of *rows* with *vector*, shape ``(n_rows,)``.
+
+    Without BLAS, which rounds differently by its release, the processor and the number of threads:
+    the same sound must have the same score after an upgrade.
+    """
+    products: Float64Array = np.einsum("ij,j->i", rows, vector)
+    return products
 
 
 def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:

@@ -17,8 +17,10 @@ import soundfile
 
 from edgeasd.config import ClipsConfig
 from edgeasd.errors import StorageError
+from edgeasd.folders import opened_folder
+from edgeasd.publish.clipages import ClipAges
 from edgeasd.stream import Int16Array
-from edgeasd.whole_file import DRAFT_SUFFIX, whole_file
+from edgeasd.whole_file import sweep_drafts, whole_file
 
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
 _RESERVE_SHARE = 0.05
@@ -73,11 +75,13 @@ class ClipFolder:
     Args:
         config: How long and how many are kept.
         directory: Where; made if need be, for this user alone.
+        ages_path: File that remembers how old clips are over restarts; None remembers nothing.
     """
 
-    def __init__(self, config: ClipsConfig, directory: Path) -> None:
+    def __init__(self, config: ClipsConfig, directory: Path, ages_path: Path | None = None) -> None:
         self._config = config
         self.directory = directory
+        self._ages = ClipAges(ages_path)
 
     def prepare(self) -> None:
         """Make the directory, and remove what a crash left half written and what is too old.
@@ -88,9 +92,8 @@ class ClipFolder:
         self._make()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, "this user may not write there")
-        for draft in self.directory.glob(f"*{DRAFT_SUFFIX}"):
-            if _NAME.fullmatch(draft.name.removeprefix(".").removesuffix(DRAFT_SUFFIX)):
-                draft.unlink(missing_ok=True)
+        with opened_folder(self.directory) as folder:
+            sweep_drafts(folder, lambda name: _NAME.fullmatch(name) is not None)
         self.make_room()
 
     def write(self, clip: Clip) -> None:
@@ -140,14 +143,17 @@ class ClipFolder:
 
     def _remove_old(self) -> dict[Path, int]:
         """Remove clips that are too old, and return the size of each other, the oldest first."""
-        newest_kept_s = time.time() - self._config.max_age_days * _SECONDS_PER_DAY
+        most_s = self._config.max_age_days * _SECONDS_PER_DAY
+        clips = {clip.name: clip for clip in _clips(self.directory)}
+        ages_s = self._ages.of(clips)
         sizes = {}
-        for clip in _clips(self.directory):
-            status = clip.stat()
-            if status.st_mtime < newest_kept_s:
-                clip.unlink(missing_ok=True)
-            else:
-                sizes[clip] = status.st_size
+        # By age and not by name: a clock that was set back gives the newest the earliest name.
+        for name in sorted(clips, key=lambda name: (-ages_s[name], name)):
+            if ages_s[name] >= most_s:
+                clips[name].unlink(missing_ok=True)
+                continue
+            with contextlib.suppress(FileNotFoundError):  # somebody removed it this moment
+                sizes[clips[name]] = clips[name].stat().st_size
         return sizes
 
     def _make(self) -> None:

@@ -24,6 +24,7 @@ MOST_WAITING_BYTES = 64_000_000
 _RETRY_S = 5.0
 _TIDY_S = 3600.0
 _SLOW_S = 10.0
+_INTERNAL_ERROR = "clips are not written: internal error; see the log"
 _log = logging.getLogger(__name__)
 
 
@@ -35,11 +36,12 @@ class ClipWriter:
     Args:
         config: Whether clips are made, how long and how many are kept.
         directory: Where; made if need be, for this user alone.
+        ages_path: File that remembers how old clips are over restarts; None remembers nothing.
     """
 
-    def __init__(self, config: ClipsConfig, directory: Path) -> None:
+    def __init__(self, config: ClipsConfig, directory: Path, ages_path: Path | None = None) -> None:
         self._enabled = config.enabled
-        self._folder = ClipFolder(config, directory)
+        self._folder = ClipFolder(config, directory, ages_path)
         self._tidy = self._folder.prepare if config.enabled else self._folder.make_room
         self._changed = threading.Condition()
         self._waiting: deque[Clip] = deque()
@@ -84,14 +86,14 @@ class ClipWriter:
         if began_s is not None and time.monotonic() - began_s > _SLOW_S:
             return f"clips wait for {self._folder.directory}: the disk does not answer"
         if self._thread.ident is not None and not (self._thread.is_alive() or self._stopping):
-            return "clips are not written: internal error; see the log"
+            return _INTERNAL_ERROR
         return self._fault
 
     def _run(self) -> None:
-        self._attempt(self._tidy)
+        self._tidy_up()
         while (clip := self._next()) is not None or not self._stopping:
             if clip is None:
-                self._attempt(self._tidy)
+                self._tidy_up()
             elif not self._write(clip) and self._stopping:
                 break
         self._drop(len(self._waiting), "the daemon stops")
@@ -104,6 +106,14 @@ class ClipWriter:
             else:
                 self._changed.wait_for(lambda: self._waiting or self._stopping, _TIDY_S)
             return self._waiting.popleft() if self._waiting else None
+
+    def _tidy_up(self) -> None:
+        try:
+            self._attempt(self._tidy)
+        except Exception:  # noqa: BLE001  # without this thread no clip is kept again
+            if self._fault != _INTERNAL_ERROR:
+                _log.exception("old clips cannot be removed")
+            self._fail(_INTERNAL_ERROR)
 
     def _write(self, clip: Clip) -> bool:
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgeasd.errors import BrokerError
 from edgeasd.publish.inflight import InFlight, Message, Sent
 from edgeasd.publish.limits import packet_size
+from edgeasd.publish.troubles import NOT_ALLOWED
 
 if TYPE_CHECKING:
     from collections import deque
@@ -43,6 +44,7 @@ class Delivery:
         passing: Topic and payload of messages that are of no use later; taken from its left.
         troubles: What the broker did not take over earlier connections.
         on_taken: Called with topic and payload of each standing message that was taken.
+        on_not_cleared: Called with each topic that the broker does not let be cleared.
         acknowledge_s: Seconds without an answer after which the connection is given up.
 
     Attributes:
@@ -59,6 +61,7 @@ class Delivery:
         passing: deque[tuple[str, bytes]],
         troubles: Troubles,
         on_taken: Callable[[str, bytes], None],
+        on_not_cleared: Callable[[str], None],
         acknowledge_s: float,
     ) -> None:
         self._connection = connection
@@ -68,6 +71,7 @@ class Delivery:
         self._passing = passing
         self._troubles = troubles
         self._on_taken = on_taken
+        self._on_not_cleared = on_not_cleared
         self._acknowledge_s = acknowledge_s
         self._in_flight = InFlight()
         self._rests_until_s: dict[str, float] = {}
@@ -190,7 +194,11 @@ class Delivery:
             sent = self._in_flight.settle(number, now_s)
             if sent is None:
                 continue
-            if refusal:
+            if refusal == NOT_ALLOWED and sent.message.payload == b"":
+                # Perhaps what an account left that this node has no longer: no matter of alerts.
+                self._standing.cleared(sent.message.topic)
+                self._on_not_cleared(sent.message.topic)
+            elif refusal:
                 self._troubles.refuse(sent, refusal, now_s)
                 self._standing.repeat(sent.message.topic)
             else:

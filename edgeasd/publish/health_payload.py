@@ -89,6 +89,8 @@ class MachineHealth:
         model: The model that scores it.
         model_fault: Why a model file that changed is not used, in words; empty when all is well.
         calibration: What its threshold rests on.
+        late_s: Seconds for which the latest sound heard had waited for a computer that is too slow.
+        restarts: How often an error ended listening, which then began anew.
     """
 
     name: str
@@ -104,6 +106,8 @@ class MachineHealth:
     model: ModelIdentity
     model_fault: str
     calibration: CalibrationHealth
+    late_s: float = 0.0
+    restarts: int = 0
 
 
 def health_payload(

@@ -44,12 +44,14 @@ class Inbound:
     Attributes:
         wants_messages: Whether anything was subscribed to.
         n_pings_answered: Answers to pings so far.
+        n_too_large: Messages skipped so far for their size alone.
         fault: What the broker did that no broker does, in words; empty if nothing.
     """
 
     def __init__(self) -> None:
         self.wants_messages = False
         self.n_pings_answered = 0
+        self.n_too_large = 0
         self.fault = ""
         self._header = bytearray()
         self._n_left = 0  # of the packet at hand
@@ -109,7 +111,11 @@ class Inbound:
     def _wants(self, qos: int, *, congested: bool) -> bool:
         # Nothing is ever subscribed to at QoS 2.
         is_answerable = qos == 0 or (qos == 1 and not congested)
-        return self.wants_messages and is_answerable and self._n_left <= MAX_RECEIVED_BYTES
+        if not self.wants_messages or not is_answerable:
+            return False
+        is_too_large = self._n_left > MAX_RECEIVED_BYTES
+        self.n_too_large += is_too_large
+        return not is_too_large
 
     def _refuse(self, fault: str) -> None:
         self.fault = (

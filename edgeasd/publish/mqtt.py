@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_S = 10.0
 # Reason codes of MQTT 5, section 3.2.2.2; the client maps the return codes of MQTT 3.1.1 to them.
 # Mosquitto answers a wrong password with "not authorised".
 _BAD_PASSWORD_OR_NOT_AUTHORISED = (134, 135)
+_TAKEN_OVER = 142
 
 _MOST_RECEIVED = 64  # that wait for `Connection.received`; the oldest go first
 
@@ -77,6 +78,7 @@ class Connection:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._config = config
+        self._client_id = client_id
         self._refusal = ""
         self._reason_code: int | None = None
         self._is_accepted = False
@@ -160,6 +162,11 @@ class Connection:
         messages = list(self._received)
         self._received.clear()
         return messages
+
+    @property
+    def n_too_large(self) -> int:
+        """Messages larger than `MAX_RECEIVED_BYTES` so far, which `received` leaves out."""
+        return self._client.inbound.n_too_large
 
     @property
     def is_congested(self) -> bool:
@@ -253,6 +260,11 @@ class Connection:
         if flags.is_disconnect_packet_from_server:
             self._reason_code = reason.value
             self._refusal = f"ends the connection: {reason}"
+            if reason.value == _TAKEN_OVER:
+                self._refusal += (
+                    f"; another client has the id {self._client_id} or the account, give each its "
+                    "own"
+                )
 
     def _on_publish(
         self, _client: Any, _userdata: Any, number: int, reason: Any, _props: Any

@@ -92,15 +92,25 @@ class Outbox:
             held = {event_id.encode() for event_id in self._held}
             return len(stored - acknowledged | held)
 
-    def put(self, event_id: str, topic: str, payload: bytes) -> None:
-        """Keep an event, on disk when this returns; putting it twice is harmless."""
+    def put(self, event_id: str, topic: str, payload: bytes, note: bytes = b"") -> None:
+        """Keep an event, on disk when this returns; putting it twice is harmless.
+
+        Args:
+            event_id: Name of the event.
+            topic: Where to.
+            payload: What is said.
+            note: What `latest` returns; empty for *payload*.
+        """
         with self._lock:
             self._held[event_id] = QueuedEvent(event_id, topic, payload)
-            self._latest[topic] = payload
+            self._latest[topic] = note or payload
             self._synchronise()
 
     def latest(self, topic: str) -> bytes | None:
-        """Return what was last put for *topic*, delivered or not; `None` if nothing ever was."""
+        """Return the note on what was last put for *topic*, delivered or not; `None` on nothing.
+
+        Of a damaged file it may be the payload alone.
+        """
         with self._lock:
             self._synchronise()
             if topic in self._latest:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from edgeasd.text import printable
 
+if TYPE_CHECKING:
     from edgeasd.stream import AlarmEvent, Score
 
 Payload: TypeAlias = dict[str, Any]
@@ -119,7 +120,13 @@ def event_payload(
 
 
 def closing_payload(
-    last: Mapping[str, Any], *, boot_id: str, seq: int, time_s: float, clock_synced: bool
+    last: Mapping[str, Any],
+    *,
+    boot_id: str,
+    seq: int,
+    time_s: float,
+    clock_synced: bool,
+    raised_s: float,
 ) -> Payload:
     """Return the ``end`` of an alarm whose machine is no longer listened to.
 
@@ -129,6 +136,7 @@ def closing_payload(
         seq: Number of the event within the run.
         time_s: Unix time now, seconds.
         clock_synced: Whether the computer's clock is synchronised.
+        raised_s: How long the alarm lasted, seconds.
     """
     time_ms = round(1000 * time_s)
     return {
@@ -139,19 +147,9 @@ def closing_payload(
         "clock_synced": clock_synced,
         "boot_id": boot_id,
         "seq": seq,
-        "duration_s": raised_for(last, time_s),
+        "duration_s": raised_s,
         "clip": None,
     }
-
-
-def raised_for(last: Mapping[str, Any], time_s: float) -> float:
-    """Return how long the alarm of the event payload *last* lasts at *time_s*, seconds.
-
-    By the wall clock, as nothing else outlives the process; a clock that was set back counts as no
-    time.
-    """
-    since_s: float = last["time_ms"] / 1000
-    return float(last["duration_s"]) + max(0.0, time_s - since_s)
 
 
 def state_payload(
@@ -162,7 +160,7 @@ def state_payload(
     since_s: float,
     event_id: str | None,
     score: float | None,
-    threshold: float,
+    threshold: float | None,
     reason: str,
 ) -> Payload:
     """Return how a machine is now.
@@ -174,7 +172,7 @@ def state_payload(
         since_s: Unix time since when it is so, seconds.
         event_id: The event that last changed the alarm, if any did.
         score: The latest score, if there is one.
-        threshold: Score at which the alarm is raised.
+        threshold: Score at which the alarm is raised; None where no model can be used.
         reason: Why it is so, in words; empty when all is well.
     """
     since_ms = round(1000 * since_s)
@@ -232,12 +230,24 @@ def score_payload(
 def encode(payload: Mapping[str, Any]) -> bytes:
     """Return *payload* as compact JSON; floats survive the round trip exactly.
 
+    Its strings, in which messages and names of others stand, are cleaned and bounded: who receives
+    it shows them.
+
     Raises:
         ValueError: If a number is not finite, which JSON cannot say.
     """
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Half of a surrogate pair, which the JSON of a model file may have in a name, is no text.
-    return text.encode(errors="replace")
+    text = json.dumps(_cleaned(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {key: _cleaned(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(one) for one in value]
+    return value
 
 
 def rfc3339(time_ms: int) -> str:
@@ -252,9 +262,11 @@ def when(time_ms: int) -> Payload:
 
 
 def finite(values: Payload) -> Payload:
-    """Return *values* with None for each number that is not finite."""
+    """Return *values*, and the tables in it, with None for each number that is not finite."""
     # Digital silence is -inf dB, and what is not known yet NaN: JSON has null for them.
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        key: finite(value)
+        if isinstance(value, dict)
+        else (None if isinstance(value, float) and not math.isfinite(value) else value)
         for key, value in values.items()
     }

@@ -80,6 +80,8 @@ class MqttPublisher:
             message that the broker has taken; an empty payload was cleared.
         subscribes: Topics to listen to, at QoS 0; a broker need not allow it.
         on_received: Called in the thread of the publisher with each message received.
+        on_not_cleared: Called in the thread of the publisher with each topic that the broker does
+            not let be cleared; it is not tried again.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -96,6 +98,7 @@ class MqttPublisher:
         on_taken: Callable[[str, bytes], None] = lambda _topic, _payload: None,
         subscribes: Collection[str] = (),
         on_received: Callable[[Received], None] = lambda _message: None,
+        on_not_cleared: Callable[[str], None] = lambda _topic: None,
     ) -> None:
         require_files(config)
         self._config = config
@@ -107,6 +110,8 @@ class MqttPublisher:
         self._on_taken = on_taken
         self._subscribes = subscribes
         self._on_received = on_received
+        self._on_not_cleared = on_not_cleared
+        self._last_word = OFFLINE
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._stop_requested = threading.Event()
         # Left by any thread, taken by the one of this object; the lock is never held for long.
@@ -152,11 +157,12 @@ class MqttPublisher:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Send what waits, say `OFFLINE` and disconnect, if the broker answers in time.
+    def stop(self, last_word: bytes = OFFLINE) -> None:
+        """Send what waits, say the *last word* and disconnect, if the broker answers in time.
 
         Without effect unless it was started; it cannot be started again.
         """
+        self._last_word = last_word
         self._stop_requested.set()
         self.notify()
         if self._thread.is_alive():
@@ -219,7 +225,7 @@ class MqttPublisher:
             try:
                 self._serve(connection, delivery)
                 ends_cleanly = delivery.say_last(
-                    self._topics.availability, OFFLINE, self._timing.stop_s
+                    self._topics.availability, self._last_word, self._timing.stop_s
                 )
             except BrokerError as exc:
                 if delivery.ended(by_broker=isinstance(exc, EndedError)):
@@ -268,6 +274,7 @@ class MqttPublisher:
             passing=self._passing,
             troubles=self._troubles,
             on_taken=self._on_taken,
+            on_not_cleared=self._on_not_cleared,
             acknowledge_s=self._timing.acknowledge_s,
         )
         for topic in self._subscribes:

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 ONLINE = b"online"
 OFFLINE = b"offline"
 
+MOST_BASE_CHARACTERS = 1000
+"""A topic, of at most 65535 bytes, must hold the names below the base as well."""
 _LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_BASE = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
+_TREE = ("edgeasd", "v1")
 
 
 def is_level(name: str) -> bool:
     """Return whether *name* may be that of a node or machine, and so a level of its topics."""
     return _LEVEL.fullmatch(name) is not None and name.strip(".") != ""
+
+
+def is_base(text: str) -> bool:
+    """Return whether *text* may be put in front of the topics; it may be empty."""
+    return text == "" or (len(text) <= MOST_BASE_CHARACTERS and _BASE.fullmatch(text) is not None)
 
 
 def state_beside(event_topic: str) -> str:
@@ -67,4 +76,20 @@ class Topics:
 
     def _topic(self, *levels: str) -> str:
         base = (self.base,) if self.base else ()
-        return "/".join((*base, "edgeasd", "v1", self.node, *levels))
+        return "/".join((*base, *_TREE, self.node, *levels))
+
+
+def topics_of_retained(topic: str) -> Topics | None:
+    """Return the topics of the node that retains its messages on *topic*; None if none would.
+
+    Whatever text it is given, what it returns something for is a topic that can be published on.
+    """
+    levels = topic.split("/")
+    of_machine = levels[-1] == "state"
+    n_own = len(_TREE) + (3 if of_machine else 2)
+    base, own = "/".join(levels[:-n_own]), levels[-n_own:]
+    if len(own) < n_own or tuple(own[:2]) != _TREE or not all(map(is_level, own)):
+        return None
+    topics = Topics(base, own[2])
+    known = (topics.state(own[3]),) if of_machine else (topics.availability, topics.health)
+    return topics if is_base(base) and topic in known else None

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from edgeasd.publish.inflight import Message, Sent
 
+NOT_ALLOWED = "Not authorized"
+"""How MQTT 5 says that an access control list denies it."""
+
 _TOLD_AFTER = 2  # connections that ended with it: once may be chance
 _FATAL_PATIENCE = 4  # trials after which later events of its machine go first
 _REFUSED_PATIENCE = 8
@@ -256,7 +259,7 @@ class Troubles:
         if f"({reason})" not in trouble.words:
             remedy = (
                 "check its access control list"
-                if reason == "Not authorized"
+                if reason == NOT_ALLOWED
                 else f"it has {sent.size} bytes and is tried again"
             )
             topic = sent.message.topic

@@ -8,14 +8,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from edgeasd.detect.levels import LevelMeter, Levels
-from edgeasd.detect.signal import SignalMeter, SignalState
 from edgeasd.stream import AudioBlock, Float32Array
 
 CLIP_S = 10
 """As in DCASE Task 2, and as many seconds as a score of the daemon rests on."""
-
-_STEPS_PER_S = 8
-"""Twice as often as the signal's state may change."""
 
 Flaw: TypeAlias = Literal["", "gap", "flat_signal", "too_quiet", "clipping"]
 
@@ -47,12 +43,9 @@ class Cutter:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._n_clip = CLIP_S * sample_rate
-        self._step = max(1, sample_rate // _STEPS_PER_S)
         self._pieces: list[Float32Array] = []
         self._n_pending = 0
         self._next_sample: int | None = None
-        self._signal = SignalMeter(sample_rate)
-        self._worst: SignalState = "ok"
 
     @property
     def pending_s(self) -> float:
@@ -63,29 +56,23 @@ class Cutter:
         """Take in *block*, and return the stretches that it ends."""
         done = []
         if self._next_sample not in (None, block.first_sample):
-            done.append(self._end("gap", block.first_sample - (self._next_sample or 0)))
-            self._signal.reset()
+            done.append(self._end(block.first_sample - (self._next_sample or 0)))
         self._next_sample = block.first_sample + len(block.samples)
         start = 0
         while start < len(block.samples):
-            # To the end of the clip at most, and short enough that no state is overlooked.
-            stop = start + min(self._n_clip - self._n_pending, self._step)
-            self._take(AudioBlock(block.samples[start:stop], block.first_sample + start))
+            stop = start + self._n_clip - self._n_pending
+            self._pieces.append(block.samples[start:stop])
+            self._n_pending += len(self._pieces[-1])
             if self._n_pending == self._n_clip:
-                done.append(self._end("" if self._worst == "ok" else self._worst))
+                done.append(self._end())
             start = stop
         return done
 
-    def _take(self, block: AudioBlock) -> None:
-        self._pieces.append(block.samples)
-        self._n_pending += len(block.samples)
-        self._signal.process(block)
-        if self._signal.state != "ok":
-            self._worst = self._signal.state
-
-    def _end(self, flaw: Flaw, n_lost: int = 0) -> Stretch:
+    def _end(self, n_lost: int = 0) -> Stretch:
         samples = np.concatenate([np.empty(0, np.float32), *self._pieces])
         meter = LevelMeter(self._sample_rate)
         meter.process(AudioBlock(samples, 0))
-        self._pieces, self._n_pending, self._worst = [], 0, "ok"
+        defect = meter.signal.defect_since(0)
+        flaw: Flaw = "gap" if n_lost else "" if defect == "ok" else defect
+        self._pieces, self._n_pending = [], 0
         return Stretch(samples, flaw, meter.levels, n_lost)

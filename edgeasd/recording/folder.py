@@ -17,17 +17,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import soundfile
 
 from edgeasd.errors import ConfigError, StorageError, os_reason
+from edgeasd.folders import InTheWayError, open_plain, opened_folder
 from edgeasd.recording.cutter import CLIP_S, Stretch
 from edgeasd.stream import to_int16
-from edgeasd.whole_file import whole_file
+from edgeasd.whole_file import sweep_drafts, whole_file
 
 LOG_NAME = "recording.csv"
 _MANIFEST_NAME = "manifest.csv"
+_CLIP = re.compile(r"section_\d\d_(source|target)_train_normal_\d{4,}_.*\.flac")
+
+_FOLLOWS = "follows "
 
 _BYTES_PER_SAMPLE = 2
 """FLAC takes about half of it for most machines; of noise that fills the scale, all."""
@@ -79,19 +83,24 @@ class ClipFolder:
         self._clips = place.folder.absolute() / "train"
         with _told(place.folder, "must be a folder that this user can read"):
             listed = (place.folder / _MANIFEST_NAME).exists()
-            numbers = list(self._numbers())
+            self._count()
         if listed:
             raise StorageError(
                 f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
                 "then; choose another folder with --out"
             )
-        self.n_clips = len(numbers)
-        self._next = max(numbers, default=-1) + 1
+        self._before = ""
 
     def __enter__(self) -> ClipFolder:  # noqa: PYI034 - Self came with Python 3.11
         with _told(self._place.folder, "must be a folder that this user can write"):
-            self._clips.mkdir(parents=True, exist_ok=True)
-            self._log = _open_log(self._place.folder / LOG_NAME)
+            with (
+                opened_folder(self._place.folder, make=True) as folder,
+                opened_folder(self._clips, make=True) as clips,
+            ):
+                self._log = _open_log(self._place.folder / LOG_NAME, folder)
+                sweep_drafts(clips, lambda name: _CLIP.fullmatch(name) is not None)
+            # Another recording may have added some before it ended.
+            self._count()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,11 +139,19 @@ class ClipFolder:
         path = self._clips / name
         with _told(path, "cannot be written"):
             with whole_file(path) as file:
-                soundfile.write(file, to_int16(stretch.samples), sample_rate, format="FLAC")
+                self._write(file, stretch, sample_rate)
             self._note(stretch, sample_rate, end_s, str(path.relative_to(self._clips.parent)))
         self._next += 1
+        self._before = name
         self.n_clips += 1
         return path
+
+    def _write(self, file: BinaryIO, stretch: Stretch, sample_rate: int) -> None:
+        """Write a clip, which says what clip it continues without a sample lost in between."""
+        with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="FLAC") as sound:
+            if self._before:
+                sound.comment = f"{_FOLLOWS}{self._before}"
+            sound.write(to_int16(stretch.samples))
 
     def leave_out(self, stretch: Stretch, sample_rate: int, end_s: float) -> None:
         """Note that *stretch*, which ended at the Unix time *end_s*, is not fit to learn from.
@@ -144,6 +161,7 @@ class ClipFolder:
         """
         with _told(self._place.folder / LOG_NAME, "cannot be written"):
             self._note(stretch, sample_rate, end_s, "")
+        self._before = ""
 
     def _note(self, stretch: Stretch, sample_rate: int, end_s: float, file: str) -> None:
         duration_s = len(stretch.samples) / sample_rate
@@ -167,6 +185,11 @@ class ClipFolder:
         log.writerow(row)
         self._log.flush()
 
+    def _count(self) -> None:
+        numbers = list(self._numbers())
+        self.n_clips = len(numbers)
+        self._next = max(numbers, default=-1) + 1
+
     def _numbers(self) -> Iterator[int]:
         name = re.compile(
             rf"section_{self._place.section}_{self._place.domain}_train_normal_(\d{{4,}})(_.*)?"
@@ -177,8 +200,16 @@ class ClipFolder:
                 yield int(match[1])
 
 
-def _open_log(path: Path) -> TextIO:
-    log = path.open("a", encoding="utf-8", newline="")
+def follows(before: Path, comment: str) -> bool:
+    """Return whether a clip with *comment* continues the one at *before*, by what the clip says."""
+    return comment == f"{_FOLLOWS}{before.name}"
+
+
+def _open_log(path: Path, folder: int) -> TextIO:
+    def opener(name: str, flags: int) -> int:
+        return open_plain(name, flags, folder=folder)
+
+    log = open(path.name, "a", encoding="utf-8", newline="", opener=opener)  # noqa: SIM115
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -195,8 +226,9 @@ def _told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, soundfile.SoundFileError) as exc:
+        remedy = "remove it, or choose" if isinstance(exc, InTheWayError) else "choose"
         raise StorageError(
-            f"{path}: {what} ({os_reason(exc)}); choose another folder with --out"
+            f"{path}: {what} ({os_reason(exc)}); {remedy} another folder with --out"
         ) from exc
 
 

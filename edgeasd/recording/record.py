@@ -9,14 +9,13 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import click
-
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.config import MachineConfig, SimulatorConfig, SourceConfig
+from edgeasd.detect.features import FeatureSpec, lost_band
 from edgeasd.errors import AudioDeviceError
 from edgeasd.recording.cutter import CLIP_S, Cutter, Stretch
 from edgeasd.recording.folder import LOG_NAME, ClipFolder, Place
-from edgeasd.terminal import Interruption, Line, Screen, can_draw, clock_time, interruptible
+from edgeasd.terminal import Interruption, Line, Screen, can_draw, clock_time, interruptible, say
 
 _READ_TIMEOUT_S = 0.5
 _HUNG_AFTER_S = 10.0
@@ -103,6 +102,9 @@ class _Recorder:
 
     def run(self, interruption: Interruption) -> None:
         """Record until the end."""
+        lost = lost_band(self._source.sample_rate, FeatureSpec())
+        if lost:
+            self._say(f"{self._name}: warning: {lost}")
         while (
             self._folder.n_clips < self._n_wanted
             and not self._source.ended
@@ -164,7 +166,7 @@ class _Recorder:
         if self._screen:
             self._screen.say(text)
         else:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     def summarise(self, place: Place) -> None:
         """Tell what was recorded, what was not, and where."""

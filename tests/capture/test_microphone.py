@@ -395,6 +395,74 @@ def test_microphone_that_fails_at_once_again_is_not_tried_in_a_hurry(
     assert microphone.fault != ""
 
 
+@pytest.mark.usefixtures("microphone")
+def test_microphone_of_a_loose_plug_is_not_tried_in_a_hurry(library: Library) -> None:
+    """Nor does a moment of sound between two failures make the delays short again."""
+    for number in range(4):
+        library.script.put(block_of(number))
+        library.script.put(PortAudioError("Unanticipated host error", -9999))
+
+    wait_until(lambda: len(library.opened_at_s) >= 5)
+
+    assert library.opened_at_s[4] - library.opened_at_s[1] >= 0.75 * (0.04 + 0.08 + 0.08)
+
+
+def test_microphone_whose_reading_fails_for_no_known_reason_is_opened_again(
+    library: Library, microphone: Microphone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error, whatever it is, ends the thread that reads the device; it is told once."""
+    library.script.put(block_of(1))
+    next_block(microphone)
+
+    library.script.put(ValueError("a defect"))
+    wait_until(lambda: microphone.fault != "")
+    fault = microphone.fault
+    for _ in range(200):
+        library.script.put(block_of(2))
+
+    assert next_block(microphone).samples[0] == 2 / 32_768
+    wait_until(lambda: microphone.fault == "")
+    assert fault == "reading microphone 'desk' failed; see the log"
+    assert caplog.text.count("a defect") == 1
+    assert library.n_open == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "failure"),
+    [
+        (Stream, "start", PortAudioError("Unanticipated host error", -9999)),
+        (Stream, "start", MemoryError()),
+        (reader_module, "RingBuffer", MemoryError()),
+        (threading.Thread, "start", RuntimeError("can't start new thread")),
+    ],
+)
+def test_microphone_that_cannot_be_had_leaves_nothing_open(
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
+    target: Any,
+    name: str,
+    failure: Exception,
+) -> None:
+    """Whatever fails between opening and reading: the device is free, and can be had later."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, fail)
+        with pytest.raises((AudioDeviceError, type(failure))):
+            Microphone(CONFIG)
+
+    assert library.n_open == 0
+    assert not portaudio._open_streams
+    microphone = Microphone(CONFIG)
+    library.script.put(block_of(1))
+    assert next_block(microphone).first_sample == 0
+    microphone._reader._closing.set()
+    library.script.put(block_of(0))
+    microphone.close()
+
+
 def test_microphone_stuck_is_a_fault_and_close_returns(
     library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

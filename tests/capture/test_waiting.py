@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from edgeasd.capture import search as search_module
-from edgeasd.capture.source import AudioSource
+from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
 from edgeasd.config import FileConfig, MicrophoneConfig
 from edgeasd.errors import AudioDeviceError
@@ -77,6 +78,29 @@ def test_waiting_that_is_closed_looks_no_further(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < 5.0
 
 
+def test_waiting_survives_an_error_for_no_known_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and looks on: who looks no more finds nothing."""
+    path = tmp_path / "sound.wav"
+    errors = [KeyError("a defect"), OSError("another")]
+
+    def failing(*arguments: Any) -> AudioSource:
+        if errors:
+            raise errors.pop()
+        return open_source(*arguments)
+
+    monkeypatch.setattr("edgeasd.capture.waiting.open_source", failing)
+    waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
+    deadline_s = time.monotonic() + 10.0
+    while "internal error" not in waiting.fault and errors:
+        assert time.monotonic() < deadline_s
+
+    record(path)
+    take(waiting).close()
+    waiting.close()
+
+
 def test_waiting_for_the_attempts_of_others_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many microphones are looked for in turn; only the one whose own attempt hangs says so."""
     monkeypatch.setattr(search_module, "_PATIENCE_S", 0.1)
@@ -97,5 +121,7 @@ def test_waiting_for_the_attempts_of_others_is_no_hang(monkeypatch: pytest.Monke
     release.set()
     for one in waiting:
         one.close()
+    for one in waiting:  # on its way out it draws a random number, which hypothesis would notice
+        one._thread.join(10.0)
 
     assert sorted(told) == [False, False, True]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgeasd.checks.broker import check_broker_steps
+from edgeasd.checks.broker import check_broker_steps, look_at_password
 from edgeasd.checks.verdict import Verdict
 from edgeasd.config import Config, MachineConfig, MqttConfig
-from tests.publish.brokers import Mosquitto, free_port
+from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority
 from tests.publish.scripted_broker import Ignore, ScriptedBroker
 
@@ -23,7 +23,7 @@ TOPIC = "plant/edgeasd/v1/n1/check"
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeasd.checks.broker._RETURN_S", 1.0)
+    monkeypatch.setattr("edgeasd.checks.exchange.RETURN_S", 1.0)
 
 
 @pytest.fixture
@@ -54,11 +54,23 @@ def grades(verdicts: list[Verdict]) -> dict[str, str]:
 
 
 def test_steps_to_a_good_broker_are_all_well(start: Callable[..., Mosquitto]) -> None:
-    """A message of the node's own topic comes back."""
-    verdicts = steps(start().port)
+    """A message of the node's own topic comes back, as large as any, and nothing is left of it."""
+    broker = start()
+    subscriber = Subscriber(broker.port)
 
-    assert grades(verdicts) == dict.fromkeys(("name", "connection", "login", "message"), "ok")
-    assert verdicts[-1].text.startswith(f"back on {TOPIC} in ")
+    verdicts = steps(broker.port)
+    late = Subscriber(broker.port)
+    assert late.is_idle()
+
+    assert grades(verdicts) == dict.fromkeys(
+        ("name", "connection", "login", "node", "message"), "ok"
+    )
+    assert verdicts[-1].text.startswith(f"3000 bytes, as health may take, back on {TOPIC} in ")
+    sizes = [len(one) for one in subscriber.on(TOPIC)]
+    assert ([size for size in sizes if size], sizes[-1]) == ([16, 3000], 0)
+    assert late.messages == []
+    for one in (subscriber, late):
+        one.close()
 
 
 def test_steps_with_tls_tell_until_when_the_certificate_is_valid(
@@ -115,6 +127,55 @@ def test_steps_with_a_wrong_password_end_at_the_login(start: Callable[..., Mosqu
     assert "check mqtt.username and mqtt.password_file" in verdicts[-1].text
 
 
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+@pytest.mark.parametrize(
+    ("line", "grade", "words"),
+    [
+        ("retain_available false", ["warning", "warning"], "retains no messages"),
+        ("max_qos 0", ["warning", "warning"], "takes QoS 0 only"),
+        ("max_packet_size 2500", ["ok", "warning"], "takes no message of 3000 bytes"),
+        ("max_packet_size 900", ["ok", "failure"], "takes no message of 1200 bytes"),
+        ("message_size_limit 900", ["ok", "failure"], "takes no message of 1200 bytes"),
+        ("max_packet_size 4000", ["ok", "ok"], "3000 bytes"),
+        ("message_size_limit 3000", ["ok", "ok"], "3000 bytes"),
+        ("max_inflight_messages 1", ["ok", "ok"], "3000 bytes"),
+    ],
+)
+def test_steps_before_limits_of_a_broker_tell_which(
+    start: Callable[..., Mosquitto], line: str, grade: Sequence[str], words: str, version: str
+) -> None:
+    """What the broker does not take is told by its name, whether it says so itself or not."""
+    broker = start(lines=[line])
+
+    verdicts = steps(broker.port, version=version)
+    (verdict,) = [one for one in verdicts if one.subject == "broker: message"]
+
+    assert [grades(verdicts)[step] for step in ("login", "message")] == grade
+    assert words in verdict.text
+    assert "ACL" not in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("version", "grade", "words"),
+    [
+        (
+            "3.1.1",
+            "failure",
+            "raise its limit (mosquitto: max_packet_size, message_size_limit), as ",
+        ),
+        ("5", "warning", "raise its limit (mosquitto: max_packet_size, message_size_limit), as "),
+    ],
+)
+def test_steps_before_a_broker_that_drops_large_health_tell_whether_the_daemon_can_know(
+    start: Callable[..., Mosquitto], version: str, grade: str, words: str
+) -> None:
+    """Under MQTT 3.1.1 nobody would ever learn that health is lost."""
+    verdicts = steps(start(lines=["message_size_limit 2500"]).port, version=version)
+
+    assert verdicts[-1].grade == grade
+    assert words in verdicts[-1].text
+
+
 @pytest.mark.parametrize(
     ("rule", "grade", "text"),
     [
@@ -143,7 +204,8 @@ def test_steps_before_an_acl_tell_what_it_forbids(
     (tmp_path / "password").write_text("right\n")
     broker = start({"node": "right"}, [f"acl_file {tmp_path}/acl"])
 
-    *_, verdict = steps(broker.port, username="node", password_file=tmp_path / "password")
+    verdicts = steps(broker.port, username="node", password_file=tmp_path / "password")
+    (verdict,) = [one for one in verdicts if one.subject == "broker: message"]
 
     assert (verdict.subject, verdict.grade, verdict.text) == ("broker: message", grade, text)
 
@@ -179,3 +241,47 @@ def test_steps_to_what_greets_and_passes_nothing_on_warn() -> None:
     assert verdicts[-1].text == (
         f"{TOPIC} did not come back; see in the broker's log whether its ACL denies it"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "has_tls", "doubts"),
+    [
+        ("127.0.0.1", 0o600, False, []),
+        ("::1", 0o400, False, []),
+        ("192.0.2.1", 0o600, True, []),
+        ("192.0.2.1", 0o600, False, ["in clear"]),
+        ("::ffff:192.0.2.1", 0o600, False, ["in clear"]),
+        ("127.0.0.1", 0o640, False, ["others than its owner"]),
+        ("127.0.0.1", 0o602, False, ["others than its owner"]),
+        ("192.0.2.1", 0o644, False, ["others than its owner", "in clear"]),
+    ],
+)
+def test_password_that_others_may_learn_is_doubted(
+    tmp_path: Path, host: str, mode: int, doubts: list[str], *, has_tls: bool
+) -> None:
+    """In a file that others may read, or on a network; each with what to do."""
+    password_file = tmp_path / "password"
+    password_file.write_text("secret\n")
+    password_file.chmod(mode)
+    ca_file = tmp_path / "ca.pem" if has_tls else None
+    mqtt = MqttConfig(host, username="node", password_file=password_file, ca_file=ca_file)
+
+    finding = look_at_password(mqtt)
+
+    assert finding.doubtful == bool(doubts)
+    assert [
+        text for text in ("others than its owner", "in clear") if text in finding.text
+    ] == doubts
+
+
+def test_steps_with_a_key_that_others_may_read_doubt_it(tmp_path: Path) -> None:
+    """A certificate's key is a secret as well."""
+    (tmp_path / "node.key").touch(mode=0o644)
+    mqtt = MqttConfig(
+        ca_file=tmp_path / "ca", cert_file=tmp_path / "c", key_file=tmp_path / "node.key"
+    )
+
+    finding = look_at_password(mqtt)
+
+    assert finding.doubtful
+    assert finding.text == f"others than its owner may read {tmp_path}/node.key; chmod 600 it"

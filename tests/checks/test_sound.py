@@ -15,6 +15,7 @@ import soundfile
 from edgeasd.checks.sound import check_sounds
 from edgeasd.checks.verdict import Verdict
 from edgeasd.config import FileConfig, MachineConfig, MicrophoneConfig
+from edgeasd.detect.features import FeatureSpec
 from edgeasd.stream import Float32Array
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
@@ -41,13 +42,33 @@ def test_sound_that_is_good_has_its_figures(tmp_path: Path) -> None:
     assert verdict.text.endswith(" dBFS, 2 s")
 
 
-@pytest.mark.parametrize(("gain", "said"), [(1e-3, "too quiet"), (100.0, "clipped")])
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [(1e-3, "quiet"), (1e-9, "flat_signal"), (100.0, "clipping")],
+)
 def test_sound_of_the_wrong_level_is_warned_of(tmp_path: Path, gain: float, said: str) -> None:
     """The daemon works with it, but not well."""
     verdict = verdict_on(tmp_path, np.clip(gain * normal_sound(3 * RATE, 1), -1, 1))
 
     assert verdict.grade == "warning"
     assert f"; {said}: " in verdict.text
+
+
+def test_sound_that_cannot_hold_what_the_model_listens_to_is_warned_of(tmp_path: Path) -> None:
+    """By the model that is there; without one, by what is learned here."""
+    features = FeatureSpec(sample_rate=32_000, n_fft=2_048, hop_length=1_024, fmax=12_000.0)
+    model = make_model(tmp_path / "wide.onnx", features=features)
+
+    without = verdict_on(tmp_path, normal_sound(3 * RATE, 1))
+    source = FileConfig(tmp_path / "sound.wav", paced=False)
+    (verdict,) = check_sounds([MachineConfig("m", model, source=source)], in_service=False)
+
+    assert without.grade == "ok"
+    assert verdict.grade == "warning"
+    assert verdict.text.endswith(
+        "; 16000 Hz holds nothing above 8 kHz, the model listens up to 12 kHz; use a source of "
+        "24000 Hz or more"
+    )
 
 
 def test_sound_of_a_microphone_that_a_running_service_has_is_no_failure() -> None:

@@ -17,6 +17,7 @@ from edgeasd.detect.features import (
     LogMel,
     hz_to_mel,
     log_mel,
+    lost_band,
     mel_filter_bank,
     mel_to_hz,
 )
@@ -302,3 +303,31 @@ def test_log_mel_frame_does_not_depend_on_its_surroundings() -> None:
         start = index * SPEC.hop_length
         alone = log_mel(samples[start : start + SPEC.n_fft], SPEC)
         np.testing.assert_array_equal(alone[0], frames[index])
+
+
+@pytest.mark.parametrize(
+    ("source_rate", "fmax", "held", "wanted", "rate"),
+    [
+        (8_000, 8_000.0, "4", "8", 16_000),
+        (11_025, 8_000.0, "5.5125", "8", 16_000),
+        (15_999, 8_000.0, "7.9995", "8", 16_000),
+        (8_000, 6_000.0, "4", "6", 12_000),
+        # Nothing above half the model's own rate comes out of its filters.
+        (8_000, 20_000.0, "4", "8", 16_000),
+    ],
+)
+def test_lost_band_is_what_a_rate_cannot_hold(
+    source_rate: int, fmax: float, held: str, wanted: str, rate: int
+) -> None:
+    """Half of the rate is too little; the rate that would do is named."""
+    assert lost_band(source_rate, FeatureSpec(fmax=fmax)) == (
+        f"{source_rate} Hz holds nothing above {held} kHz, the model listens up to {wanted} kHz; "
+        f"use a source of {rate} Hz or more"
+    )
+
+
+@pytest.mark.parametrize(("source_rate", "fmax"), [(16_000, 8_000.0), (8_000, 4_000.0)])
+def test_lost_band_is_empty_where_nothing_is_lost(source_rate: int, fmax: float) -> None:
+    """A source as fast as needed, or faster, holds all."""
+    assert lost_band(source_rate, FeatureSpec(fmax=fmax)) == ""
+    assert lost_band(3 * source_rate, FeatureSpec(fmax=fmax)) == ""

@@ -15,8 +15,9 @@ from edgeasd.detect.model import load_model
 from edgeasd.detect.pipeline import Detection
 from edgeasd.detector import make_detector
 from edgeasd.site import SiteDocument, at_site, write_site
-from edgeasd.stream import AlarmEvent, Score
-from tests.detect.models import make_model
+from edgeasd.stages import Stages
+from edgeasd.stream import AlarmEvent, AudioBlock, Score
+from tests.detect.models import make_model, normal_sound
 from tests.site import calibration
 
 RATE = 16_000
@@ -84,6 +85,37 @@ def test_updates_and_ends_count_for_nothing() -> None:
 
     assert counter.count is not None
     assert counter.count.raised == 1
+
+
+@pytest.mark.parametrize("away_h", [1, 23, 24 * 365])
+def test_time_without_sound_is_no_time_heard(away_h: int) -> None:
+    """A microphone that was away neither lengthens what was heard nor forgets the alarms in it."""
+    counter = AlarmCounter(A_DAY, RATE)
+    for index in range(60):
+        position = index * MINUTE + (away_h * 60 * MINUTE if index >= 30 else 0)
+        score = Score(1.0, position, MINUTE)
+        event = AlarmEvent("start", 1.0, 0.5, 0.4, score.end_sample, score.end_sample)
+        counter.process(Detection(score, event if index % 10 == 0 else None))
+
+    assert counter.count == count_after(60, {0, 10, 20, 30, 40, 50})
+
+
+def test_flat_sound_is_no_sound_heard(tmp_path: Path) -> None:
+    """Neither drift nor the count of alarms rests on what a dead microphone gives."""
+    make_model(tmp_path / "tiny.onnx", clip_windows=4)
+    machine = MachineConfig("m1", tmp_path / "tiny.onnx")
+    model = load_model(machine.model)
+    write_site(machine, SiteDocument("m1", (calibration(model.sha256),)))
+    site = at_site(machine, model)
+    stages = Stages(replace(make_detector(site.model, "", machine.alarm), site=site), RATE)
+
+    detections = stages.process(AudioBlock(np.zeros(20 * RATE, np.float32), 0))
+
+    assert {one.signal for one in detections} == {"flat_signal"}
+    assert stages.fit.alarms is None
+    stages.process(AudioBlock(normal_sound(10 * RATE, 1), 20 * RATE))
+    assert stages.fit.alarms is not None
+    assert stages.fit.alarms.hours < 11 / 3600
 
 
 def test_threshold_that_is_not_the_calibrations_has_no_budget(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from edgeasd.detect.levels import LevelMeter, Levels
+from edgeasd.detect.signal import SignalState
+from edgeasd.health import Facts, judge
 from edgeasd.stream import AudioBlock, Float32Array
 
 RATE = 16_000
@@ -49,7 +51,9 @@ def test_noise_floor_is_the_level_between_the_strokes() -> None:
 @pytest.mark.parametrize("block", [1, 17, 512, 2_000, 16_001])
 def test_levels_do_not_depend_on_block_size(block: int, rng: np.random.Generator) -> None:
     """The same samples give the same levels, however they were cut."""
-    samples = rng.normal(0, 0.1, 16_001).astype(np.float32)
+    samples = rng.normal(0, 0.1, 3 * RATE + 1).astype(np.float32)
+    samples[5_000:40_000] = 0.0
+    samples[41_000:42_000] = 1.0
 
     assert metered(samples, block).levels == metered(samples, len(samples)).levels
 
@@ -91,12 +95,12 @@ def test_levels_of_nothing_are_none() -> None:
 @pytest.mark.parametrize(
     ("amplitude", "verdict"),
     [
-        (0.0, "no signal"),
-        (1e-5, "no signal"),
-        (1e-3, "too quiet"),
+        (0.0, "flat_signal"),
+        (1e-5, "flat_signal"),
+        (1e-3, "quiet"),
         (0.1, "good"),
         (0.9, "good"),
-        (1.5, "clipped"),
+        (1.5, "clipping"),
     ],
 )
 def test_verdict_says_what_to_do(amplitude: float, verdict: str) -> None:
@@ -105,6 +109,36 @@ def test_verdict_says_what_to_do(amplitude: float, verdict: str) -> None:
 
     assert said.partition(":")[0] == verdict
     assert (":" in said) == (verdict != "good")
+
+
+@pytest.mark.parametrize("state", ["flat_signal", "too_quiet", "clipping"])
+def test_verdict_on_a_defect_is_in_the_words_of_the_daemon(state: SignalState) -> None:
+    """What a state message says of the sound, listen, check and the meter say too."""
+    assert state != "ok"
+    facts = Facts("", False, 0.0, 0.0, 0.0, state, alarm=False, scored=True)
+
+    levels = Levels(-30.0, -20.0, -40.0, RATE, 0, state)
+
+    assert levels.verdict == f"{state}: {judge(facts)[1]}"
+
+
+def test_verdict_on_strokes_that_clip_lasts_a_minute() -> None:
+    """Who listens for a minute hears of the one stroke in it; after it, the place is good."""
+    meter = metered(np.concatenate([np.clip(tone(2.0), -1, 1), tone(0.1, 50.0)]))
+    assert meter.levels.verdict.startswith("clipping: ")
+
+    for start in range(51, 62):
+        meter.process(AudioBlock(tone(0.1), start * RATE))
+
+    assert meter.levels.verdict == "good"
+
+
+def test_verdict_on_sound_that_begins_flat_is_of_what_is_heard_now() -> None:
+    """A microphone that was plugged in while the meter ran is well."""
+    sound = np.concatenate([np.zeros(3 * RATE, np.float32), tone(0.1, 3.0)])
+
+    assert metered(sound[: 4 * RATE]).levels.verdict.startswith("flat_signal: ")
+    assert metered(sound).levels.verdict == "good"
 
 
 def test_verdict_of_a_single_clipped_sample_is_good() -> None:

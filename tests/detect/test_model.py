@@ -199,15 +199,22 @@ def test_load_model_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"\0" * 10, b"hello world\n" * 100, NEAREST[: len(NEAREST) // 2], b"PK\3\4" + NEAREST],
-    ids=["empty", "zeros", "text", "half a model", "zip"],
+    ("content", "reason"),
+    [
+        (b"", "there is no graph in it"),
+        (b"\0" * 10, "there is no graph in it"),
+        (b"hello world\n" * 100, "it is damaged at byte 3"),
+        (NEAREST[: len(NEAREST) // 2], "it is damaged at byte 5"),
+        (b"PK\3\4" + NEAREST, "it is damaged at byte "),
+        (NEAREST.replace(b"MatMul", b"MatMal"), "[ONNXRuntimeError] : "),
+    ],
+    ids=["empty", "zeros", "text", "half a model", "zip", "unknown operator"],
 )
-def test_model_not_onnx_is_refused(content: bytes) -> None:
+def test_model_not_onnx_is_refused(content: bytes, reason: str) -> None:
     """Bytes that are not a whole ONNX model are refused in one line."""
     message = refusal(content)
 
-    assert message.startswith("is not an ONNX model that can be run ([ONNXRuntimeError] : ")
+    assert message.startswith(f"is not an ONNX model that can be run ({reason}")
     assert "\n" not in message
 
 

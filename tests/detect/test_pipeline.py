@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,23 @@ from hypothesis import strategies as st
 from edgeasd.capture.resampler import Resampler
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec
+from edgeasd.detect.fit import AlarmCounter
+from edgeasd.detect.levels import LevelMeter
 from edgeasd.detect.model import Model, load_model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.scoring import clip_score
 from edgeasd.detect.windows import WindowSpec
+from edgeasd.recording.cutter import Cutter
 from edgeasd.stream import AudioBlock, Float32Array
-from tests.detect.cutting import BLOCK_LENGTHS, cut_at, cut_every, cuts
+from tests.detect.cutting import (
+    BLOCK_LENGTHS,
+    Stream,
+    cut_at,
+    cut_every,
+    cuts,
+    stream_of,
+    streams,
+)
 from tests.detect.models import (
     faulty_sound,
     make_content,
@@ -147,6 +159,152 @@ def test_pipeline_resampled_sound_with_gaps_gives_the_same_for_any_cut(
     breaks = sorted(gaps)
 
     assert detect({*places, *breaks}) == detect(set(breaks))
+
+
+# --- sound that says nothing of the machine ------------------------------------------------------
+
+SLOW = Model(
+    make_content(
+        make_document(
+            n_sections=1,
+            method="nearest",
+            features=FeatureSpec(sample_rate=1_600, n_fft=64, hop_length=32, n_mels=8, fmax=800.0),
+            window=WindowSpec(n_frames=8, hop_frames=4, median_frames=3),
+            clip_windows=5,
+        ),
+        normal=normal_sound(8_000),
+    ),
+    "slow",
+)
+"""A second of its sound is 1600 samples: streams of half a minute are cut in no time."""
+SPAN = 400
+SPOILT = stream_of(
+    [
+        *(("normal", 2_000), ("faulty", 2_000), ("flat", 3_700), ("faulty", 1_500)),
+        *(("muted", 900), ("normal", 2_500), ("lost", 0), ("faulty", 1_800), ("lost", 0)),
+        *(("clipped", 1_000), ("normal", 3_000), ("quiet", 17_000), ("faulty", 1_300)),
+        *(("flat", 410), ("faulty", 1_700), ("normal", 3_000)),
+    ]
+)
+
+
+@dataclass
+class Listener:
+    """All that depends on sound: what the daemon makes of a stream, and the meters."""
+
+    pipeline: Pipeline
+    resampler: Resampler
+    counter: AlarmCounter
+    levels: LevelMeter
+    cutter: Cutter
+    clips: list[object]
+    detections: list[Detection]
+
+    def hear(self, block: AudioBlock) -> None:
+        """Let all of them hear *block*."""
+        self.levels.process(block)
+        self.clips += [
+            (one.flaw, one.n_lost, one.levels, one.samples.tobytes())
+            for one in self.cutter.process(block)
+        ]
+        self._detect(self.resampler.process(block))
+
+    def _detect(self, block: AudioBlock) -> None:
+        for one in self.pipeline.process(block):
+            self.counter.process(one)
+            self.detections.append(one)
+
+    def end(self) -> list[object]:
+        """End the stream, and return all that was found in it."""
+        self._detect(self.resampler.flush())
+        signal = self.pipeline.signal
+        return [
+            self.detections,
+            self.clips,
+            self.counter.count,
+            self.levels.levels,
+            self.levels.signal.state,
+            (signal.state, signal.level_dbfs, signal.n_defective, signal.n_judged),
+            (self.pipeline.gaps, self.pipeline.windows, self.pipeline.alarm.active),
+        ]
+
+
+def everything(stream: Stream, places: Sequence[int], rate: int) -> list[object]:
+    """Return what is found in *stream*, of a source of *rate*, cut at *places*."""
+    listener = Listener(
+        make_pipeline(SLOW),
+        Resampler(rate, 1_600),
+        AlarmCounter(7.0, 1_600),
+        LevelMeter(rate),
+        Cutter(rate),
+        [],
+        [],
+    )
+    for block in stream.blocks(places):
+        listener.hear(block)
+    return listener.end()
+
+
+@pytest.mark.parametrize("rate", [1_600, 4_410])
+@pytest.mark.parametrize("length", [1, 17, 64, 1_000])
+def test_pipeline_spoilt_sound_gives_the_same_for_every_block_size(rate: int, length: int) -> None:
+    """Scores, events, states, levels, counts and clips; flat, muted, clipped and lost sound."""
+    whole = everything(SPOILT, [], rate)
+
+    assert everything(SPOILT, range(length, len(SPOILT.samples), length), rate) == whole
+
+
+@settings(max_examples=40)
+@given(streams(6_000), st.data())
+def test_pipeline_any_spoilt_sound_gives_the_same_for_any_cut(
+    stream: Stream, data: st.DataObject
+) -> None:
+    """Whatever a stream holds, and wherever it is cut."""
+    places = data.draw(cuts(len(stream.samples)))
+    rate = data.draw(st.sampled_from([1_600, 4_410]))
+
+    assert everything(stream, places, rate) == everything(stream, [], rate)
+
+
+def test_pipeline_spoilt_sound_has_events_and_defects_of_all_kinds() -> None:
+    """The stream that these tests cut holds what they are about."""
+    detections = play(make_pipeline(SLOW), SPOILT.blocks([]))
+
+    assert {one.signal for one in detections} == {"ok", "flat_signal", "too_quiet", "clipping"}
+    assert event_types(detections).count("start") >= 2
+    assert all(one.event is None for one in detections if one.signal == "flat_signal")
+    assert any(one.event is not None for one in detections if one.signal == "clipping")
+
+
+@pytest.mark.parametrize("block_length", BLOCK_LENGTHS)
+def test_pipeline_flat_sound_after_a_score_does_not_hide_its_event(block_length: int) -> None:
+    """A fault that tears the cable off is told, also where both are in one block."""
+    fault = faulty_sound(3_000)
+    alone = play(make_pipeline(SLOW), [AudioBlock(fault, 0)])
+    torn_off = np.concatenate((fault, np.zeros(8_000, np.float32)))
+
+    detections = play(make_pipeline(SLOW), cut_every(torn_off, block_length))
+
+    heard = [one for one in detections if one.signal != "flat_signal"]
+    assert event_types(alone) == ["start", *["update"] * event_types(alone).count("update")]
+    assert heard[: len(alone)] == alone
+    # A span that only begins within its sound is none of a score's.
+    assert all(one.score.end_sample < 3_000 + 2 * SPAN for one in heard)
+
+
+def test_pipeline_that_joins_gaps_scores_windows_of_both_sides() -> None:
+    """Clips of a machine that follow each other are scored on, by windows of one clip each."""
+    clips = [normal_sound(2_000, seed) for seed in (3, 4)]
+    pipeline = Pipeline(SLOW, 0, AlarmSpec(np.inf, np.inf), joins_gaps=True)
+
+    detections = play(pipeline, [AudioBlock(clips[0], 0), AudioBlock(clips[1], 2_001)])
+
+    outputs = [
+        SLOW.run(window) for clip in clips for window in offline_windows(clip, SLOW.document)
+    ]
+    assert [one.score.value for one in detections] == [
+        clip_score(SLOW.scoring(0), outputs[start : start + 5]) for start in range(len(outputs) - 4)
+    ]
 
 
 @METHODS

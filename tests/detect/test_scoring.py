@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -22,6 +26,18 @@ from edgeasd.stream import Float32Array, Float64Array, Score, Window
 
 N_SAMPLES = 33_280
 HOP_SAMPLES = 4_096
+
+# Run in a process of its own, where BLAS takes itself to be on another processor.
+SCORE = """
+import numpy as np
+from edgeasd.detect.scoring import MahalanobisScoring, NearestScoring
+rng = np.random.default_rng(2021)
+references = rng.normal(1.0, 1.0, (16, 1280)).astype(np.float32)
+whitening = rng.normal(0.0, 1.0, (300, 1280)).astype(np.float32)
+mean = rng.normal(1.0, 1.0, 1280)
+for scoring in NearestScoring(references, 2), MahalanobisScoring(references, [(1.0, whitening)]):
+    print(repr(scoring.clip_value(mean)))
+"""
 
 
 def window_at(index: int) -> Window:
@@ -336,3 +352,21 @@ def test_clip_score_without_windows_is_refused(scoring: Scoring) -> None:
     """A clip that is too short for a window has no score."""
     with pytest.raises(ValueError, match=r"^len\(outputs\)=0 must be at least 1$"):
         clip_score(scoring, [])
+
+
+def test_scores_do_not_depend_on_the_blas() -> None:
+    """Another release of numpy, another processor or number of threads gives the same score."""
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", SCORE],
+            env={**os.environ, "OPENBLAS_CORETYPE": processor, "OPENBLAS_NUM_THREADS": n_threads},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for processor, n_threads in [("Prescott", "1"), ("Haswell", "2")]
+    ]
+
+    assert len(said[0].split()) == 2
+    assert said[0] == said[1]

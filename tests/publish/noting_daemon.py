@@ -19,8 +19,10 @@ def note_everything(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     put, remove = Outbox.put, Outbox.remove
 
-    def noted_put(self: Outbox, event_id: str, topic: str, payload: bytes) -> None:
-        put(self, event_id, topic, payload)
+    def noted_put(
+        self: Outbox, event_id: str, topic: str, payload: bytes, note: bytes = b""
+    ) -> None:
+        put(self, event_id, topic, payload, note)
         os.write(file, f"put {event_id} {topic}\n".encode())
 
     def noted_remove(self: Outbox, *event_ids: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,12 +15,12 @@ import pytest
 import soundfile
 
 from edgeasd.config import ClipsConfig
-from edgeasd.publish import clipwriter
-from edgeasd.publish.clips import Clip, clip_name, find_clip, find_clips
+from edgeasd.publish import clips, clipwriter
+from edgeasd.publish.clips import Clip, ClipFolder, clip_name, find_clip, find_clips
 from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
 from edgeasd.publish.health_payload import ClipsHealth
 from edgeasd.stream import Int16Array
-from edgeasd.whole_file import draft_of
+from edgeasd.whole_file import draft_of, whole_file
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
 
@@ -51,8 +52,10 @@ def open_writer() -> Iterator[Callable[..., ClipWriter]]:
     """Opens writers that run, and stops them in the end."""
     opened: list[ClipWriter] = []
 
-    def make(directory: Path, config: ClipsConfig | None = None) -> ClipWriter:
-        opened.append(ClipWriter(config or ClipsConfig(), directory))
+    def make(
+        directory: Path, config: ClipsConfig | None = None, ages_path: Path | None = None
+    ) -> ClipWriter:
+        opened.append(ClipWriter(config or ClipsConfig(), directory, ages_path))
         opened[-1].start()
         return opened[-1]
 
@@ -130,6 +133,13 @@ def test_clips_beyond_the_size_go_the_oldest_first(
     assert (folder / "notes.flac").exists()
 
 
+def remember(path: Path, days: dict[str, float]) -> None:
+    """Have the file at *path* say for how many days clips have been kept."""
+    ran_s = 100 * 86_400.0
+    seen_s = {name: ran_s - age * 86_400 for name, age in days.items()}
+    path.write_text(json.dumps({"ran_s": ran_s, "first_seen_s": seen_s}))
+
+
 def test_clips_too_old_and_half_written_ones_go_at_the_start(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
@@ -140,13 +150,130 @@ def test_clips_too_old_and_half_written_ones_go_at_the_start(
         (folder / clip(number).name).write_bytes(b"sound")
     draft_of(folder / clip(3).name).write_bytes(b"half")
     (folder / "other.part").write_bytes(b"not ours")
-    long_ago = time.time() - 31 * 86_400
-    os.utime(folder / clip(0).name, (long_ago, long_ago))
+    remember(tmp_path / "ages", {clip(0).name: 31.0, clip(1).name: 29.0, "gone": 99.0})
 
-    open_writer(folder)
+    open_writer(folder, ages_path=tmp_path / "ages")
 
     wait_until(lambda: len(names(folder)) == 3, "the clean-up")
     assert names(folder) == [clip(1).name, clip(2).name, "other.part"]
+    wait_until(lambda: b"gone" not in (tmp_path / "ages").read_bytes(), "the rest is remembered")
+    kept = json.loads((tmp_path / "ages").read_text())["first_seen_s"]
+    assert kept[clip(1).name] == 71 * 86_400.0
+    assert kept[clip(2).name] >= 100 * 86_400.0
+
+
+@pytest.mark.parametrize("years", [-56.0, -1.0, 0.0, 30.0], ids=lambda years: f"{years:+.0f} years")
+@pytest.mark.parametrize("part", ["sound file", "name"])
+def test_clips_do_not_age_by_the_wall_clock(tmp_path: Path, years: float, part: str) -> None:
+    """Whatever time their files and names bear, they are as old as daemons have run."""
+    wrong_s = max(0.0, time.time() + years * 365.25 * 86_400)
+    name = clip(1).name
+    if part == "name":
+        name = clip_name(round(1000 * wrong_s), "press07", "edge-5f1c2a9b-000001")
+    folder = ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages")
+    folder.write(Clip(name, NOISE, 48_000))
+    if part == "sound file":
+        os.utime(tmp_path / "clips" / name, (wrong_s, wrong_s))
+
+    folder.make_room()
+    ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages").prepare()
+
+    assert names(tmp_path / "clips") == [name]
+
+
+def test_clips_beyond_the_size_go_by_age_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    """The clip of this moment is the newest, though by its name it is the oldest."""
+    folder = ClipFolder(ClipsConfig(max_size_mb=0.25), tmp_path / "clips")
+    for number in (3, 2, 1):
+        folder.write(clip(number))
+
+    assert names(tmp_path / "clips") == [clip(1).name, clip(2).name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no JSON",
+        b"[]",
+        b"[" * 100_000,
+        b"{}",
+        b'{"ran_s": 1, "first_seen_s": 7}',
+        b'{"ran_s": NaN, "first_seen_s": {}}',
+        b'{"ran_s": 1, "first_seen_s": {"a": "b"}}',
+        b'{"ran_s": -1e9, "first_seen_s": {}}',
+    ],
+)
+def test_clips_are_kept_where_nothing_says_how_old_they_are(tmp_path: Path, content: bytes) -> None:
+    """A file of ages that is lost or damaged costs no clip, and is made anew."""
+    (tmp_path / "ages").write_bytes(content)
+    folder = ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages")
+    folder.write(clip(1))
+    folder.write(clip(2))
+
+    folder.make_room()
+
+    assert len(names(tmp_path / "clips")) == 2
+    assert set(json.loads((tmp_path / "ages").read_text())["first_seen_s"]) == {
+        clip(1).name,
+        clip(2).name,
+    }
+
+
+def test_clips_are_kept_where_a_pipe_stands_in_place_of_their_ages(tmp_path: Path) -> None:
+    """Nothing waits for the other end of it."""
+    os.mkfifo(tmp_path / "ages")
+    folder = ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages")
+
+    folder.write(clip(1))
+    folder.write(clip(2))
+
+    assert names(tmp_path / "clips") == [clip(1).name, clip(2).name]
+
+
+def test_clips_age_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hours of many runs add up; those in which no daemon ran do not count."""
+    running_s = iter(float(hour * 3600) for hour in range(10_000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(running_s))
+    config = ClipsConfig(max_age_days=1.0)
+    ClipFolder(config, tmp_path / "clips", tmp_path / "ages").write(clip(1))
+
+    n_runs = 0
+    while names(tmp_path / "clips"):
+        n_runs += 1
+        ClipFolder(config, tmp_path / "clips", tmp_path / "ages").make_room()
+
+    assert n_runs == 25
+
+
+def test_clips_removed_by_somebody_else_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever moment a person or a backup takes one away, the next one is written."""
+    folder = ClipFolder(ClipsConfig(), tmp_path / "clips")
+    for number in range(2):
+        folder.write(clip(number))
+    found = clips._clips(tmp_path / "clips")
+    monkeypatch.setattr(clips, "_clips", lambda _: found)
+    found[0].unlink()
+
+    folder.write(clip(2))
+
+    assert names(tmp_path / "clips") == [clip(1).name, clip(2).name]
+
+
+def test_half_written_clip_of_another_daemon_stays(tmp_path: Path) -> None:
+    """Where two share a folder, what the other is writing is not what a crash left."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+
+    with whole_file(folder / clip(1).name) as file:
+        file.write(b"half")
+        ClipFolder(ClipsConfig(), folder).prepare()
+        during = names(folder)
+
+    assert len(during) == 1
+    assert names(folder) == [clip(1).name]
 
 
 def test_clips_on_a_small_disk_leave_a_twentieth_free(
@@ -268,12 +395,11 @@ def test_clips_grow_old_while_the_daemon_runs(
     monkeypatch.setattr(clipwriter, "_TIDY_S", 0.1)
     folder = tmp_path / "clips"
     folder.mkdir()
-    open_writer(folder, ClipsConfig(enabled=enabled))
-    long_ago = time.time() - 31 * 86_400
-
     (folder / clip(1).name).write_bytes(b"sound")
     (folder / clip(2).name).write_bytes(b"sound")
-    os.utime(folder / clip(1).name, (long_ago, long_ago))
+    remember(tmp_path / "ages", {clip(1).name: 30.0 - 0.5 / 86_400, clip(2).name: 29.0})
+
+    open_writer(folder, ClipsConfig(enabled=enabled), tmp_path / "ages")
 
     wait_until(lambda: names(folder) == [clip(2).name], "the old one is gone")
 

@@ -24,6 +24,12 @@ pytestmark = pytest.mark.network
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OWN, OTHER = Topics("", "edge-01"), Topics("", "edge-02")
 ACCOUNTS = {"edge-01": "secret", "edge-02": "secret2", "viewer": "secret3"}
+BY_CERTIFICATE = {
+    "#cafile ": "cafile ",
+    "#require_certificate true": "require_certificate true",
+    "#use_identity_as_username true": "use_identity_as_username true",
+    "password_file ": "#password_file ",
+}
 
 
 class DeployedMosquitto(Mosquitto):
@@ -45,7 +51,7 @@ class DeployedMosquitto(Mosquitto):
             "listener 8883": f"user root\nlistener {self.port} 127.0.0.1",
             "/etc/mosquitto/certs/broker.pem": str(certificate),
             "/etc/mosquitto/certs/broker.key": str(key),
-            "/etc/mosquitto/ca_certificates/ca.pem": str(authority.ca_file),
+            "/etc/mosquitto/certs/ca.pem": str(authority.ca_file),
             "/etc/mosquitto/acl": str(self.acl),
             "password_file /etc/mosquitto/passwords": f"password_file {folder}/passwords",
             "persistence_location /var/lib/mosquitto/": f"persistence_location {folder}/",
@@ -54,6 +60,11 @@ class DeployedMosquitto(Mosquitto):
             assert old in text, old
             text = text.replace(old, new)
         self._config.write_text(text)
+        self._saved = folder / "mosquitto.db"
+
+    def saved_bytes(self) -> int:
+        """Size of what it has saved."""
+        return self._saved.stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -94,25 +105,34 @@ def config_of(tmp_path: Path, authority: Authority) -> Callable[..., MqttConfig]
 class Consumer:
     """A client of its own that subscribes with an account and collects what it gets."""
 
-    def __init__(self, config: MqttConfig) -> None:
+    def __init__(self, config: MqttConfig, *filters: str) -> None:
         self.connection = Connection(config, f"consumer-{config.username}")
-        self.connection.subscribe("edgeasd/v1/#", qos=1)
+        for topic_filter in filters or ("edgeasd/v1/#",):
+            self.connection.subscribe(topic_filter, qos=1)
         self.got: list[tuple[str, bytes]] = []
+
+    def take(self) -> None:
+        """Collect what came."""
+        self.got += [(one.topic, one.payload) for one in self.connection.received()]
 
     def wait_for(self, topic: str, payload: bytes) -> None:
         """Wait for a message."""
 
         def found() -> bool:
             self.connection.serve(0.1)
-            self.got += [(one.topic, one.payload) for one in self.connection.received()]
+            self.take()
             return (topic, payload) in self.got
 
         wait_until(found, f"{payload!r} on {topic}")
 
 
-def answer(connection: Connection, topic: str) -> str:
+def answer(
+    connection: Connection, topic: str, payload: bytes | None = None, *, retain: bool = False
+) -> str:
     """Publish on *topic*, and return why the broker refuses it; empty if it does not."""
-    number = connection.publish(topic, b"by " + topic.encode(), qos=1)
+    if payload is None:
+        payload = b"by " + topic.encode()
+    number = connection.publish(topic, payload, qos=1, retain=retain)
     answers: dict[int, str] = {}
 
     def answered() -> bool:
@@ -127,13 +147,19 @@ def answer(connection: Connection, topic: str) -> str:
 def test_deployed_broker_lets_a_node_write_its_own_topics_only(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """A node's own topics reach a consumer; those of another node are refused and do not."""
+    """A node's own topics reach a consumer; those of others, and any that are none, do not."""
     broker = deploy()
     consumer = Consumer(config_of(broker, "viewer"))
     node = Connection(config_of(broker, "edge-01"), "edgeasd-edge-02")  # any client id will do
 
-    own = [OWN.availability, OWN.health, OWN.state("m"), OWN.score("m"), OWN.event("m")]
-    others = [OTHER.availability, OTHER.event("m"), "edgeasd/v1", "elsewhere"]
+    own = [OWN.availability, OWN.health, OWN.check, OWN.state("m"), OWN.score("m"), OWN.event("m")]
+    others = [
+        *(OTHER.availability, OTHER.event("m"), "edgeasd/v1", "elsewhere", "$SYS/broker/uptime"),
+        *(
+            f"edgeasd/v1/edge-01/{rest}"
+            for rest in ("", "m", "m/event/more", "m/other", "/m/event")
+        ),
+    ]
     refusals = [answer(node, topic) for topic in others]
     accepted = [answer(node, topic) for topic in own]
 
@@ -148,23 +174,150 @@ def test_deployed_broker_lets_a_node_write_its_own_topics_only(
 def test_deployed_broker_lets_consumers_read_only(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """An account that reads the alerts can forge none; a node reads nothing, not even its own."""
+    """An account that reads the alerts can forge none."""
     broker = deploy()
     viewer = Connection(config_of(broker, "viewer"), "viewer")
-    node = Connection(config_of(broker, "edge-01"), "node")
-    node.subscribe("edgeasd/v1/#", qos=1)
 
     forged = [
-        answer(viewer, topic)
-        for topic in (OWN.event("m"), Topics("", "viewer").event("m"), "elsewhere")
+        answer(viewer, topic, retain=True)
+        for topic in (OWN.event("m"), OWN.state("m"), Topics("", "viewer").check, "elsewhere")
     ]
-    answer(node, OWN.event("m"))
-    node.serve(0.2)
+    viewer.close(cleanly=True)
 
-    assert forged == ["Not authorized"] * 3
-    assert node.received() == []
-    for connection in (node, viewer):
-        connection.close(cleanly=True)
+    assert forged == ["Not authorized"] * len(forged)
+
+
+def test_deployed_broker_passes_no_will_on_another_node(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """Nobody has a node said offline by leaving a will on its topic."""
+    broker = deploy()
+    consumer = Consumer(config_of(broker, "viewer"))
+
+    for topic in (OWN.availability, OTHER.availability):
+        will = (topic, b"offline")
+        Connection(config_of(broker, "edge-02"), "node", will=will).close(cleanly=False)
+    consumer.wait_for(OTHER.availability, b"offline")
+    consumer.connection.close(cleanly=True)
+
+    assert [topic for topic, _ in consumer.got] == [OTHER.availability]
+
+
+@pytest.mark.parametrize(
+    ("account", "reads"),
+    [("viewer", [OWN.availability, OWN.event("m"), OTHER.health]), ("edge-01", [OWN.availability])],
+)
+def test_deployed_broker_lets_an_account_read_what_concerns_it(
+    deploy: Callable[..., DeployedMosquitto],
+    config_of: Callable[..., MqttConfig],
+    account: str,
+    reads: list[str],
+) -> None:
+    """A consumer reads all nodes, a node what is said in its name; neither reads the broker's."""
+    broker = deploy({"acl_file": "sys_interval 1\nacl_file"})
+    nodes = [Connection(config_of(broker, name), name) for name in ("edge-01", "edge-02")]
+    for node, topic in zip(
+        (nodes[0], nodes[0], nodes[1]),
+        (OWN.availability, OWN.event("m"), OTHER.health),
+        strict=True,
+    ):
+        assert answer(node, topic, retain=True) == ""
+    for node in nodes:
+        node.close(cleanly=True)
+
+    reader = Consumer(config_of(broker, account), "#", "$SYS/#")
+    last = Topics("", account).check
+    reader.wait_for(reads[-1], b"by " + reads[-1].encode())
+    answer(reader.connection, last)
+    reader.connection.serve(0.2)
+    reader.take()
+
+    assert sorted({topic for topic, _ in reader.got} - {last}) == sorted(reads)
+
+
+@pytest.mark.parametrize("by_certificate", [False, True])
+def test_deployed_broker_ties_the_client_id_to_the_account(
+    deploy: Callable[..., DeployedMosquitto], authority: Authority, *, by_certificate: bool
+) -> None:
+    """Whatever id another account connects with, it takes neither connection nor what waits."""
+    broker = deploy(BY_CERTIFICATE if by_certificate else None)
+
+    def client(account: str, client_id: str, *, forgets: bool) -> paho.Client:
+        made = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=forgets)
+        certificate, key = authority.issue(account, account)
+        made.tls_set(str(authority.ca_file), str(certificate), str(key))
+        made.username_pw_set(account, ACCOUNTS[account])
+        made.on_message = lambda _client, _data, message: got.append(bytes(message.payload))
+        made.on_subscribe = lambda *_: ready.append(account)
+        made.on_disconnect = lambda *_: ended.append(account)
+        n_before = len(ready)
+        made.connect("localhost", broker.port)
+        made.subscribe("edgeasd/v1/+/+/event", qos=1)
+        made.loop_start()
+        wait_until(lambda: len(ready) > n_before, f"{account} is served")
+        return made
+
+    def leave(one: paho.Client) -> None:
+        one.disconnect()
+        one.loop_stop()
+
+    got: list[bytes] = []
+    ready: list[str] = []
+    ended: list[str] = []
+    leave(client("viewer", "historian", forgets=False))
+    node = client("edge-01", "edgeasd-edge-01", forgets=True)
+    node.publish(OWN.event("m"), b"waits", qos=1).wait_for_publish(10)
+    ended.clear()
+    for taken in ("historian", "viewer", "edgeasd-edge-01", "edge-01"):
+        leave(client("edge-02", taken, forgets=True))
+    node.publish(OWN.event("m"), b"waits too", qos=1).wait_for_publish(10)
+    back = client("viewer", "another id", forgets=False)
+    wait_until(lambda: len(got) == 2, "what waited")
+    leave(back)
+    leave(node)
+
+    assert got == [b"waits", b"waits too"]
+    assert set(ended[:4]) == {"edge-02"}
+
+
+def test_deployed_broker_refuses_what_no_node_sends_for_its_size(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """A message beyond all that a node sends ends its sender's connection, and stays unsaid."""
+    broker = deploy()
+    consumer = Consumer(config_of(broker, "viewer"))
+    node = Connection(config_of(broker, "edge-01"), "node")
+
+    node.publish(OWN.health, b"x" * 200_000, qos=1, retain=True)
+    with pytest.raises(BrokerError):
+        node.serve(10.0)
+    node = Connection(config_of(broker, "edge-01"), "node")
+    assert answer(node, OWN.health) == ""
+    consumer.wait_for(OWN.health, b"by " + OWN.health.encode())
+
+    assert len(consumer.got) == 1
+
+
+def test_deployed_broker_bounds_what_an_account_makes_it_keep(
+    deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
+) -> None:
+    """Memory and disk end at the limit, and what is small still gets through."""
+    limit = 5_000_000
+    broker = deploy({"memory_limit 300000000": f"memory_limit {limit}"})
+    node = Connection(config_of(broker, "edge-01"), "node")
+
+    def fill() -> None:
+        for number in range(2 * limit // 150_000):
+            answer(node, OWN.state(f"m{number}"), b"x" * 150_000, retain=True)
+
+    with pytest.raises(BrokerError):
+        fill()
+    other = Connection(config_of(broker, "edge-02"), "node")
+    refusal = answer(other, OTHER.event("m"))
+    other.close(cleanly=True)
+
+    assert refusal in {"", "No matching subscribers"}
+    assert broker.saved_bytes() < 2 * limit
 
 
 def test_deployed_broker_serves_nobody_in_clear_or_unknown(
@@ -191,14 +344,8 @@ def test_deployed_broker_serves_nobody_in_clear_or_unknown(
 def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
     deploy: Callable[..., DeployedMosquitto], authority: Authority
 ) -> None:
-    """With the two lines in force a certificate is needed, its name counts, and no password."""
-    broker = deploy(
-        {
-            "#require_certificate true": "require_certificate true",
-            "#use_identity_as_username true": "use_identity_as_username true",
-            "password_file ": "#password_file ",
-        }
-    )
+    """With the three lines in force a certificate is needed, its name counts, and no password."""
+    broker = deploy(BY_CERTIFICATE)
     certificate, key = authority.issue("edge-01", "edge-01")
     without = MqttConfig("localhost", broker.port, ca_file=authority.ca_file, version="5")
     config = MqttConfig(

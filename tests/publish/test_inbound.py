@@ -119,3 +119,14 @@ def test_inbound_of_what_no_broker_sends_raises(sent: bytes, words: str) -> None
         "TLS (mqtt.ca_file)"
     )
     assert not inbound.has_bytes
+
+
+def test_inbound_counts_what_it_skips_for_its_size() -> None:
+    """Who asked for messages can tell that one was left out; what nobody asked for is not told."""
+    inbound = Inbound()
+    inbound.feed(message(2_500_000))
+    inbound.wants_messages = True
+
+    inbound.feed(message(10) + message(2_500_000) + message(2_500_000, qos=2))
+
+    assert inbound.n_too_large == 1

@@ -314,9 +314,20 @@ def test_connection_that_breaks_raises(mosquitto: Mosquitto) -> None:
     assert str(caught.value) == f"connection to the broker at 127.0.0.1:{mosquitto.port} was lost"
 
 
-def test_connection_by_mqtt_5_that_the_broker_ends_tells_why() -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0x8B, "Server shutting down"),
+        (
+            0x8E,
+            "Session taken over; another client has the id edge-03 or the account, give each its "
+            "own",
+        ),
+    ],
+)
+def test_connection_by_mqtt_5_that_the_broker_ends_tells_why(code: int, words: str) -> None:
     """The reason in the broker's farewell is told.  Mosquitto 2.0.11 gives none."""
-    connack, disconnect = b"\x20\x03\x00\x00\x00", b"\xe0\x02\x8b\x00"
+    connack, disconnect = b"\x20\x03\x00\x00\x00", bytes([0xE0, 2, code, 0])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -334,6 +345,4 @@ def test_connection_by_mqtt_5_that_the_broker_ends_tells_why() -> None:
             connection.serve(5.0)
         broker.join()
 
-    assert str(caught.value) == (
-        f"broker at 127.0.0.1:{port} ends the connection: Server shutting down"
-    )
+    assert str(caught.value) == f"broker at 127.0.0.1:{port} ends the connection: {words}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeasd.config import MqttConfig
+from edgeasd.errors import BrokerError
+from edgeasd.publish.credentials import tls_context
 from edgeasd.publish.mqtt import Connection
 from edgeasd.publish.publisher import MqttPublisher, Timing
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, wait_until
-from tests.publish.certificates import Authority
+from tests.publish.certificates import KINDS, Authority
 from tests.publish.wiretap import Wiretap
 
 if TYPE_CHECKING:
@@ -136,6 +139,29 @@ def test_without_tls_the_wiretap_sees_everything(plant: Plant) -> None:
     wait_until(lambda: len(plant.outbox) == 0, "delivered")
 
     assert in_clear(plant.tap) == list(SECRETS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tls_takes_each_kind_of_authority_and_no_other_of_that_kind(
+    plant: Plant, kind: str, tmp_path: Path
+) -> None:
+    """Every Python takes the authorities that the others take, and only the one that is named."""
+    plant.authority = Authority(tmp_path / "named", kind)
+    other = Authority(tmp_path / "other", kind)
+    plant.start_broker()
+
+    Connection(plant.config(), "named").close(cleanly=True)
+    with pytest.raises(BrokerError, match="is not accepted"):
+        Connection(plant.config(ca_file=other.ca_file), "other")
+
+
+def test_tls_verifies_alike_on_every_python(plant: Plant) -> None:
+    """What is verified is fixed here and not left to the defaults, which change."""
+    context = tls_context(plant.config())
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def test_tls_of_another_authority_is_refused(plant: Plant, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,11 +98,49 @@ def test_folder_continues_after_the_highest_number(tmp_path: Path) -> None:
     with ClipFolder(place(tmp_path)) as folder:
         paths = [folder.add(stretch(), RATE, END_S) for _ in range(3)]
     paths[0].unlink()
-    draft_of(paths[1]).write_bytes(b"what a power cut left")
+    left = draft_of(paths[1])
+    left.write_bytes(b"what a power cut left")
+    other = left.with_name(".other.flac.part")
+    other.touch()
 
     with ClipFolder(place(tmp_path)) as folder:
         assert folder.n_clips == 2
         assert "_0003_" in folder.add(stretch(), RATE, END_S).name
+
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_folder_counts_again_once_it_has_it_to_itself(tmp_path: Path) -> None:
+    """A recording that ended between the look and the lock has given out numbers."""
+    late = ClipFolder(place(tmp_path))
+    with ClipFolder(place(tmp_path)) as folder:
+        folder.add(stretch(), RATE, END_S)
+
+    with late as folder:
+        assert folder.n_clips == 1
+        assert "_0001_" in folder.add(stretch(), RATE, END_S).name
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder"])
+def test_log_that_leads_elsewhere_is_not_written(tmp_path: Path, kind: str) -> None:
+    """Whoever may write to the folder cannot have root write to another file, nor wait."""
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    other.write_text("of root")
+    log = tmp_path / LOG_NAME
+    if kind == "link":
+        log.symlink_to(other)
+    elif kind == "hard link":
+        log.hardlink_to(other)
+    elif kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log.mkdir()
+
+    with pytest.raises(StorageError, match=r"\(recording.csv is no plain file\); remove it, or"):
+        ClipFolder(place(tmp_path)).__enter__()
+
+    assert other.read_text() == "of root"
 
 
 def test_folder_refuses_a_second_recording_at_the_same_time(tmp_path: Path) -> None:

@@ -10,12 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 from tests.publish.brokers import DEADLINE_S
+from tests.service.constraints import requirements_for
 from tests.service.namespaces import Namespaces, enter, eventually
 
 if TYPE_CHECKING:
@@ -59,18 +55,27 @@ def make_debian(folder: Path, release: str) -> None:
 
 
 def download_wheels(folder: Path, release: str) -> None:
-    """Put everything that the daemon and its build need into *folder*, for Python of *release*."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    daemon = project["project"]
-    wanted = [
-        *project["build-system"]["requires"],
-        *daemon["dependencies"],
-        *daemon["optional-dependencies"]["plot"],
+    """Put everything that ``install.sh`` installs into *folder*, for Python of *release*."""
+    wanted = folder.with_suffix(".txt")
+    wanted.write_text(requirements_for(PYTHON[release]))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--only-binary=:all:",
+        "--no-deps",
     ]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     with folder.with_suffix(".log").open("wb") as log:
         subprocess.run(
-            [*command, f"--python-version={PYTHON[release]}", "--dest", folder, *wanted],
+            [
+                *command,
+                f"--python-version={PYTHON[release]}",
+                "--require-hashes",
+                f"--requirement={wanted}",
+                f"--dest={folder}",
+            ],
             check=True,
             stderr=log,
             timeout=900,
@@ -85,20 +90,22 @@ class Debian:
         wheels: The folder of wheels.
 
     Attributes:
+        root: As given.
+        wheels: As given.
         first_words: What the installation said.
     """
 
     def __init__(self, root: Path, wheels: Path) -> None:
         assert shutil.which("systemd-nspawn"), "install the Debian package systemd-container"
         self.root = root
-        self._wheels = wheels
+        self.wheels = wheels
         self._n_runs = 0
         self.first_words = ""
 
     def copy(self, root: Path) -> Debian:
         """Return a copy of this in folder *root*."""
         subprocess.run(["cp", "--archive", self.root, root], check=True, timeout=120)
-        return Debian(root, self._wheels)
+        return Debian(root, self.wheels)
 
     def remove(self) -> None:
         """Remove its root: half a gigabyte that nobody looks at again."""
@@ -124,7 +131,7 @@ class Debian:
     def _start(self, log: Path, *arguments: str) -> Namespaces:
         binds = [
             f"--bind-ro={CHECKOUT}:{_INSIDE['checkout']}",
-            f"--bind-ro={self._wheels}:{_INSIDE['wheels']}",
+            f"--bind-ro={self.wheels}:{_INSIDE['wheels']}",
             "--setenv=PIP_NO_INDEX=1",
             f"--setenv=PIP_FIND_LINKS={WHEELS}",
             f"--setenv=PATH={_PATH}",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import stat
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +60,17 @@ def test_install_in_a_clean_debian_makes_it_run(installed_debian: Debian) -> Non
     release = Path(str(root) + str((root / "opt/edgeasd/current").readlink()))
     assert all(stat.S_IMODE(path.lstat().st_mode) & 0o004 for path in release.rglob("*"))
     assert not (root / "root/.cache").exists()
+
+
+def test_install_runs_nothing_that_another_user_left(installed_debian: Debian) -> None:
+    """Neither from the folder that it is started in, nor from a home, nor by a search path."""
+    assert (installed_debian.root / "srv/planted/ensurepip.py").exists()
+    assert not (installed_debian.root / "srv/planted/done").exists()
+
+
+def test_install_holds_a_lock_that_is_roots_alone(installed_debian: Debian) -> None:
+    """What others can open they can lock, and keep every upgrade back."""
+    assert _mode(installed_debian.root / "opt/edgeasd/lock") == 0o600
 
 
 def test_install_says_what_comes_next(installed_debian: Debian) -> None:
@@ -148,6 +162,71 @@ def test_upgrade_that_cannot_be_installed_leaves_the_old_version(debian: Debian)
     assert (debian.root / "opt/edgeasd/current").readlink() == before
     assert len(list((debian.root / "opt/edgeasd/releases").iterdir())) == 1
     assert debian.run("edgeasd", "--version").stdout.split()[-1] == __version__
+
+
+def test_upgrade_by_packages_that_were_tampered_with_leaves_the_old_version(debian: Debian) -> None:
+    """A wheel of the right name and version that is another one is not installed."""
+    shutil.copytree(debian.wheels, debian.root / "srv/wheels")
+    (wheel,) = (debian.root / "srv/wheels").glob("click-*.whl")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("click/planted.py", "")
+
+    result = debian.run("env", "PIP_FIND_LINKS=/srv/wheels", INSTALL, check=False)
+
+    assert result.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in result.stdout
+    assert len(list((debian.root / "opt/edgeasd/releases").iterdir())) == 1
+    assert debian.run("edgeasd", "--version").stdout.split()[-1] == __version__
+
+
+def test_wheel_without_the_program_is_refused_wherever_it_is_started(debian: Debian) -> None:
+    """The checkout that it may be started in is not taken for what the wheel should hold."""
+    make_newer(debian.root / "srv/newer")
+    (debian.root / "srv/newer/edgeasd/daemon.py").unlink()
+    pip = "/opt/edgeasd/current/bin/pip"
+    debian.run(pip, "wheel", "--quiet", "--no-deps", "--wheel-dir=/srv", "/srv/newer")
+
+    result = debian.run(
+        *("sh", "-c", f"cd $(dirname {INSTALL})/..; exec {INSTALL} /srv/edgeasd-9.9.9-*.whl"),
+        check=False,
+    )
+
+    assert result.returncode != 0
+    assert "No module named 'edgeasd.daemon'" in result.stdout
+    assert debian.run("edgeasd", "--version").stdout.split()[-1] == __version__
+
+
+def test_install_does_not_believe_what_others_can_have_put_there(debian: Debian) -> None:
+    """Neither the old releases, nor a password that is a link: its target keeps owner and mode."""
+    shadow, config = debian.root / "etc/shadow", debian.root / "etc/edgeasd"
+    before = shadow.stat()
+    os.chown(config, 1234, 1234)
+    (config / "mqtt_password").symlink_to("/etc/shadow")
+    debian.run(INSTALL)
+    assert (shadow.stat().st_mode, shadow.stat().st_gid) == (before.st_mode, before.st_gid)
+
+    os.chown(debian.root / "opt/edgeasd", 1234, 1234)
+    result = debian.run(INSTALL, check=False)
+
+    assert result.returncode == 1
+    assert result.stdout == (
+        "install.sh: /opt/edgeasd must belong to root alone; see what is in it, remove it, and "
+        "run this again\n"
+    )
+
+
+def test_purge_follows_no_link(debian: Debian) -> None:
+    """What a user of the state directory put there goes, and not what it leads to."""
+    state = debian.root / "var/lib/private/edgeasd"
+    state.mkdir(parents=True)
+    (debian.root / "var/lib/edgeasd").symlink_to("private/edgeasd")
+    (state / "clips").symlink_to("/home")
+    (debian.root / "home/kept").touch()
+
+    debian.run(INSTALL, "--purge")
+
+    assert (debian.root / "home/kept").exists()
+    assert not state.exists()
 
 
 def test_uninstall_leaves_configuration_and_data(debian: Debian) -> None:

@@ -152,3 +152,10 @@ def test_print_results_of_one_machine_type_of_other_data_has_no_column_for_it(
     lines = lines_of(results, capsys)
 
     assert ["edge", "mahalanobis", "100", "1", "0.800", "0.900", "0.700"] in lines
+
+
+def test_print_results_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe's name is no markup, and steers no terminal."""
+    lines = lines_of([make_result("[/b]x\x1b[2J", "fan", 1, {"nearest": 0.7})], capsys)
+
+    assert any(line[0] == "[/b]x?[2J" for line in lines)

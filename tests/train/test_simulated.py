@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,3 +51,17 @@ def test_simulated_data_are_made_once(tmp_path: Path) -> None:
 
     assert simulated_data(recipe, tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.flac")} == before
+
+
+def test_simulated_data_that_two_make_at_once_are_made_once(tmp_path: Path) -> None:
+    """One waits for the other; what a run that was killed has left is in neither's way."""
+    recipe = replace(RECIPE, simulator=COUNTS)
+    (tmp_path / "simulated_fan.part" / "train").mkdir(parents=True)
+    (tmp_path / "simulated_fan.part" / "train" / "half.flac").touch()
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: simulated_data(recipe, tmp_path), range(2)))
+
+    assert folders[0] == folders[1]
+    assert len(list(folders[0].rglob("*.flac"))) == 2 * (4 + 2 * 1)
+    assert list(tmp_path.iterdir()) == [folders[0]]

@@ -1,0 +1,113 @@
+"""What may be retained at a broker in the name of this computer, on disk until it is taken back.
+
+A topic is noted before anything is retained on it, and struck out when the broker has acknowledged
+an empty message there.  Beside it stand the last runs of the daemon, by which its own messages are
+told from those of another client.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from edgeasd.errors import os_reason
+from edgeasd.publish.topics import topics_of_retained
+from edgeasd.small_file import read_small
+from edgeasd.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+FILE_NAME = "retained.txt"
+"""Of the notes, in the state directory."""
+
+_MAX_TOPICS = 10_000
+_MAX_RUNS = 100
+_MAX_BYTES = 4 * 2**20
+_RUN = re.compile(r"[0-9a-f]{1,32}")
+
+
+class RetainedNotes:
+    """Notes in a file of one line for each; a line that a disk spoiled is passed over.
+
+    Args:
+        path: The file, which need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fault = ""
+        # In the order in which they came: the oldest go first.
+        self._topics: dict[tuple[str, str], None] = {}
+        self._runs: dict[str, None] = {}
+        for line in self._read().split("\n"):
+            self._take(line)
+
+    @property
+    def runs(self) -> Collection[str]:
+        """The last runs of the daemon by this file, by their boot ids."""
+        return tuple(self._runs)
+
+    def topics(self, host: str) -> list[str]:
+        """Return the topics on which something may be retained at the broker *host*."""
+        return [topic for noted, topic in self._topics if noted == host]
+
+    def hosts(self) -> list[str]:
+        """Return the brokers at which something may be retained, the last one used last."""
+        return list(dict.fromkeys(host for host, _ in self._topics))
+
+    def begin(self, run: str) -> None:
+        """Note a run of the daemon, on disk with the next topic."""
+        self._runs[run] = None
+
+    def note(self, host: str, topics: Iterable[str]) -> None:
+        """Note *topics* before anything is retained on them at the broker *host*."""
+        for topic in topics:
+            self._topics.pop((host, topic), None)
+            self._topics[host, topic] = None
+        self._write()
+
+    def strike(self, host: str, topics: Collection[str]) -> None:
+        """Strike out *topics* on which nothing is retained any more at the broker *host*."""
+        gone = {(host, topic) for topic in topics} & self._topics.keys()
+        for one in gone:
+            del self._topics[one]
+        if gone:
+            self._write()
+
+    def _read(self) -> str:
+        try:
+            return read_small(self._path, _MAX_BYTES).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as exc:
+            _log.warning("%s: cannot be read (%s)", self._path, os_reason(exc))
+            return ""
+
+    def _take(self, line: str) -> None:
+        kind, _, rest = line.partition(" ")
+        topic, _, host = rest.partition(" ")
+        if kind == "run" and _RUN.fullmatch(rest):
+            self._runs[rest] = None
+        # What a disk made of a topic may be none, and such a topic ends every connection.
+        elif kind == "retained" and host and topics_of_retained(topic) is not None:
+            self._topics[host, topic] = None
+
+    def _write(self) -> None:
+        self._topics = dict(list(self._topics.items())[-_MAX_TOPICS:])
+        self._runs = dict(list(self._runs.items())[-_MAX_RUNS:])
+        lines = [f"run {run}" for run in self._runs]
+        lines += [f"retained {topic} {host}" for host, topic in self._topics]
+        fault = ""
+        try:
+            with whole_file(self._path, 0o600) as file:
+                file.write("".join(f"{line}\n" for line in lines).encode())
+        except OSError as exc:
+            fault = f"{self._path}: cannot be written ({os_reason(exc)})"
+        if fault and fault != self._fault:
+            _log.warning("%s; what is retained at the broker may stay there for ever", fault)
+        self._fault = fault
