@@ -32,6 +32,8 @@ from tests.site import (
 
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("quick")]
 
+UNIT = Path(__file__).parents[1] / "systemd" / "edgeasd.service"
+
 
 def replace_model(site: Site, new: Path) -> None:
     """Have *new* as the model of the site, at once."""
@@ -326,3 +328,32 @@ def test_alarm_that_outlives_five_kills_has_one_start_and_one_end(
     print(f"{len(types)} events, {durations_s[-1]:.1f} s by the events, {lasted_s:.1f} s by clock")
     assert states[-1] == "ok"
     subscriber.close()
+
+
+@pytest.mark.slow
+def test_reload_and_stop_of_many_machines_keep_to_the_times_of_the_unit(
+    site: Site, tmp_path: Path
+) -> None:
+    """Each of 64 goes over to another source, then all stop: neither takes a time for each."""
+    unit = UNIT.read_text()
+    stop_s = float(unit.partition("TimeoutStopSec=")[2].split()[0])
+    site.configure(*64 * [SIMULATOR])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(120)
+        process = site.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="15000000")
+        while not manager.recv(1024).startswith(b"READY=1\n"):
+            pass
+
+        site.configure(*64 * [f"{SIMULATOR}\nseed = 7"])
+        began_s = time.monotonic()
+        reload(process)
+        while not manager.recv(1024).startswith(b"READY=1\nSTATUS=listening to 64 machines"):
+            pass
+        reloaded_s = time.monotonic() - began_s
+        process.terminate()
+        finish(process)
+        stopped_s = time.monotonic() - began_s - reloaded_s
+
+    print(f"64 machines: reloaded in {reloaded_s:.1f} s, stopped in {stopped_s:.1f} s")
+    assert max(reloaded_s, stopped_s) < stop_s

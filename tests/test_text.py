@@ -208,17 +208,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, recordings and a configuration of bad names."""
     folder = tmp_path_factory.mktemp("hostile")
     escapes = WORST["escapes"]
-    document = make_document(clip_windows=1)
-    section = replace(document.sections[0], name=escapes)
-    named = replace(document, id=escapes, version=escapes, sections=(section,))
-    (folder / "escapes.onnx").write_bytes(make_content(named))
-    model = onnx.load(folder / "escapes.onnx")
-    (entry,) = model.metadata_props
-    entry.value = json.dumps({**json.loads(entry.value), "id": {"a": "b" * 1_000_000}})
-    onnx.save(model, folder / "huge.onnx")
+    document = replace(make_document(clip_windows=1), id="Z" + "\u0301" * 150)
+    (folder / "marks.onnx").write_bytes(make_content(document))
+    for name, wrong in (("escapes", escapes), ("huge", {"a": "b" * 1_000_000})):
+        model = onnx.load(folder / "marks.onnx")
+        (entry,) = model.metadata_props
+        entry.value = json.dumps({**json.loads(entry.value), "id": wrong})
+        onnx.save(model, folder / f"{name}.onnx")
     (folder / "fan.toml").write_text(
         'state_dir = "state"\n[mqtt]\nhost = "no-such-broker.invalid"\n'
         '[[machine]]\nname = "fan"\nmodel = "escapes.onnx"\n[machine.simulator]\n'
+        '[[machine]]\nname = "saw"\nmodel = "marks.onnx"\n[machine.simulator]\n'
     )
     (folder / "evil.toml").write_text(f"{json.dumps('k' * 900_000 + escapes)} = 1\n")
     (folder / "number.toml").write_text("node = 0x" + "f" * 900_000)
@@ -253,11 +253,12 @@ EVIL_NAME = f"\x1b[2J\n{FORGED}.wav"
         ("check", "--config", "evil.toml"),
         ("check", "--config", "number.toml"),
         ("run", "--config", "evil.toml"),
+        ("model", "escapes.onnx"),
         ("model", "huge.onnx"),
-        ("score", "--model", "escapes.onnx", EVIL_NAME),
-        ("score", "--model", "escapes.onnx", "--section", EVIL_NAME, "=1+1.wav"),
-        ("explain", "--model", "escapes.onnx", EVIL_NAME),
-        ("score", "--model", "escapes.onnx", "--no\x1b[2J\noption"),
+        ("score", "--model", "marks.onnx", EVIL_NAME),
+        ("score", "--model", "marks.onnx", "--section", EVIL_NAME, "=1+1.wav"),
+        ("explain", "--model", "marks.onnx", EVIL_NAME),
+        ("score", "--model", "marks.onnx", "--no\x1b[2J\noption"),
         (EVIL_NAME,),
         ("watch", "--host", EVIL_NAME),
     ],
@@ -277,7 +278,7 @@ def test_command_prints_lines_of_its_own_only(folder: Path, arguments: tuple[str
 def test_score_as_csv_gives_a_spreadsheet_no_formula(folder: Path) -> None:
     """A name that begins like one is written as another name of the same file."""
     result = edgeasd(
-        folder, "score", "--model", "escapes.onnx", "--format", "csv", "--per", "clip", "=1+1.wav"
+        folder, "score", "--model", "marks.onnx", "--format", "csv", "--per", "clip", "=1+1.wav"
     )
 
     assert result.returncode == 0, result.stderr

@@ -37,10 +37,12 @@ def _mode(path: Path) -> int:
 
 
 def _named_edgeasd(debian: Debian) -> list[str]:
-    """Return what bears that name in the root; nothing within what does."""
+    """Return what bears that name in the root; nothing within what does, nor what tests planted."""
     found = {str(path.relative_to(debian.root)) for path in debian.root.rglob("*edgeasd*")}
     return sorted(
-        path for path in found if not any(path.startswith(f"{other}/") for other in found)
+        path
+        for path in found
+        if not path.startswith("srv/") and not any(path.startswith(f"{one}/") for one in found)
     )
 
 
