@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from edgeasd.cli import main
+from edgeasd.cli import start
 from edgeasd.publish.outbox import Outbox
 
 
@@ -36,4 +36,4 @@ def note_everything(path: str) -> None:
 if __name__ == "__main__":
     note_everything(sys.argv[1])
     sys.argv = ["edgeasd", *sys.argv[2:]]
-    main()
+    start()  # which sets up the log, in which the test reads
