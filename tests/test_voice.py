@@ -121,7 +121,12 @@ def test_node_of_another_base_ends_what_was_raised_on_the_old_topics(
 
     moved.forget_all_but(["m1"])
     wait_until(lambda: len(moved.outbox) == 0, "all alerts to be delivered")
-    looked_after(moved, lambda: subscriber.on(f"{NODE}/m2/state")[-1:] == [b""], "all is cleared")
+    cleared = [f"{NODE}/{one}" for one in ("m1/state", "m2/state", "availability")]
+    looked_after(
+        moved,
+        lambda: all(subscriber.on(topic)[-1:] == [b""] for topic in cleared),
+        "all is cleared",
+    )
 
     told = [json.loads(payload)["type"] for payload in subscriber.on(f"{NODE}/m1/event")]
     assert told == ["start", "end"]
