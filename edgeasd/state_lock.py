@@ -28,6 +28,7 @@ class StateLock:
     """
 
     def __init__(self, directory: Path) -> None:
+        _require_own(directory)
         self._descriptor = _open(directory)
         try:
             _lock(self._descriptor, directory)
@@ -40,6 +41,24 @@ class StateLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _require_own(directory: Path) -> None:
+    """Refuse root the directory of another user, who may have left links there.
+
+    And what root makes in it the service, which has a user of its own, could not open any more.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = directory.stat().st_uid
+    except OSError:  # it is made, or refused below
+        return
+    if owner != 0:
+        raise StorageError(
+            f"state_dir={directory} belongs to user {owner} and is not for root; start the "
+            "service, run edgeasd as that user, or choose another state_dir"
+        )
 
 
 def _open(directory: Path) -> int | None:

@@ -131,6 +131,19 @@ def test_lock_that_is_no_file_is_refused(tmp_path: Path, plant: Callable[[Path],
     assert (tmp_path / "victim").read_text() == "mine"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may what it must not do here")
+def test_state_directory_of_another_user_is_not_for_root(tmp_path: Path) -> None:
+    """Nothing of root's gets into it, which its owner could not open or might have a link for."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    os.chown(directory, 12345, 12345)
+
+    with pytest.raises(StorageError, match="belongs to user 12345 and is not for root; start"):
+        StateLock(directory)
+
+    assert list(directory.iterdir()) == []
+
+
 @pytest.mark.parametrize("content", ["", "no number", "9" * 100])
 def test_holder_that_is_not_known_is_another_process(tmp_path: Path, content: str) -> None:
     """What the file says is not trusted further than it can be read."""
