@@ -96,6 +96,11 @@ def test_machines_that_cannot_be_used_are_told_and_tried_again(
     for bad, told in zip(BAD, refusals(subscriber), strict=True):
         assert told.startswith(f"machine '{bad.name}': ")
         assert bad.told in told
+        wait_until(
+            lambda name=bad.name: last_heard(subscriber, f"{name}/state"),  # type: ignore[misc]
+            f"the state of {bad.name}",
+            PATIENCE_S,
+        )
         state = last_heard(subscriber, f"{bad.name}/state")
         assert (state["state"], state["threshold"]) == ("stale", None)
         assert bad.told in state["reason"]
