@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgeasd.clock import Moment, moment
+from edgeasd.small_file import read_small
 from edgeasd.whole_file import whole_file
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
@@ -31,10 +32,11 @@ class Departures:
         self._last: Moment | None = None
         self._wait_s = 0.0
         try:
-            document = json.loads(path.read_bytes()) if path.is_file() else None
-            if document is not None:
-                self._last = Moment(**document["last"])
-                self._wait_s = float(document["wait_s"])
+            document = json.loads(read_small(path))
+            self._last = Moment(**document["last"])
+            self._wait_s = float(document["wait_s"])
+        except FileNotFoundError:
+            pass  # it was never left for that
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
             _log.warning("%s: cannot be used (%s)", path, exc)
 

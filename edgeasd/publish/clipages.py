@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgeasd.small_file import read_small
 from edgeasd.whole_file import whole_file
 
 _NOTE_EVERY_S = 600.0
 """What a crash may take off the age of every clip."""
+_MOST_BYTES = 2**26
+"""Of the file: some hundred thousand clips."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,9 +58,9 @@ class ClipAges:
         self._is_read = True
         assert self._path is not None
         try:
-            if not self._path.is_file():
-                return
-            ran_s, first_seen_s = _parse(json.loads(self._path.read_bytes()))
+            ran_s, first_seen_s = _parse(json.loads(read_small(self._path, _MOST_BYTES)))
+        except FileNotFoundError:
+            return
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
             _log.warning("%s: cannot be used (%s); all clips count as new", self._path, exc)
             return
