@@ -8,13 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from edgeasd.config import Config, FileConfig, MachineConfig
+from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.model_files import Models
 from edgeasd.site import Calibration
+from edgeasd.voice import Node
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Subscriber
 
@@ -25,6 +31,21 @@ FILE = '[machine.file]\npath = "sound.wav"\npaced = false'
 PACED = '[machine.file]\npath = "long.wav"'
 SENSITIVE = "\n[machine.alarm]\nthreshold = -1e9\nclear_threshold = -1e9\nraise_after = 1"
 SIMULATOR = "[machine.simulator]\nfault_duration_s = 0"
+
+
+@contextmanager
+def listening_machine(folder: Path) -> Iterator[Machine]:
+    """Give a machine in *folder* that hears a healthy one, in real time."""
+    path = make_model(folder / "tiny.onnx", clip_windows=4)
+    soundfile.write(folder / "sound.wav", normal_sound(20 * RATE, 5), RATE)
+    config = MachineConfig("m1", path, source=FileConfig(folder / "sound.wav", repeat=True))
+    site = Config((config,), node="n1", state_dir=folder / "state")
+    node = Node(site)
+    machine = Machine(config, node, Models(), site)
+    machine.monitor.start()
+    yield machine
+    machine.monitor.stop(STOP_TIMEOUT_S)
+    node.outbox.close()
 
 
 class Site:

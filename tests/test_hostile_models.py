@@ -13,16 +13,15 @@ import pytest
 import soundfile
 
 from edgeasd import model_trial
-from edgeasd.config import Config, FileConfig, MachineConfig
 from edgeasd.demo import MODEL
 from edgeasd.errors import ModelError
-from edgeasd.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.machine import Machine
 from edgeasd.model_files import Models
-from edgeasd.voice import Node
 from tests.conftest import CHECKOUT
 from tests.detect.hostile_models import HOSTILE
-from tests.detect.models import make_model, normal_sound
+from tests.detect.models import normal_sound
 from tests.publish.brokers import wait_until
+from tests.site import listening_machine
 
 _MEMORY_KB = 150_000
 """What reading files of up to 64 MiB may take, with the ten MB of a good model."""
@@ -74,16 +73,8 @@ def test_start_refuses_each_and_takes_the_good_one(folder: Path) -> None:
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """One that hears a healthy machine, in real time."""
-    path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
-    soundfile.write(tmp_path / "sound.wav", normal_sound(20 * 16_000, 5), 16_000)
-    config = MachineConfig("m1", path, source=FileConfig(tmp_path / "sound.wav", repeat=True))
-    site = Config((config,), node="n1", state_dir=tmp_path / "state")
-    node = Node(site)
-    machine = Machine(config, node, Models(), site)
-    machine.monitor.start()
-    yield machine
-    machine.monitor.stop(STOP_TIMEOUT_S)
-    node.outbox.close()
+    with listening_machine(tmp_path) as machine:
+        yield machine
 
 
 @pytest.mark.parametrize("name", ["external data", "memory", "loop"])

@@ -17,23 +17,16 @@ from edgeasd.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.model_files import Models
 from edgeasd.voice import Node
 from tests.detect.faulty_models import UNTRIED_DB, make_failing
-from tests.detect.models import make_model, normal_sound
+from tests.detect.models import make_model
 from tests.publish.brokers import wait_until
+from tests.site import listening_machine
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """One that hears a healthy machine, in real time."""
-    path = make_model(tmp_path / "tiny.onnx", clip_windows=4)
-    soundfile.write(tmp_path / "sound.wav", normal_sound(20 * 16_000, 5), 16_000)
-    config = MachineConfig("m1", path, source=FileConfig(tmp_path / "sound.wav", repeat=True))
-    site = Config((config,), node="n1", state_dir=tmp_path / "state")
-    node = Node(site)
-    machine = Machine(config, node, Models(), site)
-    machine.monitor.start()
-    yield machine
-    machine.monitor.stop(STOP_TIMEOUT_S)
-    node.outbox.close()
+    with listening_machine(tmp_path) as machine:
+        yield machine
 
 
 def test_models_keeps_those_in_use_only(tmp_path: Path) -> None:
