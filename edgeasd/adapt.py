@@ -55,10 +55,10 @@ def add_references(
     the other half teaches.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         new: Recordings of what shall be normal as well.
         old: Recordings of what was normal before; by default those of the last calibration.
-        channel: Of the files, counted from 0.
+        channel: Channel of the files, counted from 0.
         per_week: False alarms a week that are accepted.
         alarms: Clips of alarms of before.
         progress: Is told of the sound that was scored.
@@ -130,9 +130,9 @@ class _Sound:
     """New normal sound, read anew each time it is needed: days of it would not fit into the memory.
 
     Args:
-        model: Whose rate and geometry it is read at.
+        model: The model at whose rate and geometry it is read.
         recordings: What to read.
-        channel: Of the files, counted from 0.
+        channel: Channel of the files, counted from 0.
 
     Attributes:
         clips: Embeddings of the windows of each ten seconds without a gap or flat sound.

@@ -112,9 +112,9 @@ def calibrate(
     """Set the threshold of *machine*, by recordings or, where there are none, by live sound.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         recordings: Normal sound that the model was not learned from.
-        channel: Of the files, counted from 0.
+        channel: Channel of the files, counted from 0.
         per_week: False alarms a week that are accepted.
         duration_s: Of live sound, seconds.
         progress: Is told of the sound that was scored.
@@ -216,7 +216,7 @@ def store(machine: MachineConfig, known: SiteDocument, outcome: Outcome) -> Outc
     """Write the calibration as the newest version, behind all that are there by now.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         known: The site file as it was when the scores were begun.
         outcome: What was calibrated.
 

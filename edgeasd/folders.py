@@ -36,7 +36,7 @@ def opened_folder(path: Path, *, make: bool = False) -> Iterator[int]:
     no symbolic link but root's own; other users have nothing that they could be tricked out of.
 
     Args:
-        path: Of a folder.
+        path: Path of a folder.
         make: Whether to make it, and those that it is in, where they are not there.
 
     Raises:
@@ -97,9 +97,9 @@ def open_plain(name: str, flags: int, mode: int = 0o666, *, folder: int) -> int:
     """Open the file *name* of *folder*: never what a link leads to, a device, or a pipe.
 
     Args:
-        name: Of the file.
-        flags: As for `os.open`.
-        mode: Of a file that is made.
+        name: Name of the file in its folder.
+        flags: Flags as `os.open` takes them.
+        mode: Permissions of a file that is made.
         folder: Descriptor of its folder.
 
     Raises:
@@ -125,7 +125,7 @@ def open_locked(name: str, *, folder: int, patience_s: float = 0.0) -> int:
     Others cannot open it, so that they cannot hold its lock either.  Whoever has it may remove it.
 
     Args:
-        name: Of the file.
+        name: Name of the file in its folder.
         folder: Descriptor of its folder.
         patience_s: Seconds to wait for another process to let go of it.
 

@@ -117,9 +117,9 @@ def learn_machine(
     """Write a model for *machine* to where the configuration expects it.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         recordings: Normal sound.
-        channel: Of the files, counted from 0.
+        channel: Channel of the files, counted from 0.
         over: Whether to replace a model that is there.
         progress: Is told of the sound that was read.
 
@@ -191,7 +191,7 @@ def refuse_too_few(scores: NormalScores, raise_after: int = 1, notes: Sequence[s
     """Check that there is enough sound for a threshold.
 
     Args:
-        scores: Of normal sound.
+        scores: Scores of normal sound.
         raise_after: Consecutive scores that raise the alarm; some must be as many in a row.
         notes: What else was found of the sound.
 

@@ -35,8 +35,8 @@ class Channel:
 
     Attributes:
         number: Counted from 0.
-        source: Its sound.
-        features: Of the model that is to listen to it.
+        source: Source of its sound.
+        features: Features of the model that is to listen to it.
         meter: What was heard.
     """
 

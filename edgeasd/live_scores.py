@@ -42,11 +42,11 @@ class KeptScores:
     run that they belong to, and they.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         site: Model and section that the scores are of.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         runs: Those of the calls before, to which others may be added.
         began: When the first of those calls began, RFC 3339.
         is_of_another: Whether the file held scores of another model or source; they go.
@@ -186,7 +186,7 @@ def listen(
     """Score the live sound of *machine* until there are scores of *duration_s* seconds.
 
     Args:
-        machine: Of the configuration.
+        machine: Configuration of the machine.
         collector: Takes the scores, behind those that are kept already.
         kept: Where they are kept.
         duration_s: Seconds, with those of earlier calls.

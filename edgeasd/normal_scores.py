@@ -110,7 +110,7 @@ def live_blocks(
     A source that is silent is waited for: a cable comes off and is put back.
 
     Args:
-        source: Of the sound.
+        source: Source of the sound.
         sample_rate: Of the blocks, hertz.
         duration_s: Seconds of sound.
         tell: Is told that there is no sound, and that it is back.

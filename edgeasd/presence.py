@@ -36,8 +36,8 @@ class Presence:
     """The retained messages in the name of one node, at one broker after the other.
 
     Args:
-        topics: Of the node.
-        boot_id: Of this run.
+        topics: Topics of the node.
+        boot_id: Name of this run of the daemon.
         path: File of what earlier runs may have retained.
 
     Attributes:

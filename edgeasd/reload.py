@@ -39,8 +39,8 @@ class Reload:
         """Go over from one configuration to another, and return what is in force then.
 
         Args:
-            now: In force.
-            wanted: To be so.
+            now: Configuration in force.
+            wanted: Configuration to go over to.
             go_on: Asked after each machine; if not, the rest is left.
         """
         for name in ("node", "state_dir", "clips"):

@@ -22,7 +22,7 @@ class Allowance:
 
     Args:
         most: Messages in a minute.
-        reserved: Of them, for what is urgent.
+        reserved: Messages among them that are kept for what is urgent.
     """
 
     def __init__(self, most: int, reserved: int) -> None:
@@ -68,7 +68,7 @@ class StateReporter:
         publish: Takes the bytes of each message.
 
     Attributes:
-        told: As last published; None before.
+        told: Condition as last published; None before.
     """
 
     def __init__(self, node: str, machine: str, publish: Callable[[bytes], None]) -> None:

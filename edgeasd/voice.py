@@ -47,7 +47,7 @@ class Node:
         name: Of the node.
         boot_id: Of this run: makes event ids unique over restarts.
         changed: Set when the supervisor has something to tell.
-        topics: Of the node.
+        topics: Topics of the node.
         outbox: Alerts that wait for the broker.
         publisher: The way to the broker.
         clips: Where the sound around alarms goes.

@@ -145,7 +145,7 @@ def exclusively(path: Path, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[No
     The lock is a file beside it that is there only meanwhile, and that no other user can hold.
 
     Args:
-        path: Of what is changed, in a folder that is there.
+        path: File that is changed, in a folder that is there.
         patience_s: Most seconds to wait for another who has it.
 
     Raises:

@@ -50,7 +50,7 @@ class Decoder:
 
     Attributes:
         sample_rate: Hertz.
-        bits: Of a sample.
+        bits: Bits of a sample.
         comment: What the file says of itself in words; empty if nothing.
         duration_s: Seconds of sound, as far as the header knows; 0 if it does not.
         damaged: Whether it could not be read to its end.

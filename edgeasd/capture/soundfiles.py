@@ -45,7 +45,7 @@ class Header:
         form: ``WAV`` or ``FLAC``; another format's name, or empty, of what is not read.
         promised: Bytes of sound in WAV, samples in FLAC; 0 if the header does not know.
         there: Bytes of sound in WAV; None of FLAC, where only reading tells.
-        place: Of the promise in the file.
+        place: Where in the file the promise stands.
         mended: What to read there so that all sound is read; empty if the promise is kept.
     """
 
@@ -76,7 +76,7 @@ class MendedFile:
     """A sound file as libsndfile is to see it: with another promise in its header.
 
     Args:
-        descriptor: Of the file, which this closes.
+        descriptor: Descriptor of the file, which this closes.
         header: Says what to read where.
 
     Attributes:

@@ -45,7 +45,7 @@ class Detection:
     """A score, and what came of it.
 
     Attributes:
-        score: Of the sound.
+        score: Score of the sound.
         event: What the alarm made of it, if anything.
         signal: What is wrong with the sound behind the score.  The alarm hears nothing of a score
             that rests on a flat signal.

@@ -70,7 +70,7 @@ class SignalMeter:
         level_dbfs: RMS of the last second, dB re full scale; minus infinity if nothing was heard.
         state: What is wrong with the signal, if anything; it holds until that was over for a while.
         n_judged: Samples in whole spans so far.
-        n_defective: Of these, in spans that are flat, or make the sound too quiet or clipping.
+        n_defective: Samples in spans that are flat, or make the sound too quiet or clipping.
     """
 
     def __init__(self, sample_rate: int) -> None:

@@ -46,7 +46,7 @@ class StatusFile:
     """Where a daemon says how it is connected.
 
     Args:
-        state_dir: Its state directory.
+        state_dir: State directory of the daemon.
     """
 
     def __init__(self, state_dir: Path) -> None:

@@ -58,7 +58,7 @@ class Connection:
         config: Where to, and as whom.
         client_id: Name of this client, unique at the broker.
         will: Topic and payload that the broker publishes if the connection breaks.
-        will_qos: Its quality of service.
+        will_qos: Quality of service of the will.
         will_retain: Whether the broker shall keep it.
         connect_timeout_s: Seconds until an attempt is given up.
 

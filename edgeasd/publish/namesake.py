@@ -50,8 +50,8 @@ class Namesake:
     """Whether another client is heard on the topics of this node.
 
     Args:
-        topics: Of this node.
-        boot_id: Of this run.
+        topics: Topics of this node.
+        boot_id: Name of this run of the daemon.
         earlier: Boot ids of earlier runs, this one perhaps among them.
     """
 

@@ -72,7 +72,7 @@ class MqttPublisher:
 
     Args:
         config: Where to, and as whom.
-        topics: Of this node.
+        topics: Topics of this node.
         outbox: Events to send; they are removed when the broker has acknowledged them.
         client_id: Name of this client, unique at the broker and the same at every start.
         timing: How patient to be.
