@@ -6,7 +6,7 @@ PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
 # One sleeps in real time while the other computes.
 TWO_PROCESSES = -n 2 --dist loadfile --durations=15
-QUICK_TESTS = tests/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
+QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
   openssl pulseaudio shellcheck systemd systemd-container
@@ -39,10 +39,11 @@ test-versions: quick-3.13 quick-lowest  ## with other versions the demo, TLS and
 quick-3.13 quick-lowest: quick-%: packages .venv-%/ready
 	.venv-$*/bin/python -m pytest -n 2 --dist worksteal $(QUICK_TESTS) $(PYTEST_ARGS)
 
-check: .venv-train/ready  ## style and types
+check: .venv-train/ready  ## style, types and the direction of imports
 	.venv-train/bin/ruff format --check
 	.venv-train/bin/ruff check
 	.venv-train/bin/mypy
+	.venv-train/bin/lint-imports --no-cache
 
 format: .venv/ready-dev  ## what can be mended without thought
 	.venv/bin/ruff format

@@ -84,7 +84,7 @@ build() { # SOURCE RELEASE
   "$python_of_release" -I -m pip install --quiet --no-deps --no-index "$release"/wheel/*.whl
   # Told by pip on standard output.
   "$python_of_release" -I -m pip check >&2 || die "$source needs other packages than those above"
-  "$python_of_release" -I -c 'import edgeasd.daemon, sounddevice'
+  "$python_of_release" -I -c 'import edgeasd.service.daemon, sounddevice'
   install -m 644 "$checkout/systemd/edgeasd.service" "$release/edgeasd.service"
   {
     sha256sum <"$release"/wheel/*.whl

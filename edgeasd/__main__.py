@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edgeasd import signals
+from edgeasd.service.process import signals
 
 
 def start() -> None:
@@ -12,7 +12,7 @@ def start() -> None:
     if sys.argv[1:2] == ["run"]:
         # Before what takes time: a signal would end the process without a word meanwhile.
         signals.hold()
-    from edgeasd.cli import start  # noqa: PLC0415
+    from edgeasd.cli.main import start  # noqa: PLC0415
 
     start()
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from tests.capture.virtual_microphone import VirtualMicrophone
 from tests.detect.models import make_model, normal_sound
 from tests.disks import FrozenDisk, mounted_ext4
+from tests.installation import RATE, Installation
 from tests.publish.brokers import Mosquitto, Subscriber
-from tests.site import RATE, Site
 
 # The same examples on every run, however busy the computer is.
 settings.register_profile(
@@ -64,11 +64,11 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, broker: Mosquitto) -> Iterator[Site]:
-    """A site of that broker; its daemons end with the test."""
-    site = Site(tmp_path, broker.port)
-    yield site
-    for process in site.processes:
+def installation(tmp_path: Path, broker: Mosquitto) -> Iterator[Installation]:
+    """An installation of that broker; its daemons end with the test."""
+    installation = Installation(tmp_path, broker.port)
+    yield installation
+    for process in installation.processes:
         process.kill()
         process.communicate()
 
@@ -83,10 +83,10 @@ def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
 
 
 @pytest.fixture
-def quick(site: Site) -> None:
-    """The site has a long recording, and a model that scores after three seconds."""
-    make_model(site.folder / "tiny.onnx", clip_windows=4)
-    soundfile.write(site.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
+def quick(installation: Installation) -> None:
+    """The installation has a long recording, and a model that scores after three seconds."""
+    make_model(installation.folder / "tiny.onnx", clip_windows=4)
+    soundfile.write(installation.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.diagnosis import find_event
-from edgeasd.errors import AudioFileError, EdgeasdError, StorageError
-from edgeasd.recording.folder import ClipFolder, Place
-from edgeasd.sounds import find_recordings
-from edgeasd.whole_file import replace_file, require_writable
+from edgeasd.common.errors import AudioFileError, EdgeasdError, StorageError
+from edgeasd.common.files.whole_file import replace_file, require_writable
+from edgeasd.offline.explain.run import find_event
+from edgeasd.offline.recordings.folder import Place, RecordingFolder
+from edgeasd.offline.recordings.recordings import find_recordings
 
 NOBODY = 65_534
 TEXT = """
@@ -67,7 +67,7 @@ CLOSED: list[tuple[Callable[[Path], object], type[EdgeasdError], str]] = [
     (lambda closed: find_recordings([closed / "in"]), AudioFileError, "cannot be read"),
     (lambda closed: find_recordings([closed.parent]), AudioFileError, "cannot be read"),
     (
-        lambda closed: ClipFolder(Place(closed / "fan", "00", "source")),
+        lambda closed: RecordingFolder(Place(closed / "fan", "00", "source")),
         StorageError,
         "must be a folder that this user can read",
     ),

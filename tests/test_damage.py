@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd import model_files
-from edgeasd.cli import main
-from edgeasd.model_trial import Trials
+from edgeasd.cli.main import main
+from edgeasd.models import cache as model_files
+from edgeasd.models.trial import Trials
 from tests.capture.test_wavfile_damage import RECORDINGS
 from tests.detect.models import with_metadata
 from tests.detect.small_models import MAHALANOBIS, NEAREST, document_of, graph_of

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.config import (
+from edgeasd.common.config import (
     AlarmConfig,
     ClipsConfig,
     Config,
@@ -21,8 +21,8 @@ from edgeasd.config import (
     MqttConfig,
     SimulatorConfig,
 )
-from edgeasd.config_file import parse_config
-from edgeasd.errors import ConfigError
+from edgeasd.common.config_file import parse_config
+from edgeasd.common.errors import ConfigError
 from tests.conftest import CHECKOUT
 
 if sys.version_info >= (3, 11):

@@ -72,7 +72,12 @@ def imported_modules(path: Path) -> frozenset[str]:
 
 def test_modules_are_found() -> None:
     """The list of modules that the tests below go through is not empty."""
-    assert {"edgeasd", "edgeasd.config", "edgeasd.detect", "edgeasd.detect.model"} <= set(MODULES)
+    assert {
+        "edgeasd",
+        "edgeasd.common.config",
+        "edgeasd.detect",
+        "edgeasd.detect.model.network",
+    } <= set(MODULES)
 
 
 def test_modules_import_without_torch_amqtt_and_portaudio() -> None:
@@ -111,11 +116,11 @@ def test_module_never_imports_the_trainer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("sounddevice", {"capture/portaudio.py"}),
-        ("paho", {"publish/client.py"}),
-        ("onnxruntime", {"detect/model.py"}),
+        ("sounddevice", {"capture/microphone/portaudio.py"}),
+        ("paho", {"publish/mqtt/client.py"}),
+        ("onnxruntime", {"detect/model/network.py"}),
         # The first talks to the file, the others must tell what its errors mean.
-        ("sqlite3", {"publish/eventfile.py", "publish/outbox.py", "publish/outbox_copy.py"}),
+        ("sqlite3", {f"publish/outbox/{name}.py" for name in ("eventfile", "outbox", "copy")}),
     ],
 )
 def test_library_is_imported_in_one_place(library: str, allowed: set[str]) -> None:
@@ -132,7 +137,8 @@ def test_library_is_imported_in_one_place(library: str, allowed: set[str]) -> No
 def test_model_is_loaded_without_a_report_to_anyone(tmp_path: Path) -> None:
     """ONNX Runtime stores no events to be sent and no number of this computer."""
     program = (
-        "from edgeasd.demo import MODEL; from edgeasd.detect.model import load_model; "
+        "from edgeasd.cli.demo.demo import MODEL; "
+        "from edgeasd.detect.model.network import load_model; "
         "load_model(MODEL)"
     )
     # CI would switch it off by itself.

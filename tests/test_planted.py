@@ -19,8 +19,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from edgeasd.cli import main
-from edgeasd.publish.outbox import Outbox
+from edgeasd.cli.main import main
+from edgeasd.publish.outbox.outbox import Outbox
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import free_port

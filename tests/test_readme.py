@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from edgeasd import errors
-from edgeasd.cli import main
-from edgeasd.config import (
+from edgeasd.cli.main import main
+from edgeasd.common import errors
+from edgeasd.common.config import (
     AlarmConfig,
     ClipsConfig,
     Config,
@@ -20,7 +20,7 @@ from edgeasd.config import (
     MicrophoneConfig,
     SimulatorConfig,
 )
-from edgeasd.config_file import parse_config
+from edgeasd.common.config_file import parse_config
 from edgeasd.publish.payloads import State
 from edgeasd.publish.topics import Topics
 

@@ -10,15 +10,15 @@ from typing import Any
 import click
 import torch
 
-from edgeasd.errors import ConfigError, EdgeasdError
-from edgeasd.terminal import say
-from edgeasd.text import LineFormatter
-from train.evaluate import evaluate
-from train.export import export
-from train.fit import fit
-from train.recipe import METHODS, load_recipe
-from train.show import print_evaluation, print_results
-from train.table import make_table, plan_runs
+from edgeasd.common.errors import ConfigError, EdgeasdError
+from edgeasd.common.output import say
+from edgeasd.common.text import LineFormatter
+from train.evaluation.evaluate import evaluate
+from train.evaluation.show import print_evaluation, print_results
+from train.evaluation.table import make_table, plan_runs
+from train.export.export import export
+from train.recipe.recipe import METHODS, load_recipe
+from train.runs.fit import fit
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _DATA = click.Path(exists=True, path_type=Path)

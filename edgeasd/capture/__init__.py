@@ -1,1 +1,4 @@
-"""Sound in: microphones, files and the simulator, as blocks of samples."""
+"""Sound in: microphones, recordings and the simulated machine, as blocks of samples.
+
+It may import `edgeasd.common` alone.  Others open a source with `source.open_source`.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.common.types import AudioBlock, Float32Array
 
 
 class Resampler:

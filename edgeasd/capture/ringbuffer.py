@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from edgeasd.stream import Int16Array
+    from edgeasd.common.types import Int16Array
 
 
 @dataclass(slots=True)

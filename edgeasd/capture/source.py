@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from edgeasd.capture.microphone import Microphone
-from edgeasd.capture.wavfile import WavFile
-from edgeasd.config import FileConfig, SimulatorConfig
+from edgeasd.capture.microphone.channel import Microphone
+from edgeasd.capture.recording.wavfile import WavFile
+from edgeasd.common.config import FileConfig, SimulatorConfig
 
 if TYPE_CHECKING:
-    from edgeasd.capture.search import Search
-    from edgeasd.config import SourceConfig
-    from edgeasd.stream import AudioBlock
+    from edgeasd.capture.microphone.search import Search
+    from edgeasd.common.config import SourceConfig
+    from edgeasd.common.types import AudioBlock
 
 
 class AudioSource(Protocol):
@@ -68,7 +68,7 @@ def open_source(config: SourceConfig, search: Search | None = None) -> AudioSour
     """
     if isinstance(config, SimulatorConfig):
         # Its filters come with 49 MB of scipy.signal, which a daemon on a microphone never needs.
-        from edgeasd.capture.simulator import Simulator  # noqa: PLC0415
+        from edgeasd.capture.simulator.simulator import Simulator  # noqa: PLC0415
 
         return Simulator(config)
     if isinstance(config, FileConfig):

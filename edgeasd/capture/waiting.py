@@ -7,10 +7,10 @@ import threading
 from collections import deque
 from contextlib import suppress
 
-from edgeasd.capture.search import Search
+from edgeasd.capture.microphone.search import Search
 from edgeasd.capture.source import AudioSource, open_source
-from edgeasd.config import SourceConfig
-from edgeasd.stream import AudioBlock
+from edgeasd.common.config import SourceConfig
+from edgeasd.common.types import AudioBlock
 
 
 class Waiting:

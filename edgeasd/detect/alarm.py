@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeasd.stream import AlarmEvent, Score
+from edgeasd.common.types import AlarmEvent, Score
 
 
 @dataclass(frozen=True, slots=True)

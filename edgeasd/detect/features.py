@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
-from edgeasd.stream import AudioBlock, Float32Array, Float64Array, LogMelFrames
+from edgeasd.common.types import AudioBlock, Float32Array, Float64Array, LogMelFrames
 
 _HZ_PER_MEL = 200.0 / 3.0
 _LOG_START_HZ = 1000.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeasd.common.types import CLIP_LEVEL, AudioBlock, Float32Array
 from edgeasd.detect.signal import WORDS, SignalMeter, SignalState, dbfs
-from edgeasd.stream import CLIP_LEVEL, AudioBlock, Float32Array
 
 _SPANS_PER_S = 8
 """A span of 125 ms is the time constant "fast" of sound level meters (IEC 61672-1)."""

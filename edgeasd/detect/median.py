@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeasd.stream import Float32Array
+from edgeasd.common.types import Float32Array
 
 
 class MedianFilter:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
 from edgeasd.detect.alarm import Alarm, AlarmSpec
 from edgeasd.detect.features import FeatureSpec, LogMel, log_mel
 from edgeasd.detect.median import MedianFilter
-from edgeasd.detect.model import Model, RunControl
+from edgeasd.detect.model.network import Model, RunControl
 from edgeasd.detect.scoring import ClipScorer, NetworkOutput
 from edgeasd.detect.signal import SignalMeter, SignalState
 from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
-from edgeasd.stream import AlarmEvent, AudioBlock, Float32Array, Score
 
 
 def clip_frames(samples: Float32Array, features: FeatureSpec, window: WindowSpec) -> Float32Array:

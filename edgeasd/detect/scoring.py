@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeasd.stream import Float32Array, Float64Array, Score, Window
+from edgeasd.common.types import Float32Array, Float64Array, Score, Window
 
 _LEAST_DISTANCE = 1e-9
 """Of embeddings that differ by rounding only."""

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from edgeasd.stream import CLIP_LEVEL, INT16_FULL_SCALE, AudioBlock, Float32Array
+from edgeasd.common.types import CLIP_LEVEL, INT16_FULL_SCALE, AudioBlock, Float32Array
 
 Defect: TypeAlias = Literal["flat_signal", "too_quiet", "clipping"]
 SignalState: TypeAlias = Literal["ok", "flat_signal", "too_quiet", "clipping"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeasd.common.types import Float32Array, LogMelFrames, Window
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.stream import Float32Array, LogMelFrames, Window
 
 
 @dataclass(frozen=True, slots=True)

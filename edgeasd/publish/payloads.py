@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from edgeasd.text import printable
+from edgeasd.common.text import printable
 
 if TYPE_CHECKING:
-    from edgeasd.stream import AlarmEvent, Score
+    from edgeasd.common.types import AlarmEvent, Score
 
 Payload: TypeAlias = dict[str, Any]
 State: TypeAlias = Literal[

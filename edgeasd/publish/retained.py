@@ -11,10 +11,10 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from edgeasd.errors import os_reason
+from edgeasd.common.errors import os_reason
+from edgeasd.common.files.small_file import read_small
+from edgeasd.common.files.whole_file import whole_file
 from edgeasd.publish.topics import topics_of_retained
-from edgeasd.small_file import read_small
-from edgeasd.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from edgeasd.common.config import is_base, is_level
 
 ONLINE = b"online"
 OFFLINE = b"offline"
 
-MOST_BASE_CHARACTERS = 1000
-"""A topic, of at most 65535 bytes, must hold the names below the base as well."""
-_LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BASE = re.compile(r"(?!\$)[^\s\x00-\x1f\x7f+#/]+(/[^\s\x00-\x1f\x7f+#/]+)*")
 _TREE = ("edgeasd", "v1")
-
-
-def is_level(name: str) -> bool:
-    """Return whether *name* may be that of a node or machine, and so a level of its topics."""
-    return _LEVEL.fullmatch(name) is not None and name.strip(".") != ""
-
-
-def is_base(text: str) -> bool:
-    """Return whether *text* may be put in front of the topics; it may be empty."""
-    return text == "" or (len(text) <= MOST_BASE_CHARACTERS and _BASE.fullmatch(text) is not None)
 
 
 def state_beside(event_topic: str) -> str:

@@ -18,15 +18,15 @@ import scipy.ndimage
 import soundfile
 import torch
 
+from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec, FrameTransform, LogMel
-from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model
+from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec, slice_windows
-from edgeasd.stream import AudioBlock, Float32Array
 from tests.benchmarks.median_speed import measure_speedup
 from tests.benchmarks.networks import make_network
-from train.model import SectionNet
+from train.networks.model import SectionNet
 
 RATE = 16_000
 BLOCK = 512

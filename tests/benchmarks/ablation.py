@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from edgeasd.detect.scoring import clip_score
-from train.datasets import read_clips, section_names
-from train.features import windows_of_clips
-from train.metrics import measure, official_score
-from train.model import Statistics
-from train.recipe import MahalanobisRecipe, load_recipe
-from train.scoring import ClipOutputs, learn_normal_of, make_scorings, run_clips, runner
+from train.data.datasets import read_clips, section_names
+from train.data.windows import windows_of_clips
+from train.networks.model import Statistics
+from train.recipe.recipe import MahalanobisRecipe, load_recipe
+from train.scoring.metrics import measure, official_score
+from train.scoring.scoring import ClipOutputs, learn_normal_of, make_scorings, run_clips, runner
 
 EDGE = load_recipe(Path(__file__).parents[2] / "train" / "recipes" / "edge.toml")
 PLAIN = MahalanobisRecipe()

@@ -18,19 +18,19 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from edgeasd.config import AlarmConfig
+from edgeasd.baseline.alarm_rate import WEEK_S, AlarmRate, NormalScores, count_alarms
+from edgeasd.baseline.learning import CLIP_WINDOWS, cross_scores, cut_clips, learn, normal_scores
+from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.score_drift import QUANTILES, ScoreDriftMeter
+from edgeasd.baseline.tail import poisson_rate
+from edgeasd.baseline.validity import AlarmCounter
+from edgeasd.common.config import AlarmConfig
+from edgeasd.common.types import Float32Array, Float64Array, Score
 from edgeasd.detect.alarm import Alarm, AlarmSpec
-from edgeasd.detect.calibration import WEEK_S, AlarmRate, NormalScores, count_alarms
-from edgeasd.detect.drift import QUANTILES, DriftMeter
-from edgeasd.detect.fit import AlarmCounter
-from edgeasd.detect.learning import CLIP_WINDOWS, cross_scores, cut_clips, learn, normal_scores
-from edgeasd.detect.metadata import SectionDocument
-from edgeasd.detect.normal import NormalSound
+from edgeasd.detect.model.document import SectionDocument
 from edgeasd.detect.pipeline import Detection
-from edgeasd.detect.tail import poisson_rate
-from edgeasd.detector import alarm_spec
-from edgeasd.learn import FIRST_BUDGET
-from edgeasd.stream import Float32Array, Float64Array, Score
+from edgeasd.models.detector import alarm_spec
+from edgeasd.offline.learn import FIRST_BUDGET
 from tests.benchmarks.normal_operation import (
     RATE,
     SECTIONS,
@@ -145,7 +145,7 @@ def hours_to_drift(calibration: Float64Array, operation: Float64Array) -> float:
 
     As in the daemon, but that there a score during an alarm does not count.
     """
-    meter = DriftMeter(np.quantile(calibration, QUANTILES).tolist(), RATE)
+    meter = ScoreDriftMeter(np.quantile(calibration, QUANTILES).tolist(), RATE)
     hop = round(HOP_S * RATE)
     for index, value in enumerate(operation[::CLIP_WINDOWS]):
         position = index * CLIP_WINDOWS * hop

@@ -16,11 +16,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from edgeasd.detect.scoring import clip_score
-from train.datasets import read_clips, section_names
-from train.features import ClipWindows, windows_of_clips
-from train.model import Statistics
-from train.recipe import Recipe, load_recipe
-from train.scoring import learn_normal_of, make_scorings, run_clips, runner
+from train.data.datasets import read_clips, section_names
+from train.data.windows import ClipWindows, windows_of_clips
+from train.networks.model import Statistics
+from train.recipe.recipe import Recipe, load_recipe
+from train.scoring.scoring import learn_normal_of, make_scorings, run_clips, runner
 
 RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 NAMES = ("logmel-nn", "logmel-mahalanobis", "edge")

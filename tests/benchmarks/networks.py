@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeasd.detect.metadata import (
+from edgeasd.detect.model.document import (
     DistanceDocument,
     Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
-from train.graph import to_onnx, with_document
-from train.model import SectionNet, Statistics
-from train.recipe import Recipe, load_recipe
+from train.export.graph import to_onnx, with_document
+from train.networks.model import SectionNet, Statistics
+from train.recipe.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 _NEVER = 1e9  # a threshold

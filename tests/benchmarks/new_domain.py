@@ -16,22 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeasd.detect.adaptation import adapted_distances, adapted_references
-from edgeasd.detect.covariance import MahalanobisRecipe
-from edgeasd.detect.learning import RECIPE
-from edgeasd.detect.metadata import (
+from edgeasd.baseline.adaptation import adapted_distances, adapted_references
+from edgeasd.baseline.covariance import MahalanobisRecipe
+from edgeasd.baseline.learning import RECIPE
+from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
+from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.document import (
     DistanceDocument,
     Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
-from edgeasd.detect.normal import NormalSound, learn_mahalanobis
 from edgeasd.detect.scoring import MahalanobisScoring, Scoring, clip_score
-from edgeasd.stream import Float64Array
 from tests.benchmarks.ablation import EDGE, outputs_of
-from train.metrics import measure, official_score
-from train.scoring import ClipOutputs
+from train.scoring.metrics import measure, official_score
+from train.scoring.scoring import ClipOutputs
 
 SECTIONS = ("00", "01", "02", "03")
 Groups = list[dict[str, list[Float64Array]]]

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from edgeasd.common.files.whole_file import whole_file
+from edgeasd.common.types import AudioBlock, Float32Array, Float64Array
 from edgeasd.detect.features import FeatureSpec, LogMel
 from edgeasd.detect.windows import WindowSpec, slice_windows
-from edgeasd.stream import AudioBlock, Float32Array, Float64Array
-from edgeasd.whole_file import whole_file
 from tests.conftest import find_data_folder
 
 SECTIONS = ("00", "01", "02", "03")

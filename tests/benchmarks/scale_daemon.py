@@ -12,10 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from edgeasd.config_file import load_config
-from edgeasd.daemon import Daemon
+from edgeasd.common.config_file import load_config
+from edgeasd.common.types import AudioBlock
 from edgeasd.detect.pipeline import Detection, Pipeline
-from edgeasd.stream import AudioBlock
+from edgeasd.service.daemon import Daemon
 
 WARM_UP_S = 13.0
 """The first score comes after 10 s of sound; models and caches are warm by then."""

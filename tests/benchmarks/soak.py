@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from edgeasd.capture.rotating_machine import SAMPLE_RATE, render_clip
+from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, render_clip
 from edgeasd.detect.windows import WindowSpec
 from tests.detect.models import make_model
 from tests.publish.brokers import Mosquitto, Subscriber

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from train.bank import WindowBank
-from train.clips import Clip
-from train.data import TrainingData
-from train.features import ClipWindows
-from train.fit import _join_networks, _Trainer
-from train.losses import loss_terms, total_loss
-from train.model import SectionNet
-from train.recipe import load_recipe
-from train.run import Run, make_network
-from train.team import Team
+from train.data.bank import WindowBank
+from train.data.clips import Clip
+from train.data.split import TrainingData
+from train.data.windows import ClipWindows
+from train.networks.losses import loss_terms, total_loss
+from train.networks.model import SectionNet
+from train.recipe.recipe import load_recipe
+from train.runs.fit import _join_networks, _Trainer
+from train.runs.run import Run, make_network
+from train.runs.team import Team
 
 RECIPE = Path(__file__).parents[2] / "train" / "recipes" / "mbv2-cl-mf.toml"
 N_ROUNDS = 6

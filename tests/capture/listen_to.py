@@ -15,9 +15,9 @@ import time
 
 import numpy as np
 
-from edgeasd.capture.microphone import Microphone
-from edgeasd.config import MicrophoneConfig
-from edgeasd.errors import EdgeasdError
+from edgeasd.capture.microphone.channel import Microphone
+from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.errors import EdgeasdError
 
 
 class Listener:

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.capture.source import open_source
-from edgeasd.config import MicrophoneConfig
-from edgeasd.stream import INT16_FULL_SCALE
+from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.types import INT16_FULL_SCALE
 
 
 def main(device: str, n_samples: int, path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.capture.devices import InputDevice, check_channel, find_device, stable_name
-from edgeasd.errors import AudioDeviceError
+from edgeasd.capture.microphone.devices import InputDevice, check_channel, find_device, stable_name
+from edgeasd.common.errors import AudioDeviceError
 
 WEBCAM = InputDevice(0, "HD Webcam: USB Audio (hw:1,0)", "ALSA", 1, 48_000, is_default=False)
 USB_1 = InputDevice(2, "USB PnP Sound: Audio (hw:2,0)", "ALSA", 1, 44_100, is_default=False)

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.capture.hardware import Card, card_number, card_of, read_cards, without_number
+from edgeasd.capture.microphone.hardware import (
+    Card,
+    card_number,
+    card_of,
+    read_cards,
+    without_number,
+)
 
 CONTROLLER = "devices/pci0000:00/0000:00:14.0"
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgeasd.capture import hardware, portaudio
-from edgeasd.capture import reader as reader_module
-from edgeasd.capture import search as search_module
-from edgeasd.capture.microphone import Microphone
-from edgeasd.capture.portaudio import InputStream, list_devices, refresh
-from edgeasd.config import MicrophoneConfig
-from edgeasd.errors import AudioDeviceError, ConfigError
-from edgeasd.listen import measure_level
+from edgeasd.capture.microphone import hardware, portaudio
+from edgeasd.capture.microphone import reader as reader_module
+from edgeasd.capture.microphone import search as search_module
+from edgeasd.capture.microphone.channel import Microphone
+from edgeasd.capture.microphone.portaudio import InputStream, list_devices, refresh
+from edgeasd.cli.listen import measure_level
+from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.errors import AudioDeviceError, ConfigError
 from tests.capture.test_hardware import plug_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from edgeasd.stream import AudioBlock, Int16Array
+    from edgeasd.common.types import AudioBlock, Int16Array
 
 RATE = 16_000
 BLOCK = 512

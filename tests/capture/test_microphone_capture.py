@@ -18,7 +18,7 @@ from tests.capture.virtual_microphone import BLOCK, DEVICE, SAMPLE_RATE, Virtual
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgeasd.stream import Int16Array
+    from edgeasd.common.types import Int16Array
 
 ROOT = Path(__file__).resolve().parents[2]
 

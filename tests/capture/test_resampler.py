@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeasd.capture.resampler import Resampler
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.common.types import AudioBlock, Float32Array
 
 RATES = (8_000, 22_050, 44_100, 48_000, 96_000)
 

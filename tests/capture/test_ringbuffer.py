@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from edgeasd.capture.ringbuffer import RingBuffer
 
 if TYPE_CHECKING:
-    from edgeasd.stream import Int16Array
+    from edgeasd.common.types import Int16Array
 
 CAPACITY = 50
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from edgeasd.capture import rotating_machine
-from edgeasd.capture.rotating_machine import (
+from edgeasd.capture.simulator import rotating_machine
+from edgeasd.capture.simulator.rotating_machine import (
     SAMPLE_RATE,
     SECTIONS,
     MachineDesign,

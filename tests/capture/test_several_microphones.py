@@ -103,7 +103,7 @@ def test_list_devices_offers_jack_through_alsa_only() -> None:
     """PortAudio's own JACK inputs, which cannot be read without callbacks, are left out."""
     name = f"edgeasd-{os.getpid()}"
     code = (
-        "from edgeasd.capture.portaudio import list_devices\n"
+        "from edgeasd.capture.microphone.portaudio import list_devices\n"
         "print([device.full_name for device in list_devices()])"
     )
 

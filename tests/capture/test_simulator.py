@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
-from edgeasd.capture.simulator import Simulator
+from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMachine
+from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.capture.source import open_source
-from edgeasd.config import SimulatorConfig
+from edgeasd.common.config import SimulatorConfig
 
 if TYPE_CHECKING:
     import pytest
 
-    from edgeasd.stream import AudioBlock
+    from edgeasd.common.types import AudioBlock
 
 
 def read_samples(source: Simulator, n_samples: int) -> npt.NDArray[np.float32]:

@@ -11,8 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.capture.wavfile import LONGEST_CLIP_S, WavFile, blocks_at, read_clip, read_part
-from edgeasd.errors import AudioFileError
+from edgeasd.capture.recording.wavfile import (
+    LONGEST_CLIP_S,
+    WavFile,
+    blocks_at,
+    read_clip,
+    read_part,
+)
+from edgeasd.common.errors import AudioFileError
 
 RATE = 8_000
 SOUND = np.random.default_rng(7).integers(-20_000, 20_000, 3_000).astype("<i2")
@@ -243,7 +249,7 @@ def test_clip_of_days_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: int | None
 ) -> None:
     """A small FLAC file can hold days: what is taken as a whole has a limit, true header or not."""
-    monkeypatch.setattr("edgeasd.capture.wavfile.LONGEST_CLIP_S", 0.2)
+    monkeypatch.setattr("edgeasd.capture.recording.wavfile.LONGEST_CLIP_S", 0.2)
     path = flac(tmp_path, promised)
 
     with pytest.raises(AudioFileError) as caught:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.capture import search as search_module
+from edgeasd.capture.microphone import search as search_module
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.capture.waiting import Waiting
-from edgeasd.config import FileConfig, MicrophoneConfig
-from edgeasd.errors import AudioDeviceError
+from edgeasd.common.config import FileConfig, MicrophoneConfig
+from edgeasd.common.errors import AudioDeviceError
 
 RATE = 16_000
 FAULT = "not there"

@@ -15,11 +15,11 @@ import pytest
 import soundfile
 import soxr
 
+from edgeasd.capture.recording.wavfile import WavFile, read_clip
 from edgeasd.capture.source import open_source
-from edgeasd.capture.wavfile import WavFile, read_clip
-from edgeasd.config import FileConfig
+from edgeasd.common.config import FileConfig
+from edgeasd.common.errors import AudioFileError
 from edgeasd.detect.features import FeatureSpec, log_mel
-from edgeasd.errors import AudioFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.capture.wavfile import WavFile, read_clip
-from edgeasd.errors import AudioFileError
+from edgeasd.capture.recording.wavfile import WavFile, read_clip
+from edgeasd.common.errors import AudioFileError
 from tests.mutation import spoiled
 
 pytestmark = pytest.mark.fuzz

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from edgeasd.stream import Int16Array
+    from edgeasd.common.types import Int16Array
 
 DEVICE = "vmic"
 SAMPLE_RATE = 16_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import strategies as st
 
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.common.types import AudioBlock, Float32Array
 from tests.detect.models import faulty_sound, normal_sound
 
 BLOCK_LENGTHS = (1, 17, 512, 1000, 10**9)

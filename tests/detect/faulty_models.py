@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeasd.detect.model import INPUT
+from edgeasd.detect.model.network import INPUT
 
 UNTRIED_DB = (7.0, 11.0)
 """The loudest values of the windows of `normal_sound` lie between these, and those of no sound on

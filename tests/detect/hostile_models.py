@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from edgeasd.detect.model import INPUT
+from edgeasd.detect.model.network import INPUT
 from tests.detect.models import make_document, with_metadata, wrap_graph
 from tests.detect.small_models import NEAREST, document_of, graph_of
 

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
-from edgeasd.detect.metadata import (
+from edgeasd.detect.model.document import (
     BY_DISTANCE,
     METADATA_KEY,
     DistanceDocument,
@@ -24,10 +25,9 @@ from edgeasd.detect.metadata import (
     ScoringDocument,
     SectionDocument,
 )
-from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS, Model
+from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.detect.windows import WindowSpec, slice_windows
-from edgeasd.stream import Float32Array
 
 OPSET = 18
 IR_VERSION = 9  # what the oldest ONNX Runtime in pyproject.toml reads

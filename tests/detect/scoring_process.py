@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import sys
 
+from edgeasd.common.errors import ModelError
+from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model import Model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
-from edgeasd.errors import ModelError
-from edgeasd.stream import AudioBlock
 from tests.detect.cutting import noise
 
 _MOST_SAMPLES = 200_000

@@ -9,11 +9,11 @@ from typing import Any
 import onnx
 import pytest
 
+from edgeasd.common.errors import ModelError
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.metadata import METADATA_KEY
-from edgeasd.detect.model import Model
+from edgeasd.detect.model.document import METADATA_KEY
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.windows import WindowSpec
-from edgeasd.errors import ModelError
 from tests.detect.models import make_content, make_document, normal_sound, with_metadata
 
 SMALL_FEATURES = FeatureSpec(n_fft=64, hop_length=32, n_mels=8)

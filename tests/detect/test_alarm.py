@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeasd.common.types import AlarmEvent, Score
 from edgeasd.detect.alarm import Alarm, AlarmSpec
-from edgeasd.stream import AlarmEvent, Score
 
 HOP = 10
 LENGTH = 100

@@ -11,6 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.features import (
     FeatureSpec,
     FrameTransform,
@@ -21,7 +22,6 @@ from edgeasd.detect.features import (
     mel_filter_bank,
     mel_to_hz,
 )
-from edgeasd.stream import AudioBlock, Float32Array
 from tests.detect.cutting import BLOCK_LENGTHS, cut_at, cut_every, cuts, noise
 
 SPEC = FeatureSpec()

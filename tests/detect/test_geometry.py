@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeasd.common.documents import DocumentError
 from edgeasd.detect.features import FeatureSpec, log_mel
-from edgeasd.detect.geometry import check_geometry
 from edgeasd.detect.median import MedianFilter
+from edgeasd.detect.model.geometry import check_geometry
 from edgeasd.detect.windows import WindowSpec, slice_windows
-from edgeasd.document import DocumentError
 
 USED = {
     "paper": (FeatureSpec(), WindowSpec()),

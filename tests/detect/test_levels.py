@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.levels import LevelMeter, Levels
 from edgeasd.detect.signal import SignalState
-from edgeasd.health import Facts, judge
-from edgeasd.stream import AudioBlock, Float32Array
+from edgeasd.service.machine.health import Facts, judge
 
 RATE = 16_000
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.windows import WindowSpec, slice_windows
-from edgeasd.stream import Float32Array
 from tests.benchmarks.median_speed import measure_speedup
 from tests.detect.models import normal_sound
 

@@ -11,8 +11,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgeasd.detect.metadata import SCHEMA, Matrix, ModelDocument
-from edgeasd.document import DocumentError
+from edgeasd.common.documents import DocumentError
+from edgeasd.detect.model.document import SCHEMA, Matrix, ModelDocument
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_document
 from tests.detect.small_models import (

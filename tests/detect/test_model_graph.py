@@ -10,20 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeasd.detect.metadata import METADATA_KEY, Matrix
-from edgeasd.detect.model import EMBEDDING, INPUT, LOGITS
-from tests.detect.models import (
-    with_metadata,
-    wrap_graph,
-)
-from tests.detect.small_models import (
-    LOG_ODDS,
-    NEAREST,
-    changed,
-    document_of,
-    refusal,
-    setter,
-)
+from edgeasd.detect.model.document import METADATA_KEY, Matrix
+from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS
+from tests.detect.models import with_metadata, wrap_graph
+from tests.detect.small_models import LOG_ODDS, NEAREST, changed, document_of, refusal, setter
 
 
 def test_model_geometry_of_another_graph_is_refused() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from onnx import TensorProto
 
-from edgeasd.detect.metadata import METADATA_KEY
-from edgeasd.detect.onnx_file import read_metadata
-from edgeasd.document import DocumentError
+from edgeasd.common.documents import DocumentError
+from edgeasd.detect.model.document import METADATA_KEY
+from edgeasd.detect.model.onnx_file import read_metadata
 from tests.detect.small_models import NEAREST, graph_of
 from tests.mutation import spoiled
 

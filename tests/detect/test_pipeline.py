@@ -13,26 +13,18 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeasd.baseline.validity import AlarmCounter
 from edgeasd.capture.resampler import Resampler
+from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.fit import AlarmCounter
 from edgeasd.detect.levels import LevelMeter
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model.network import Model, load_model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.scoring import clip_score
 from edgeasd.detect.windows import WindowSpec
-from edgeasd.recording.cutter import Cutter
-from edgeasd.stream import AudioBlock, Float32Array
-from tests.detect.cutting import (
-    BLOCK_LENGTHS,
-    Stream,
-    cut_at,
-    cut_every,
-    cuts,
-    stream_of,
-    streams,
-)
+from edgeasd.offline.recordings.cutter import Cutter
+from tests.detect.cutting import BLOCK_LENGTHS, Stream, cut_at, cut_every, cuts, stream_of, streams
 from tests.detect.models import (
     faulty_sound,
     make_content,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from edgeasd.common.types import Float32Array, Float64Array, Score, Window
 from edgeasd.detect.scoring import (
     ClipScorer,
     LogOddsScoring,
@@ -22,7 +23,6 @@ from edgeasd.detect.scoring import (
     clip_score,
     log_odds,
 )
-from edgeasd.stream import Float32Array, Float64Array, Score, Window
 
 N_SAMPLES = 33_280
 HOP_SAMPLES = 4_096

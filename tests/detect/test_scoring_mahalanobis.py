@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 
+from edgeasd.common.types import Float32Array, Float64Array
 from edgeasd.detect.scoring import (
     MahalanobisScoring,
     NetworkOutput,
     ReconstructionScoring,
     clip_score,
 )
-from edgeasd.stream import Float32Array, Float64Array
 
 N_DIMS = 6
 

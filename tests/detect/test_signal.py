@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.signal import SignalMeter, defect_notes, find_defect, joined, sounding
-from edgeasd.stream import AudioBlock, Float32Array
 from tests.detect.cutting import BLOCK_LENGTHS, cut_at, cut_every, cuts
 
 RATE = 16_000

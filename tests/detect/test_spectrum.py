@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeasd.detect.spectrum import NormalSpectrum, normal_spectrum
-from edgeasd.stream import Float32Array
+from edgeasd.common.types import Float32Array
+from edgeasd.detect.model.spectrum import NormalSpectrum, normal_spectrum
 
 
 def test_normal_spectrum_is_mean_spread_and_peak_of_the_clips() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeasd.common.types import Float32Array, LogMelFrames, Window
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.windows import WindowSlicer, WindowSpec, slice_windows
-from edgeasd.stream import Float32Array, LogMelFrames, Window
 from tests.detect.cutting import cuts
 
 FEATURES = FeatureSpec(n_mels=3)

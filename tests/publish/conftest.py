@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.publish.outbox import Outbox
+from edgeasd.publish.outbox.outbox import Outbox
 from tests.publish.brokers import Mosquitto, Subscriber
 from tests.publish.scripted_broker import ScriptedBroker
 

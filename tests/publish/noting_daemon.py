@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from edgeasd.cli import start
-from edgeasd.publish.outbox import Outbox
+from edgeasd.cli.main import start
+from edgeasd.publish.outbox.outbox import Outbox
 
 
 def note_everything(path: str) -> None:

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from edgeasd.config import MqttConfig
-from edgeasd.publish.outbox import Outbox
-from edgeasd.publish.publisher import MqttPublisher
+from edgeasd.common.config import MqttConfig
+from edgeasd.publish.delivery.publisher import MqttPublisher
+from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.publish.topics import Topics
 
 

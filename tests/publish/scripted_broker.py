@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeasd.publish.limits import Limits
+from edgeasd.publish.mqtt.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

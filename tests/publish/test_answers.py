@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeasd.publish.answers import Answers
+from edgeasd.publish.mqtt.answers import Answers
 
 
 def test_answers_at_qos_1_are_the_brokers() -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.config import ClipsConfig
-from edgeasd.publish import clips, clipwriter
-from edgeasd.publish.clips import Clip, ClipFolder, clip_name, find_clip, find_clips
-from edgeasd.publish.clipwriter import MOST_WAITING_BYTES, ClipWriter
-from edgeasd.publish.health_payload import ClipsHealth
-from edgeasd.stream import Int16Array
-from edgeasd.whole_file import draft_of, whole_file
+from edgeasd.common.config import ClipsConfig
+from edgeasd.common.files.whole_file import draft_of, whole_file
+from edgeasd.common.types import Int16Array
+from edgeasd.publish.clips import folder as clips
+from edgeasd.publish.clips import writer as clipwriter
+from edgeasd.publish.clips.folder import Clip, ClipFolder, clip_name, find_clip, find_clips
+from edgeasd.publish.clips.writer import MOST_WAITING_BYTES, ClipWriter
+from edgeasd.publish.health import ClipsHealth
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
 

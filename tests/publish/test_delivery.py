@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.publish.limits import Limits, packet_size
-from edgeasd.publish.publisher import MqttPublisher, Timing
+from edgeasd.common.config import MqttConfig
+from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
+from edgeasd.publish.mqtt.limits import Limits, packet_size
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import wait_until
 from tests.publish.scripted_broker import (
@@ -25,7 +25,7 @@ from tests.publish.scripted_broker import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgeasd.publish.outbox import Outbox
+    from edgeasd.publish.outbox.outbox import Outbox
 
 pytestmark = pytest.mark.network
 

@@ -9,9 +9,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeasd.config import MqttConfig
-from edgeasd.errors import BrokerError
-from edgeasd.publish.mqtt import Connection, check_broker
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.errors import BrokerError
+from edgeasd.publish.mqtt.connection import Connection, check_broker
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, wait_until
 from tests.publish.certificates import Authority

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.errors import BrokerError
-from edgeasd.publish.inbound import MAX_RECEIVED_BYTES, Received
-from edgeasd.publish.mqtt import Connection
-from edgeasd.publish.publisher import MqttPublisher, Timing
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.errors import BrokerError
+from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
+from edgeasd.publish.mqtt.connection import Connection
+from edgeasd.publish.mqtt.inbound import MAX_RECEIVED_BYTES, Received
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Subscriber, wait_until
 from tests.publish.test_inbound import packet
@@ -23,7 +23,7 @@ from tests.publish.test_inbound import packet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgeasd.publish.outbox import Outbox
+    from edgeasd.publish.outbox.outbox import Outbox
     from tests.publish.brokers import Mosquitto
 
 pytestmark = pytest.mark.network

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.publish.inbound import MAX_RECEIVED_BYTES, Inbound
+from edgeasd.publish.mqtt.inbound import MAX_RECEIVED_BYTES, Inbound
 
 CONNACK = b"\x20\x02\x00\x00"
 PUBACK = b"\x40\x02\x00\x07"

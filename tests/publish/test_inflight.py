@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.inflight import InFlight, Message
+from edgeasd.publish.delivery.inflight import InFlight, Message
 
 STATE = Message("standing", "a/state", b"ok")
 SCORE = Message("passing", "a/score", b"1.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.limits import Limits, packet_size, room
+from edgeasd.publish.mqtt.limits import Limits, packet_size, room
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.errors import BrokerError, ConfigError
-from edgeasd.publish.mqtt import Connection, check_broker, require_files
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.errors import BrokerError, ConfigError
+from edgeasd.publish.mqtt.connection import Connection, check_broker, require_files
 from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority
 from tests.publish.scripted_broker import ScriptedBroker

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.publish.mqtt import Connection
+from edgeasd.common.config import MqttConfig
+from edgeasd.publish.mqtt.connection import Connection
+from tests.installation import Installation
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 from tests.publish.namespace import Namespace
-from tests.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ class Line:
         self.broker = Mosquitto(folder / "broker", lines=kept)
         self.broker.add_lines(f"listener {self.broker.port} {self.namespace.address}")
         self.broker.start()
-        self.site = Site(folder, self.broker.port)
+        self.site = Installation(folder, self.broker.port)
         self.site.configure(MACHINE, MACHINE, mqtt="keepalive_s = 5")
         text = self.site.config.read_text()
         self.site.config.write_text(text.replace("127.0.0.1", self.namespace.address))

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.errors import StorageError
-from edgeasd.publish import outbox as outbox_module
-from edgeasd.publish.eventfile import EventFile, QueuedEvent
-from edgeasd.publish.outbox import Outbox
+from edgeasd.common.errors import StorageError
+from edgeasd.publish.outbox import outbox as outbox_module
+from edgeasd.publish.outbox.eventfile import EventFile, QueuedEvent
+from edgeasd.publish.outbox.outbox import Outbox
 from tests.disks import mounted_tmpfs
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def test_outbox_of_a_killed_process_has_all_it_confirmed(
     path = tmp_path / "outbox.db"
     script = (
         "import sys, pathlib\n"
-        "from edgeasd.publish.outbox import Outbox\n"
+        "from edgeasd.publish.outbox.outbox import Outbox\n"
         "outbox = Outbox(pathlib.Path(sys.argv[1]))\n"
         "for n in range(10**6):\n"
         "    outbox.put(str(n), 'topic', b'payload')\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.publish.eventfile import QueuedEvent
-from edgeasd.publish.outbox import Outbox
+from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.outbox import Outbox
 from tests.mutation import fewer_examples, spoiled
 
 pytestmark = pytest.mark.fuzz

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.detect.drift import Drift
-from edgeasd.detect.fit import AlarmCount
+from edgeasd.baseline.score_drift import Drift
+from edgeasd.baseline.validity import AlarmCount
+from edgeasd.common.types import AlarmEvent, Score
 from edgeasd.publish import payloads
-from edgeasd.publish.health_payload import (
+from edgeasd.publish.health import (
     CalibrationHealth,
     ClipsHealth,
     MachineHealth,
@@ -31,7 +32,6 @@ from edgeasd.publish.payloads import (
     encode,
     rfc3339,
 )
-from edgeasd.stream import AlarmEvent, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,12 +12,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.errors import ConfigError
-from edgeasd.publish.delivery import MAX_IN_FLIGHT
-from edgeasd.publish.eventfile import QueuedEvent
-from edgeasd.publish.outbox import Outbox
-from edgeasd.publish.publisher import MqttPublisher, Timing
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.errors import ConfigError
+from edgeasd.publish.delivery.delivery import MAX_IN_FLIGHT
+from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
+from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until
 from tests.publish.scripted_broker import Answer, Ignore, Published, ScriptedBroker, take_all

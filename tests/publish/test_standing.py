@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.standing import Standing
+from edgeasd.publish.delivery.standing import Standing
 
 
 @pytest.fixture

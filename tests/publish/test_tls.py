@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.config import MqttConfig
-from edgeasd.errors import BrokerError
-from edgeasd.publish.credentials import tls_context
-from edgeasd.publish.mqtt import Connection
-from edgeasd.publish.publisher import MqttPublisher, Timing
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.errors import BrokerError
+from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
+from edgeasd.publish.mqtt.connection import Connection
+from edgeasd.publish.mqtt.credentials import tls_context
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, wait_until
 from tests.publish.certificates import KINDS, Authority
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from edgeasd.publish.outbox import Outbox
+    from edgeasd.publish.outbox.outbox import Outbox
 
 pytestmark = pytest.mark.network
 

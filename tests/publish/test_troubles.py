@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.inflight import Message, Sent
-from edgeasd.publish.limits import Limits
-from edgeasd.publish.troubles import Troubles
+from edgeasd.publish.delivery.inflight import Message, Sent
+from edgeasd.publish.delivery.troubles import Troubles
+from edgeasd.publish.mqtt.limits import Limits
 
 EVENT = Message("event", "a/event", b"." * 100, "a-1")
 STATE = Message("standing", "a/state", b"." * 50)

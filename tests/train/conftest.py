@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.train.toy import RECIPE, write_clips
-from train.fit import fit
+from train.runs.fit import fit
 
 
 @pytest.fixture(scope="session", autouse=True)

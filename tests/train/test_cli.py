@@ -9,7 +9,7 @@ import pytest
 
 import train.cli
 from tests.train.toy import RECIPE, run_trainer
-from train.run import Run
+from train.runs.run import Run
 
 
 def test_fit_command_leaves_a_run(toy_data: Path, tmp_path: Path) -> None:

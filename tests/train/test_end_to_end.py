@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.stream import Int16Array
+from edgeasd.common.types import Int16Array
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
-from tests.test_daemon import assert_same_scores
+from tests.service.test_daemon import assert_same_scores
 
 pytestmark = [
     pytest.mark.audio_device,

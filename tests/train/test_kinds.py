@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgeasd.detect.model import load_model
+from edgeasd.common.errors import EdgeasdError
+from edgeasd.detect.model.network import load_model
 from edgeasd.detect.windows import WindowSpec
-from edgeasd.errors import EdgeasdError
 from tests.train.toy import RECIPE, labelled_clips, pipeline_score
-from train.evaluate import evaluate
-from train.export import TOLERANCE, export
-from train.fit import fit
-from train.recipe import (
+from train.evaluation.evaluate import evaluate
+from train.export.export import TOLERANCE, export
+from train.recipe.recipe import (
     AugmentationRecipe,
     LossRecipe,
     MahalanobisRecipe,
@@ -25,7 +24,8 @@ from train.recipe import (
     Recipe,
     ScoringRecipe,
 )
-from train.run import Run, load_run
+from train.runs.fit import fit
+from train.runs.run import Run, load_run
 
 CPU = torch.device("cpu")
 

@@ -11,22 +11,22 @@ import pytest
 import soundfile
 import torch
 
-from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
-from edgeasd.capture.wavfile import read_clip
+from edgeasd.capture.recording.wavfile import read_clip
+from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMachine
+from edgeasd.common.errors import EdgeasdError
+from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model import Model, load_model
+from edgeasd.detect.model.network import Model, load_model
 from edgeasd.detect.pipeline import Pipeline
-from edgeasd.errors import EdgeasdError
-from edgeasd.stream import AudioBlock
 from tests.train.toy import CHECKOUT, CNN_RECIPE
-from train.bank import WindowBank
-from train.data import load_training_data
-from train.evaluate import evaluate
-from train.export import TOLERANCE, export
-from train.fit import fit
-from train.model import SectionNet
-from train.recipe import load_recipe
-from train.run import Run, load_run
+from train.data.bank import WindowBank
+from train.data.split import load_training_data
+from train.evaluation.evaluate import evaluate
+from train.export.export import TOLERANCE, export
+from train.networks.model import SectionNet
+from train.recipe.recipe import load_recipe
+from train.runs.fit import fit
+from train.runs.run import Run, load_run
 
 CPU = torch.device("cpu")
 EDGE = load_recipe(CHECKOUT / "train" / "recipes" / "edge.toml")

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import soundfile
 
-import train.fit
-from edgeasd.capture.rotating_machine import SAMPLE_RATE, RotatingMachine
-from edgeasd.capture.wavfile import read_clip
+import train.runs.fit
+from edgeasd.capture.recording.wavfile import read_clip
+from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMachine
+from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model import Model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec
-from edgeasd.stream import AudioBlock
-from train.recipe import (
+from train.recipe.recipe import (
     LossRecipe,
     NearestRecipe,
     NetworkRecipe,
@@ -116,11 +116,11 @@ def labelled_clips(folder: Path) -> list[Path]:
 def interrupt_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C in the given optimiser step from now; an epoch of the toy has 32."""
     steps = iter(range(1, step + 1))
-    unpatched = vars(train.fit)["total_loss"]
+    unpatched = vars(train.runs.fit)["total_loss"]
 
     def total_loss(*args: Any) -> Any:
         if next(steps) == step:
             raise KeyboardInterrupt
         return unpatched(*args)
 
-    monkeypatch.setattr(train.fit, "total_loss", total_loss)
+    monkeypatch.setattr(train.runs.fit, "total_loss", total_loss)

@@ -1,0 +1,229 @@
+"""What varies in normal sound, and what may vary in an anomaly, as matrices over embeddings.
+
+All take *groups*: for each section its clips by domain, the source domain first, each clip as the
+embeddings of its windows, shape ``(n_windows, n_dims)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeasd.common.documents import at_least, one_of
+from edgeasd.common.types import Float64Array
+
+Groups = Sequence[Mapping[str, Sequence[Float64Array]]]
+
+_BOTH = 2
+"""Domains, source and target."""
+FEW_CLIPS = 16
+"""A domain with fewer clips in a section does not show how its sound varies from clip to clip."""
+
+PIECE_WINDOWS = 8
+"""Windows in a piece of a clip, 2 s of a model of log-mel statistics."""
+TAPER = 0.2
+"""Weight of the scatter between new and old sound within neighbouring mel bins."""
+
+_LEAST_VARIANCE = 1e-6
+"""Of a value that was constant in training: it must not decide alone later."""
+_TAPER_BINS = 2.0
+"""How far apart mel bins are whose noise varies together, whatever its spectrum."""
+_ANOMALY_BINS = (2.0, 16.0)
+"""How wide an anomaly is, in mel bins: a harmonic, or a band."""
+
+
+@dataclass(frozen=True, slots=True)
+class MahalanobisRecipe:
+    """Distance to the nearest reference, measured by what varies in normal sound."""
+
+    references: str = field(default="means", metadata=one_of("means", "clips"))
+    """Of a section: the mean of each domain, or every training clip."""
+    covariance: str = field(default="full", metadata=one_of("full", "diagonal"))
+    """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
+    domain_scatter: bool = True
+    """Whether the scatter between and within the domains is added: what tells the rooms apart."""
+    scatter_windows: int = field(default=0, metadata=at_least(0))
+    """Of a domain with few clips in a section the scatter of its clips' pieces is added: this many
+    windows each.  0 adds none."""
+    taper: float = field(default=0.0, metadata=at_least(0))
+    """Weight of the same scatter, and of that between domains, within neighbouring mel bins only:
+    noise like that in the few clips, but of another spectrum.  0 adds none."""
+    anomaly_prior: bool = False
+    """Whether directions count by what an anomaly may look like: smooth over mel bins, and where
+    the sections differ."""
+    source_weight: float = field(default=0.0, metadata=at_least(0))
+    """Weight of the distance by the covariance within the source domain alone, against 1 of the
+    distance by all of the above."""
+
+
+def learn_covariance(groups: Groups, recipe: MahalanobisRecipe) -> Float64Array:
+    """Return the covariance of a clip's embedding in normal sound, shape ``(n_dims, n_dims)``.
+
+    The sum of what *recipe* asks for: that within the source domain, between the domains, within
+    the target domain, and of the pieces of the clips where there are few.
+    """
+    covariance = within_source(groups, recipe.covariance)
+    shift = _domain_shift(groups)
+    if recipe.domain_scatter:
+        covariance = covariance + shift + _within_target(groups)
+    if recipe.scatter_windows:
+        pieces = _pieces(groups, recipe.scatter_windows)
+        near = _kernel(len(covariance), _TAPER_BINS)
+        covariance = covariance + pieces + recipe.taper * (shift + pieces) * near
+    return covariance
+
+
+def within_source(groups: Groups, form: str) -> Float64Array:
+    """Return the covariance of clips about their section's mean in its first domain, pooled.
+
+    Args:
+        groups: See above.
+        form: ``full``, shrunk as Ledoit and Wolf (2004) do, or ``diagonal``.
+    """
+    residuals = np.concatenate([_residuals(next(iter(domains.values()))) for domains in groups])
+    if form == "full":
+        covariance: Float64Array = ledoit_wolf(residuals)
+    else:
+        covariance = np.diag(residuals.var(axis=0))
+    return covariance + _LEAST_VARIANCE * np.eye(len(covariance))
+
+
+def anomaly_prior(groups: Groups) -> Float64Array:
+    """Return the covariance that anomalies are supposed to have, up to a factor.
+
+    Neighbouring mel bins vary together, over the width of a harmonic and of a band; bins in which
+    the sections differ are those in which the machine is heard, so they vary more.  With one
+    section all bins are alike.
+
+    Args:
+        groups: See above; the embedding is a value for each mel bin.
+
+    Returns:
+        Shape ``(n_mels, n_mels)``, of mean variance 1.
+    """
+    means = [clip_means(next(iter(domains.values()))).mean(axis=0) for domains in groups]
+    return sections_prior(np.stack(means))
+
+
+def sections_prior(means: Float64Array) -> Float64Array:
+    """Return `anomaly_prior` by the mean of each section, shape ``(n_sections, n_mels)``."""
+    n_mels = means.shape[1]
+    # The square root of the spread: between all bins alike and those alone that tell sections.
+    variance = means.std(axis=0) + _LEAST_VARIANCE if len(means) > 1 else np.ones(n_mels)
+    scale = np.sqrt(variance / variance.mean())
+    near = np.mean([_kernel(n_mels, n_bins) for n_bins in _ANOMALY_BINS], axis=0)
+    prior: Float64Array = np.outer(scale, scale) * near
+    return prior + _LEAST_VARIANCE * np.eye(n_mels)
+
+
+def new_domain_scatter(
+    mean: Float64Array, clips: Sequence[Float64Array], taper: float
+) -> Float64Array:
+    """Return what a domain that was not there in training adds to the covariance of its section.
+
+    As in training with both domains, by recipe ``edge``: the shift, the scatter of clips and of
+    their pieces, and the first and last of these once more within neighbouring mel bins.
+
+    Args:
+        mean: Of the section's source domain, shape ``(n_dims,)``.
+        clips: Of the new domain.
+        taper: Weight of the last; 0 where embeddings are not by mel bin.
+    """
+    groups = [{"source": [mean[None]], "target": list(clips)}]
+    shift = _domain_shift(groups)
+    pieces = _pieces([{"target": list(clips)}], PIECE_WINDOWS)
+    near = _kernel(len(shift), _TAPER_BINS)
+    return shift + _within_target(groups) + pieces + taper * (shift + pieces) * near
+
+
+def _domain_shift(groups: Groups) -> Float64Array:
+    """Return the mean outer product of the domains' difference; 0 where there is one domain.
+
+    The directions in which two rooms differ say little about the machine.
+    """
+    means = [[clip_means(clips).mean(axis=0) for clips in domains.values()] for domains in groups]
+    n_dims = len(means[0][0])
+    shifts = [target - source for source, target in (each for each in means if len(each) == _BOTH)]
+    return sum((np.outer(one, one) for one in shifts), np.zeros((n_dims, n_dims))) / max(
+        len(shifts), 1
+    )
+
+
+def _within_target(groups: Groups) -> Float64Array:
+    """Return the mean covariance of a section's target clips; 0 where there are none."""
+    n_dims = next(iter(groups[0].values()))[0].shape[1]
+    spreads = [_residuals(domains["target"]) for domains in groups if len(domains) == _BOTH]
+    total = sum((one.T @ one / len(one) for one in spreads), np.zeros((n_dims, n_dims)))
+    return total / max(len(spreads), 1)
+
+
+def _pieces(groups: Groups, n_windows: int) -> Float64Array:
+    """Return the scatter of pieces of clips about their clip, of domains with few clips.
+
+    Args:
+        groups: See above.
+        n_windows: Windows in a piece; what does not fill one is left out, unless it is all.
+    """
+    n_dims = next(iter(groups[0].values()))[0].shape[1]
+    few = [
+        windows
+        for domains in groups
+        for clips in domains.values()
+        if len(clips) < FEW_CLIPS
+        for windows in clips
+    ]
+    residuals = [np.zeros((0, n_dims))]
+    for windows in few:
+        n_pieces = max(len(windows) // n_windows, 1)
+        pieces = np.stack([each.mean(axis=0) for each in _split(windows, n_windows, n_pieces)])
+        residuals.append(pieces - pieces.mean(axis=0))
+    rows = np.concatenate(residuals)
+    scatter: Float64Array = rows.T @ rows / max(len(rows), 1)
+    return scatter
+
+
+def _split(windows: Float64Array, n_windows: int, n_pieces: int) -> list[Float64Array]:
+    return [
+        windows[start : start + n_windows] for start in range(0, n_pieces * n_windows, n_windows)
+    ]
+
+
+def _residuals(clips: Sequence[Float64Array]) -> Float64Array:
+    means = clip_means(clips)
+    residuals: Float64Array = means - means.mean(axis=0)
+    return residuals
+
+
+def clip_means(clips: Sequence[Float64Array]) -> Float64Array:
+    """Return the mean embedding of each clip, shape ``(n_clips, n_dims)``."""
+    return np.stack([windows.mean(axis=0) for windows in clips])
+
+
+def ledoit_wolf(residuals: Float64Array) -> Float64Array:
+    """Return the covariance of *residuals* about 0, shrunk towards equal variances.
+
+    Args:
+        residuals: Shape ``(n_rows, n_dims)``.
+
+    References:
+        Ledoit and Wolf (2004), A well-conditioned estimator for large-dimensional covariance
+        matrices, section 3.3.
+    """
+    n_rows, n_dims = residuals.shape
+    empirical = residuals.T @ residuals / n_rows
+    variance = np.trace(empirical) / n_dims
+    distance = np.square(empirical).sum() / n_dims - variance**2
+    squares = np.square(residuals)
+    noise = (np.square(squares.sum(axis=1)).sum() / n_rows - np.square(empirical).sum()) / n_rows
+    share = min(max(noise / n_dims / distance, 0.0), 1.0) if distance > 0.0 else 0.0
+    shrunk: Float64Array = (1.0 - share) * empirical + share * variance * np.eye(n_dims)
+    return shrunk
+
+
+def _kernel(n_bins: int, length: float) -> Float64Array:
+    """Return ``exp(-|i - j| / length)``, shape ``(n_bins, n_bins)``."""
+    index = np.arange(n_bins)
+    kernel: Float64Array = np.exp(-np.abs(index[:, None] - index) / length)
+    return kernel

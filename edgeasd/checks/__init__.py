@@ -1,1 +1,0 @@
-"""``edgeasd check``: is everything there that the daemon will need?"""

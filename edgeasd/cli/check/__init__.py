@@ -1,0 +1,1 @@
+"""`edgeasd check`: configuration, models, microphones, broker, a verdict a line."""

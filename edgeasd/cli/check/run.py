@@ -1,0 +1,75 @@
+"""All checks, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from edgeasd.cli.check.broker import check_broker_steps
+from edgeasd.cli.check.host import (
+    check_clock,
+    check_service,
+    check_state_directory,
+    unit_properties,
+)
+from edgeasd.cli.check.sound import check_sounds
+from edgeasd.cli.check.verdict import Finding, Verdict, judge
+from edgeasd.common.config import MachineConfig
+from edgeasd.common.config_file import load_config
+from edgeasd.common.errors import EdgeasdError
+from edgeasd.models.cache import Models
+from edgeasd.models.calibration_file import calibrated_model
+from edgeasd.models.detector import make_detector
+from edgeasd.service.process.tasks import most_tasks
+
+
+def run_checks(config_path: Path) -> Iterator[Verdict]:
+    """Yield a verdict a check; without a configuration that can be read there is but one."""
+    try:
+        config = load_config(config_path)
+    except EdgeasdError as exc:
+        yield Verdict("configuration", str(exc), "failure", exc.exit_code)
+        return
+    yield Verdict("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
+    models = Models()
+    models.prepare(machine.model for machine in config.machine)
+    for machine in config.machine:
+        for name, check in _MACHINE_CHECKS.items():
+            yield judge(f"{machine.name}: {name}", partial(check, machine, models))
+    unit = unit_properties()
+    yield from check_sounds(config.machine, in_service=unit.get("ActiveState") == "active")
+    yield judge("state directory", partial(check_state_directory, config.state_dir))
+    yield judge("clock", check_clock)
+    yield judge("service", partial(check_service, unit, most_tasks(config)))
+    yield from check_broker_steps(config)
+
+
+def _check_model(machine: MachineConfig, models: Models) -> Finding:
+    calibrated = calibrated_model(machine, models.load(machine.model))
+    model, document = calibrated.model, calibrated.model.document
+    detector = make_detector(model, machine.section, machine.alarm)
+    return Finding(
+        f"{document.id} {document.version}, section {document.sections[detector.section].name}, "
+        f"sha256 {model.sha256[:12]}, threshold {detector.alarm.threshold:.3f}"
+    )
+
+
+def _check_calibration(machine: MachineConfig, models: Models) -> Finding:
+    calibrated = calibrated_model(machine, models.load(machine.model))
+    if calibrated.warning:
+        return Finding(calibrated.warning, doubtful=True)
+    if machine.alarm.threshold is not None:
+        return Finding("alarm.threshold of the configuration goes before any other")
+    return Finding(calibrated.origin)
+
+
+_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig, Models], Finding]] = MappingProxyType(
+    {"model": _check_model, "calibration": _check_calibration}
+)
+"""What needs no sound, by name."""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

@@ -1,0 +1,1 @@
+"""`edgeasd demo`: the daemon on a simulated machine, with an embedded broker."""

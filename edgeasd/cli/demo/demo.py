@@ -1,0 +1,131 @@
+"""``edgeasd demo``: the daemon on a simulated machine, seen by a subscriber of its alerts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import edgeasd
+from edgeasd.cli.demo.broker import EmbeddedBroker
+from edgeasd.common.config import Config, MachineConfig, MqttConfig, SimulatorConfig
+from edgeasd.common.errors import BrokerError
+from edgeasd.common.output import say
+from edgeasd.publish.mqtt.connection import Connection
+from edgeasd.publish.topics import Topics
+from edgeasd.service.daemon import Daemon
+
+MODEL = Path(edgeasd.__file__).parent / "models" / "demo.onnx"
+
+_FAULT_AFTER_S = 15.0
+_FAULT_DURATION_S = 12.0
+_GIVE_UP_AFTER_S = 60.0
+_BAR_WIDTH = 40
+_TURN_S = 0.5
+
+
+def run_demo() -> bool:
+    """Run the daemon until the simulated fault has come, been told, gone and been told again.
+
+    Returns:
+        Whether the subscriber received one start and one end, each when it should.
+    """
+    with tempfile.TemporaryDirectory() as state_dir, EmbeddedBroker() as broker:
+        config = Config(
+            node="demo",
+            state_dir=Path(state_dir),
+            mqtt=MqttConfig(host="127.0.0.1", port=broker.port),
+            machine=(
+                MachineConfig(
+                    name="fan",
+                    model=MODEL,
+                    section="00",
+                    source=SimulatorConfig(
+                        fault_after_s=_FAULT_AFTER_S, fault_duration_s=_FAULT_DURATION_S
+                    ),
+                ),
+            ),
+        )
+        daemon = Daemon(config)
+        audience = _Audience(config, daemon)
+        audience.start()
+        daemon.follow_signals()
+        give_up = threading.Timer(_GIVE_UP_AFTER_S, daemon.stop)
+        give_up.start()
+        try:
+            daemon.run()
+        finally:
+            give_up.cancel()
+        return audience.report()
+
+
+class _Audience(threading.Thread):
+    """Subscribes to the demo's broker, prints what comes, and ends the demo after the last act."""
+
+    def __init__(self, config: Config, daemon: Daemon) -> None:
+        super().__init__(name="audience", daemon=True)
+        self._daemon = daemon
+        self._topics = Topics(config.mqtt.base, config.node)
+        self._machine = config.machine[0].name
+        self._connection = Connection(config.mqtt, "edgeasd-demo-audience")
+        self._connection.subscribe(self._topics.event(self._machine), qos=1)
+        self._connection.subscribe(self._topics.score(self._machine), qos=0)
+        self._began_s = time.monotonic()
+        self._act = ""
+        self._events: list[tuple[str, float]] = []
+
+    def run(self) -> None:
+        """Print events on standard output and the score as a picture on standard error."""
+        _tell(
+            f"A simulated fan, healthy. A bearing fails after {_FAULT_AFTER_S:.0f} s and is mended "
+            f"{_FAULT_DURATION_S:.0f} s later. Events as an MQTT subscriber receives them:"
+        )
+        with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
+            while [kind for kind, _ in self._events] != ["start", "end"]:
+                self._connection.serve(_TURN_S)
+                for message in self._connection.received():
+                    self._hear(message.topic, message.payload)
+        self._daemon.stop()
+
+    def report(self) -> bool:
+        """Say how it went, and return whether it went as it should."""
+        fault_end_s = _FAULT_AFTER_S + _FAULT_DURATION_S
+        told = ", ".join(f"{kind} at {time_s:.1f} s" for kind, time_s in self._events)
+        match self._events:
+            case [("start", start_s), ("end", end_s)] if (
+                _FAULT_AFTER_S < start_s < fault_end_s < end_s
+            ):
+                _tell(
+                    f"One start, {start_s - _FAULT_AFTER_S:.1f} s after the fault; "
+                    f"one end, {end_s - fault_end_s:.1f} s after its repair."
+                )
+                return True
+        _tell(
+            f"Expected one start from {_FAULT_AFTER_S:.0f} s to {fault_end_s:.0f} s and one end "
+            f"after it; received: {told or 'nothing'}"
+        )
+        return False
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        message = json.loads(payload)
+        position_s = message["first_sample"] / 16_000
+        if topic == self._topics.event(self._machine):
+            self._events.append((message["type"], position_s))
+            say(f"{topic} {payload.decode()}")
+            sys.stdout.flush()
+            return
+        end_s = position_s + message["n_samples"] / 16_000
+        bar = "#" * min(_BAR_WIDTH, max(0, round(message["score"] / message["threshold"] * 20)))
+        act = "fault" if 0 <= end_s - _FAULT_AFTER_S < _FAULT_DURATION_S else "healthy"
+        _tell(
+            f"{end_s:5.1f} s  {act:7}  score {message['score']:6.2f}  "
+            f"threshold {message['threshold']:.2f}  |{bar:<{_BAR_WIDTH}}|"
+        )
+
+
+def _tell(text: str) -> None:
+    say(text, err=True)

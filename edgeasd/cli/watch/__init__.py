@@ -1,0 +1,1 @@
+"""`edgeasd watch`: all machines of a broker in one picture."""

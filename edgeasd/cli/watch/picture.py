@@ -1,0 +1,126 @@
+"""The picture of a fleet: those in trouble first, and no more than there is room for."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import get_args
+
+from edgeasd.cli.terminal import Line, sparkline
+from edgeasd.cli.watch.fleet import N_SCORES, Fleet, MachineView, NodeView, local_time
+from edgeasd.common.text import rough_time
+from edgeasd.publish.payloads import State
+
+_WELL = frozenset({"ok", "learning"})
+_STATES = frozenset(get_args(State))
+_WRAPPED = 74
+"""Columns of a warning, which is longer than a line."""
+_MOST_WRAPPED = 8
+"""Lines of a warning: all that a daemon says, and little enough to leave others room."""
+_COLOURS = {"ok": "green", "learning": "cyan", "alarm": "red"}
+
+
+def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> list[Line]:
+    """Return lines for the nodes and machines of *fleet*, then its last events.
+
+    Only what is shown is made: with thousands of machines the rest is but counted.
+
+    Args:
+        fleet: What was heard.
+        now_s: Now, by the clock that `Fleet.hear` was given.
+        n_most: Lines that there is room for.
+        ascii_only: Whether the terminal knows no other characters.
+    """
+    lines = [Line(_summary(fleet, now_s)), Line("")]
+    if fleet.n_left_out:
+        lines.append(Line(f"{fleet.n_left_out} messages left out; {fleet.left_out}", "yellow"))
+    names = sorted(fleet.nodes, key=lambda name: (not _in_trouble(fleet, name, now_s), name))
+    for name in names:
+        lines += _node_lines(fleet, name, now_s, n_most - len(lines), ascii_only=ascii_only)
+        if len(lines) > n_most:
+            return [*lines[: n_most - 1], Line("... and more than the terminal has room for")]
+    events = [Line(text) for text in reversed(fleet.events)]
+    lines += [Line(""), Line("last events" if events else "no event yet"), *events]
+    return lines[:n_most]
+
+
+def _summary(fleet: Fleet, now_s: float) -> str:
+    dead = {name: fleet.is_dead(node, now_s) for name, node in fleet.nodes.items()}
+    states = Counter(
+        "gone" if dead[name] else machine.state if machine.state in _STATES else "unknown"
+        for name, node in fleet.nodes.items()
+        for machine in node.machines.values()
+    )
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    n_machines = states.total()
+    return (
+        f"{len(fleet.nodes)} nodes, {sum(dead.values())} dead; "
+        f"{n_machines} machines: {counts or 'none'}"
+    )
+
+
+def _in_trouble(fleet: Fleet, name: str, now_s: float) -> bool:
+    node = fleet.nodes[name]
+    states = {machine.state for machine in node.machines.values()}
+    return fleet.is_dead(node, now_s) or not states <= _WELL
+
+
+def _node_lines(
+    fleet: Fleet, name: str, now_s: float, n_most: int, *, ascii_only: bool
+) -> Iterator[Line]:
+    """Yield the lines of a node and its machines, those in trouble first, until one too many."""
+    node, dead = fleet.nodes[name], fleet.is_dead(fleet.nodes[name], now_s)
+    n_lines = 1
+    yield _node_line(name, node, now_s, dead=dead)
+    machines = sorted(node.machines.items(), key=lambda one: (one[1].state in _WELL, one[0]))
+    for machine, view in machines:
+        if n_lines > n_most:
+            return
+        for line in _machine_lines(machine, view, now_s, dead=dead, ascii_only=ascii_only):
+            n_lines += 1
+            yield line
+
+
+def _node_line(name: str, node: NodeView, now_s: float, *, dead: bool) -> Line:
+    is_alive = math.isfinite(node.alive_s)
+    seen = (
+        f"last sign of life {rough_time(now_s - node.alive_s)} ago"
+        if is_alive
+        else "no sign of life yet"
+    )
+    status = node.availability if node.availability == "offline" or not dead else "silent"
+    shows_uptime = is_alive and not dead and math.isfinite(node.uptime_s)
+    up = f", up {rough_time(node.uptime_s)}" if shows_uptime else ""
+    queued = f", {node.queued} alerts wait" if node.queued else ""
+    return Line(
+        f"{name:<20} {status.upper() if dead else status}, {seen}{up}{queued}",
+        "red" if dead else None,
+    )
+
+
+def _machine_lines(
+    name: str, view: MachineView, now_s: float, *, dead: bool, ascii_only: bool
+) -> Iterator[Line]:
+    if dead:
+        yield Line(f"  {name:<18} gone      it was {view.state}", "red")
+    else:
+        yield _machine_line(name, view, now_s, ascii_only=ascii_only)
+        for words in textwrap.wrap(view.warning, _WRAPPED, max_lines=_MOST_WRAPPED):
+            yield Line(f"    {words}", "yellow")
+
+
+def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: bool) -> Line:
+    scores = ""
+    if view.scores:
+        # The threshold is at three quarters of the height.
+        top = view.threshold * 4 / 3 if view.threshold > 0 else max(view.scores) + 1e-9
+        low = min(0.0, *view.scores)
+        line = sparkline(view.scores, low, top, ascii_only=ascii_only)
+        age = rough_time(now_s - view.scored_s)
+        scores = f"{view.scores[-1]:7.2f} / {view.threshold:.2f} {line:<{N_SCORES}} {age} ago"
+    is_told = view.state not in _WELL and not math.isnan(view.since_s)
+    since = f"since {local_time(view.since_s)}  " if is_told else ""
+    text = f"  {name:<18} {view.state:<11}{scores}  {since}{view.reason}"
+    return Line(text.rstrip(), _COLOURS.get(view.state, "yellow"))

@@ -1,0 +1,162 @@
+"""``edgeasd watch``: the machines of a broker on a terminal; it only reads."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgeasd.cli.terminal import Line, Screen, can_draw, takes_blocks
+from edgeasd.cli.watch.fleet import Fleet, local_time
+from edgeasd.cli.watch.picture import picture
+from edgeasd.common.config import MqttConfig
+from edgeasd.common.config_file import load_config
+from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.errors import BrokerError, ConfigError
+from edgeasd.common.interruption import Interruption, interruptible
+from edgeasd.common.output import say
+from edgeasd.publish.mqtt.connection import Connection, account
+from edgeasd.publish.mqtt.inbound import MAX_RECEIVED_BYTES
+
+_TURN_S = 0.5
+_REDRAW_S = 0.25
+"""Messages may come faster than pictures can be drawn, and than anybody can look at them."""
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 30.0
+_CONNECT_TIMEOUT_S = 5.0
+
+
+def broker_of(config_path: Path, given: dict[str, Any]) -> MqttConfig:
+    """Return the broker that *given*, keys of ``[mqtt]``, means; without any, the configured one.
+
+    Raises:
+        ConfigError: If a value is wrong, or the configuration cannot be used.
+    """
+    if not given:
+        return load_config(config_path).mqtt
+    try:
+        return read_table(MqttConfig, given, "mqtt")
+    except DocumentError as exc:
+        raise ConfigError(str(exc)) from exc
+
+
+def watch(config: MqttConfig, duration_s: float) -> None:
+    """Show what the nodes below the base topic say, until Ctrl-C or the end of *duration_s*.
+
+    On a terminal as a picture; else a line for each event and each change of a state.
+
+    Raises:
+        BrokerError: If there is no connection at the start, or the broker refuses to let us read;
+            later losses are told and waited for.
+    """
+    watcher = _Watcher(config, time.monotonic() + duration_s)
+    with interruptible() as interruption:
+        watcher.run(interruption)
+
+
+class _Watcher:
+    def __init__(self, config: MqttConfig, end_s: float) -> None:
+        self._config = config
+        self._end_s = end_s
+        self._filter = "/".join([*([config.base] if config.base else []), "edgeasd/v1/#"])
+        self._fleet = Fleet()
+        self._screen = Screen(sys.stdout) if can_draw(sys.stdout) else None
+        self._was_connected = False
+        self._status = ""
+        self._drawn_s = -math.inf
+        self._n_too_large = 0
+        self._delay_s = _FIRST_DELAY_S
+
+    def run(self, interruption: Interruption) -> None:
+        while not self._is_over(interruption):
+            fault = self._session_fault(interruption)
+            if fault:
+                self._wait(fault, interruption)
+
+    def _session_fault(self, interruption: Interruption) -> str:
+        """Watch until the end or the loss of the connection; return why it was lost, if it was."""
+        try:
+            self._session(interruption)
+        except BrokerError as exc:
+            if not self._was_connected:
+                raise
+            return str(exc)
+        return ""
+
+    def _is_over(self, interruption: Interruption) -> bool:
+        return interruption.requested or time.monotonic() >= self._end_s
+
+    def _session(self, interruption: Interruption) -> None:
+        client_id = f"edgeasd-watch-{secrets.token_hex(4)}"
+        connection = Connection(self._config, client_id, connect_timeout_s=_CONNECT_TIMEOUT_S)
+        try:
+            number = connection.subscribe(self._filter, qos=0)
+            self._n_too_large = 0
+            self._fleet.listening_since_s = time.monotonic()
+            self._tell_status(f"connected to {self._config.host}:{self._config.port}")
+            while not self._is_over(interruption):
+                connection.serve(_TURN_S)
+                if connection.is_refused(number):
+                    self._was_connected = False
+                    raise BrokerError(
+                        f"broker refuses to let {account(self._config)} read {self._filter!r}; "
+                        "allow it in the broker's ACL, or take another user"
+                    )
+                if connection.is_answered(number):
+                    self._was_connected = True
+                    self._delay_s = _FIRST_DELAY_S
+                self._hear(connection)
+        finally:
+            # From here on the silence is ours.
+            self._fleet.listening_since_s = math.inf
+            connection.close(cleanly=True)
+
+    def _hear(self, connection: Connection) -> None:
+        for message in connection.received():
+            for news in self._fleet.hear(message, time.monotonic(), time.time()):
+                if self._screen is None:
+                    say(news)
+                    sys.stdout.flush()
+        self._tell_too_large(connection)
+        self._draw()
+
+    def _tell_too_large(self, connection: Connection) -> None:
+        for _ in range(connection.n_too_large - self._n_too_large):
+            what = f"a message of more than {MAX_RECEIVED_BYTES} bytes"
+            for news in self._fleet.leave_out(self._filter, what):
+                if self._screen is None:
+                    say(f"{local_time(time.time())} {news}")
+        self._n_too_large = connection.n_too_large
+
+    def _wait(self, fault: str, interruption: Interruption) -> None:
+        delay_s = self._delay_s * random.uniform(0.75, 1.0)
+        self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
+        again_s = time.monotonic() + delay_s
+        self._tell_status(f"{fault}; trying again")
+        while time.monotonic() < again_s and not self._is_over(interruption):
+            self._draw()
+            time.sleep(min(_TURN_S, delay_s))
+
+    def _tell_status(self, status: str) -> None:
+        if self._screen is None and status != self._status:
+            say(f"{local_time(time.time())} {status}", err=True)
+        self._status = status
+
+    def _draw(self) -> None:
+        now_s = time.monotonic()
+        if self._screen is None or now_s - self._drawn_s < _REDRAW_S:
+            return
+        self._drawn_s = now_s
+        hint = (
+            Line(f"nothing yet on {self._filter}; check mqtt.base and the broker's ACL")
+            if not self._fleet.nodes
+            else Line("Ctrl-C ends")
+        )
+        # The status and the hint take a line each.
+        n_most = self._screen.n_lines - 2
+        lines = picture(self._fleet, now_s, n_most, ascii_only=not takes_blocks(sys.stdout))
+        self._screen.draw([Line(f"{self._status}   {local_time(time.time())}"), *lines, hint])

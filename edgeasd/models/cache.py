@@ -1,0 +1,171 @@
+"""Model files in use, how they are taken up, and what tells that a file has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from edgeasd.common.errors import ModelError, os_reason
+from edgeasd.detect.model.network import Model, read_model
+from edgeasd.models.trial import Trials
+
+
+def open_model(path: Path) -> Model:
+    """Return the model in the file at *path*, after it was tried in another process.
+
+    Raises:
+        ModelError: If the file cannot be used; the message names the field.
+    """
+    return Models().load(path)
+
+
+class Models:
+    """The model files in use: machines that name the same file share the network.
+
+    A thread of its own reads, tries and loads them: whoever watches over machines waits for none.
+    """
+
+    def __init__(self) -> None:
+        # Weak: a daemon that runs for years sees many models, under many names.
+        self._by_stamp: WeakValueDictionary[tuple[Path, _Stamp], Model] = WeakValueDictionary()
+        self._by_digest: WeakValueDictionary[tuple[Path, str], Model] = WeakValueDictionary()
+        self._faults: dict[Path, tuple[_Stamp, str]] = {}
+        self._prepared: list[Future[Model]] = []
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[Path, _Stamp], Future[Model]] = {}
+        self._works = False
+
+    def prepare(self, paths: Iterable[Path]) -> None:
+        """Begin to load the files at *paths*, also those that were refused before.
+
+        They stay loaded until the next call, whether anybody uses them or not.
+        """
+        self._faults.clear()
+        self._prepared = [self.begin(path) for path in dict.fromkeys(paths)]
+
+    @property
+    def ready(self) -> bool:
+        """Whether `load` has an answer for all that was prepared."""
+        return all(one.done() for one in self._prepared)
+
+    def load(self, path: Path) -> Model:
+        """Return the model in the file, read again only if the file changed; wait for it.
+
+        Raises:
+            ModelError: If the file cannot be used.
+        """
+        return self.begin(path).result()
+
+    def begin(self, path: Path) -> Future[Model]:
+        """Begin to load the file, and return what will hold its model or a `ModelError`."""
+        key = path, _stamp(path)
+        seen, fault = self._faults.get(path, (None, ""))
+        with self._lock:
+            if key in self._asked:
+                return self._asked[key]
+            future: Future[Model] = Future()
+            if seen == key[1]:
+                future.set_exception(ModelError(fault))
+            elif (known := self._by_stamp.get(key)) is not None:
+                future.set_result(known)
+            else:
+                self._asked[key] = future
+                self._start_work()
+        return future
+
+    def _start_work(self) -> None:
+        if not self._works:
+            self._works = True
+            threading.Thread(target=self._work, name="models", daemon=True).start()
+
+    def _work(self) -> None:
+        """Load what is asked for, until there is no more of it."""
+        trials = Trials()
+        while (key := self._next()) is not None:
+            self._answer(key, trials)
+        trials.close()
+
+    def _next(self) -> tuple[Path, _Stamp] | None:
+        with self._lock:
+            self._works = len(self._asked) > 0
+            return next(iter(self._asked), None)
+
+    def _answer(self, key: tuple[Path, _Stamp], trials: Trials) -> None:
+        model, error = None, None
+        try:
+            model = self._load(key, trials)
+        except ModelError as exc:
+            error = exc
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it costs this model alone
+            error = ModelError(f"{key[0]}: cannot be used ({os_reason(exc)})")
+        with self._lock:
+            future = self._asked.pop(key)
+        if model is None:
+            future.set_exception(error)
+        else:
+            future.set_result(model)
+
+    def _load(self, key: tuple[Path, _Stamp], trials: Trials) -> Model:
+        path, stamp = key
+        content = read_model(path)
+        digest = hashlib.sha256(content).hexdigest()
+        model = self._by_digest.get((path, digest))
+        if model is None:
+            fault = trials.fault_of(content, digest)
+            if fault:
+                self._faults[path] = stamp, f"{path}: {fault}"
+                raise ModelError(f"{path}: {fault}")
+            model = self._by_digest[path, digest] = Model(content, str(path))
+        self._by_stamp[key] = model
+        return model
+
+
+class FileWatch:
+    """Tells when files have changed and are whole: the same at two looks in a row.
+
+    Args:
+        paths: The files; one that is not there counts too.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._used = self._seen = self._look()
+
+    def changed(self) -> bool:
+        """Look, and return whether the files have come to rest since they changed."""
+        before, self._seen = self._seen, self._look()
+        if self._seen != before or self._seen == self._used:
+            return False
+        self._used = self._seen
+        return True
+
+    def _look(self) -> list[_Stamp]:
+        return [_stamp(path) for path in self._paths]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What tells one content of a file from another without reading it; all 0 without a file.
+
+    Where images are made with one time for all files, and each file system counts its inodes from
+    the same number, only device and time of the last change of the inode differ.
+    """
+
+    device: int = 0
+    inode: int = 0
+    n_bytes: int = 0
+    modified_ns: int = 0
+    changed_ns: int = 0
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return _Stamp()
+    return _Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -1,0 +1,277 @@
+"""What was learned on site: threshold and references of a machine, in a file beside its model.
+
+The file names its model by hash and keeps its older versions.  The commands write it; the daemon
+reads it, and goes on with the model's own threshold where it cannot be used: a rough threshold
+hears more than none.  It says so in log and health.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from edgeasd.common.config import AlarmConfig, MachineConfig
+from edgeasd.common.documents import DocumentError, between, one_of, read_table, rule
+from edgeasd.common.errors import ModelError, os_reason
+from edgeasd.common.files.small_file import read_small
+from edgeasd.common.files.whole_file import replace_file
+from edgeasd.common.json_text import read_json
+from edgeasd.common.text import rounded
+from edgeasd.detect.model.document import (
+    MOST_DISTANCES,
+    THRESHOLD,
+    WORD,
+    DistanceDocument,
+    Matrix,
+    at_most_items,
+)
+from edgeasd.detect.model.network import Model
+
+SCHEMA = "edgeasd.site/1"
+KEPT_VERSIONS = 20
+MOST_BYTES = 2**25
+"""In a site file: all versions, each with 500 references of 512 values, are 27 MB."""
+_MOST_SOURCES = 100_000
+_COUNT = between(0, 1e9)
+_AMOUNT = between(0, 1e15)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One version of what was learned on site.
+
+    Attributes:
+        number: Counts the versions, from 1.
+        model_sha256: Digest of the model file that the scores came from.
+        section: Of the model.
+        created: RFC 3339 time.
+        threshold: Score at which the alarm is raised.
+        clear_threshold: Score below which it may end.
+        raise_after: Of the alarm that it was made for.
+        clear_after: Of the alarm that it was made for.
+        cool_down_s: Of the alarm that it was made for.
+        budget_per_week: False alarms a week that were asked for.
+        expected_per_week: False alarms a week to expect.
+        low_per_week: Lower end of the 95 % interval.
+        high_per_week: Upper end of it.
+        method: ``counted``, or of the ``tail``.
+        fit: Of the tail: level, number of peaks, dispersion.
+        sound_s: Seconds of normal sound that were scored.
+        decisions: Scores among them that share no sound.
+        score_quantiles: 5 %, 50 % and 95 % of the scores.
+        sources: Absolute paths of the recordings; empty of live sound.
+        added_sources: Absolute paths of the recordings that references were learned from.
+        references: What the model's are extended by.
+        distances: In place of the model's; empty leaves them.
+    """
+
+    number: int = field(metadata=between(1, 1e9))
+    model_sha256: str = field(metadata=WORD)
+    section: str = field(metadata=WORD)
+    created: str = field(metadata=WORD)
+    threshold: float = field(metadata=THRESHOLD)
+    clear_threshold: float = field(metadata=THRESHOLD)
+    raise_after: int = field(metadata=_COUNT)
+    clear_after: int = field(metadata=_COUNT)
+    cool_down_s: float = field(metadata=_AMOUNT)
+    budget_per_week: float = field(metadata=_AMOUNT)
+    expected_per_week: float = field(metadata=_AMOUNT)
+    low_per_week: float = field(metadata=_AMOUNT)
+    high_per_week: float = field(metadata=_AMOUNT)
+    method: str = field(metadata=one_of("counted", "tail"))
+    fit: dict[str, Any]
+    sound_s: float = field(metadata=_AMOUNT)
+    decisions: int = field(metadata=_COUNT)
+    score_quantiles: tuple[float, ...] = field(
+        metadata=rule(lambda value: len(value) == 3, "three numbers")  # noqa: PLR2004
+    )
+    sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
+    added_sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
+    references: Matrix | None = None
+    distances: tuple[DistanceDocument, ...] = field(
+        default=(), metadata=at_most_items(MOST_DISTANCES)
+    )
+
+    def made_for(self, alarm: AlarmConfig) -> bool:
+        """Return whether it counts the alarms that *alarm* would raise."""
+        return (self.raise_after, self.clear_after, self.cool_down_s) == (
+            alarm.raise_after,
+            alarm.clear_after,
+            alarm.cool_down_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationDocument:
+    """The file: all versions of one machine, the newest last."""
+
+    machine: str
+    versions: tuple[Calibration, ...] = field(default=(), metadata=at_most_items(KEPT_VERSIONS))
+    schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
+
+    def with_version(self, version: Calibration) -> CalibrationDocument:
+        """Return the document with *version* as the newest one; the oldest are dropped."""
+        return replace(self, versions=(*self.versions, version)[-KEPT_VERSIONS:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibratedModel:
+    """A machine's model with what was learned on site.
+
+    Attributes:
+        model: The model, its section's threshold and references as they are in force.
+        section: Index of the machine's section.
+        calibration: In force; `None` where the model's own threshold is.
+        warning: What is wrong with it, in words, with the remedy; empty when all is well.
+    """
+
+    model: Model
+    section: int
+    calibration: Calibration | None
+    warning: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where the threshold comes from, in words."""
+        made = self.calibration
+        if made is None:
+            return "the model's own; set one by 'edgeasd calibrate'"
+        return (
+            f"calibration {made.number} of {made.created:.10}, "
+            f"{rounded(made.expected_per_week, 2)} false alarms a week expected"
+        )
+
+
+def calibration_path(machine: MachineConfig) -> Path:
+    """Return where the site file of *machine* is."""
+    return machine.model.with_name(f"{machine.model.name}.{machine.name}.json")
+
+
+def files_of(machine: MachineConfig) -> tuple[Path, ...]:
+    """Return the files that decide how *machine* is judged; the last one need not be there."""
+    return machine.model, calibration_path(machine)
+
+
+def read_calibrations(machine: MachineConfig) -> CalibrationDocument:
+    """Return the site file of *machine*, without versions where there is none.
+
+    Raises:
+        ModelError: If there is one that cannot be read.
+    """
+    path = calibration_path(machine)
+    try:
+        text = read_small(path, MOST_BYTES).decode()
+    except FileNotFoundError:
+        return CalibrationDocument(machine.name)
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "is not UTF-8 text"
+        raise ModelError(f"{path}: cannot be read ({reason}); {_remedy(machine)}") from exc
+    try:
+        document = read_table(CalibrationDocument, read_json(text))
+    except DocumentError as exc:
+        raise ModelError(f"{path}: {exc}; remove the file, then {_remedy(machine)}") from exc
+    if document.machine != machine.name:
+        raise ModelError(
+            f"{path}: machine={document.machine!r} must be {machine.name!r}; {_remedy(machine)}"
+        )
+    return document
+
+
+def write_calibrations(machine: MachineConfig, document: CalibrationDocument) -> None:
+    """Write the site file of *machine*; at no time is there half a file.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    path = calibration_path(machine)
+    text = json.dumps(asdict(document), allow_nan=False, indent=1)
+    replace_file(path, text.encode())
+
+
+def describe_calibrations(model: Path) -> dict[str, Any]:
+    """Return the newest version of each site file beside the file *model*, without its numbers.
+
+    Of a file that is none, such as a copy under another name, it says why.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(model.parent.glob(f"{escape(model.name)}.*.json")):
+        name = path.name.removeprefix(f"{model.name}.").removesuffix(".json")
+        try:
+            versions = read_calibrations(MachineConfig(name, model)).versions
+        except ModelError as exc:
+            found[name] = {"error": str(exc)}
+            continue
+        if versions:
+            found[name] = asdict(replace(versions[-1], references=None, distances=()))
+    return found
+
+
+def calibrated_model(machine: MachineConfig, model: Model) -> CalibratedModel:
+    """Return *model* as it is to be used at *machine*.
+
+    Raises:
+        ModelError: If the model has no such section.
+    """
+    section = model.section_index(machine.section)
+    own = CalibratedModel(model, section, None)
+    try:
+        versions = read_calibrations(machine).versions
+        if not versions:
+            return own
+        calibration = versions[-1]
+        _check_model(machine, model, section, calibration)
+        adapted = _adapted(model, section, calibration)
+    except Exception as exc:  # noqa: BLE001 - whatever is in the file, the machine is listened to
+        return replace(
+            own, warning=f"{os_reason(exc)}; until then the model's own threshold is in force"
+        )
+    warning = ""
+    if not calibration.made_for(machine.alarm):
+        warning = (
+            f"{calibration_path(machine)}: was made for raise_after={calibration.raise_after}, "
+            f"clear_after={calibration.clear_after}, cool_down_s={calibration.cool_down_s:g}; "
+            f"{_remedy(machine)}"
+        )
+    return CalibratedModel(adapted, section, calibration, warning)
+
+
+def _adapted(model: Model, section: int, calibration: Calibration) -> Model:
+    """Return *model* with what *calibration* learned."""
+    document = model.document
+    own = document.sections[section]
+    references = own.references
+    if calibration.references is not None and references is not None:
+        references = references.extended(calibration.references)
+    sections = list(document.sections)
+    sections[section] = replace(
+        own,
+        threshold=calibration.threshold,
+        clear_threshold=calibration.clear_threshold,
+        references=references,
+    )
+    distances = calibration.distances or document.distances
+    return model.with_document(replace(document, sections=tuple(sections), distances=distances))
+
+
+def _check_model(
+    machine: MachineConfig, model: Model, section: int, calibration: Calibration
+) -> None:
+    path = calibration_path(machine)
+    if calibration.model_sha256 != model.sha256:
+        raise ModelError(
+            f"{path}: is of another model (sha256 {calibration.model_sha256:.12}, "
+            f"{machine.model.name} has {model.sha256:.12}); {_remedy(machine)}"
+        )
+    name = model.document.sections[section].name
+    if calibration.section != name:
+        raise ModelError(
+            f"{path}: is of section {calibration.section!r}, the machine is {name!r}; "
+            f"{_remedy(machine)}"
+        )
+
+
+def _remedy(machine: MachineConfig) -> str:
+    return f"run 'edgeasd calibrate {machine.name}'"

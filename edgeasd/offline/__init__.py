@@ -1,0 +1,4 @@
+"""Work on recordings: replay, learning, calibration, explanation.
+
+It may import all but `service` and `cli`.
+"""

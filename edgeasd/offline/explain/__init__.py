@@ -1,0 +1,1 @@
+"""Why an alarm: which bands differ from normal sound, in words and in pictures."""

@@ -1,0 +1,251 @@
+"""Pictures of sound and scores, as PNG files; needs the extra ``plot``."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
+
+from edgeasd.common.files.whole_file import replace_file
+from edgeasd.common.text import printable
+from edgeasd.common.types import Float32Array
+from edgeasd.detect.features import FeatureSpec, hz_to_mel
+from edgeasd.detect.model.spectrum import NormalSpectrum
+from edgeasd.detect.pipeline import Detection
+from edgeasd.offline.explain.explain import Explanation, band_edges, moment_frames
+from edgeasd.offline.explain.findings import bin_edges_hz
+
+
+@contextmanager
+def _in_the_root_folder() -> Iterator[None]:
+    here = os.open(".", os.O_PATH)
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+# It obeys a file "matplotlibrc" of the folder that it is imported in, whoever left it there.
+with _in_the_root_folder():
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+# Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
+NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
+
+WIDTH = 12.0
+"""Inches across; 1080 pixels."""
+_SMOOTHED_S = 0.25
+"""A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
+_LONGEST_TITLE = 120
+"""Characters that the width of a picture holds."""
+_TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
+
+in_style = mpl.rc_context(
+    {
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": "medium",
+        "figure.dpi": 90,
+        "font.size": 9,
+        "legend.fontsize": "small",
+        # A file or section may be named $HOME.
+        "text.parse_math": False,
+    }
+)
+"""Decorates every function that makes a picture."""
+
+
+@in_style
+def draw_scores(
+    path: Path,
+    title: str,
+    frames: Float32Array,
+    spec: FeatureSpec,
+    *,
+    detections: Sequence[Detection],
+    thresholds: tuple[float, float],
+) -> None:
+    """Draw a recording's log-mel, and below it the scores, thresholds and alarms by time.
+
+    Args:
+        path: Of the picture, PNG.
+        title: Of the picture.
+        frames: Log-mel of the whole recording, shape ``(n_frames, n_mels)``, dB.
+        spec: Frame geometry.
+        detections: What the daemon would make of the recording, in order.
+        thresholds: Score that raises the alarm, and score below which it may end.
+
+    Raises:
+        StorageError: If the picture cannot be written.
+    """
+    figure = new_figure(6.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    image = draw_frames(above, frames, spec, "magma", limits([frames]))
+    figure.colorbar(image, ax=above, label="log-mel (dB)", aspect=30)
+    above.set_title(printable(title, _LONGEST_TITLE))
+    times = [one.score.end_sample / spec.sample_rate for one in detections]
+    below.plot(times, [one.score.value for one in detections], color=NORMAL, label="score")
+    threshold, clear_threshold = thresholds
+    below.axhline(threshold, color="black", linewidth=1, label="threshold")
+    if clear_threshold < threshold:
+        below.axhline(
+            clear_threshold, color="black", linewidth=1, linestyle=":", label="clear threshold"
+        )
+    for number, (start_s, end_s) in enumerate(_alarms(detections, times)):
+        label = "alarm" if number == 0 else None
+        below.axvspan(start_s, end_s, color=ANOMALY, alpha=0.25, linewidth=0, label=label)
+    below.set(xlabel="time (s)", ylabel="score of the 10 s before")
+    below.legend(loc="upper left", ncols=4)
+    save(figure, path)
+
+
+@in_style
+def draw_explanation(
+    path: Path, title: str, spec: FeatureSpec, explanation: Explanation, normal: NormalSpectrum
+) -> None:
+    """Draw how a sound differs from normal, and which moments and bands made its score.
+
+    Args:
+        path: Of the picture, PNG.
+        title: Of the picture.
+        spec: Frame geometry.
+        explanation: What made the score.
+        normal: How loud normal sound is.
+
+    Raises:
+        StorageError: If the picture cannot be written.
+    """
+    figure = new_figure(7.0)
+    figure.suptitle(
+        "\n".join((printable(title, _LONGEST_TITLE), *explanation.words)), x=0.01, ha="left"
+    )
+    ((main, spectrum, by_band), (by_moment, *unused)) = figure.subplots(
+        2, 3, width_ratios=(6, 2, 1), height_ratios=(4, 1)
+    )
+    for axes in unused:
+        axes.remove()
+    _draw_difference(main, explanation.frames - normal.level_db, spec)
+    _draw_spectrum(spectrum, explanation.frames.mean(axis=0), normal, spec)
+    edges = hz_to_mel(bin_edges_hz(spec)[band_edges(spec.n_mels)])
+    by_band.barh(
+        edges[:-1], explanation.bands, np.diff(edges), align="edge", color=_signs(explanation.bands)
+    )
+    by_band.set(xlabel="share of the score", ylim=main.get_ylim(), yticks=[])
+    length_s = moment_frames(spec) / spec.frames_per_s
+    by_moment.bar(
+        np.arange(len(explanation.moments)) * length_s,
+        explanation.moments,
+        length_s,
+        align="edge",
+        color=_signs(explanation.moments),
+    )
+    by_moment.set(xlabel="time (s)", ylabel="share of the score", xlim=main.get_xlim())
+    save(figure, path)
+
+
+def new_figure(height: float) -> Figure:
+    """Return a figure of the usual width that is *height* inches high."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def draw_frames(
+    axes: Axes, frames: Float32Array, spec: FeatureSpec, colours: str, limits: tuple[float, float]
+) -> AxesImage:
+    """Draw log-mel *frames*, shape ``(n_frames, n_mels)``, by seconds and hertz."""
+    lowest, highest = hz_to_mel(np.array([spec.fmin, spec.fmax]))
+    image = axes.imshow(
+        frames.T,
+        origin="lower",
+        aspect="auto",
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0.0, len(frames) / spec.frames_per_s, lowest, highest),
+    )
+    _label_hertz(axes, spec)
+    return image
+
+
+def _draw_difference(axes: Axes, difference: Float32Array, spec: FeatureSpec) -> None:
+    n_smoothed = max(1, round(_SMOOTHED_S * spec.frames_per_s))
+    smooth = uniform_filter1d(difference, n_smoothed, axis=0, mode="nearest")
+    furthest = max(map(abs, limits([smooth])))
+    image = draw_frames(axes, smooth, spec, "RdBu_r", (-furthest, furthest))
+    axes.figure.colorbar(image, ax=axes, label="above normal (dB)", location="left", aspect=30)
+
+
+def _draw_spectrum(
+    axes: Axes, level_db: Float32Array, normal: NormalSpectrum, spec: FeatureSpec
+) -> None:
+    lowest, highest = hz_to_mel(np.array([spec.fmin, spec.fmax]))
+    mels = np.linspace(lowest, highest, spec.n_mels + 2)[1:-1]
+    margin = 2.0 * normal.spread_db
+    axes.fill_betweenx(
+        mels,
+        normal.level_db - margin,
+        normal.level_db + margin,
+        color=GREY,
+        alpha=0.5,
+        label="normal",
+    )
+    axes.plot(level_db, mels, color=ANOMALY, label="this sound")
+    axes.set(xlabel="mean log-mel (dB)", ylim=(lowest, highest))
+    _label_hertz(axes, spec)
+    axes.set_ylabel("")
+    axes.legend(loc="best")
+
+
+def _label_hertz(axes: Axes, spec: FeatureSpec) -> None:
+    shown = [one for one in _TICKS_HZ if spec.fmin <= one <= spec.fmax]
+    axes.set_yticks(hz_to_mel(np.array(shown, float)).tolist(), [f"{one:g}" for one in shown])
+    axes.set_ylabel("frequency (Hz)")
+
+
+def _alarms(detections: Sequence[Detection], times: Sequence[float]) -> list[tuple[float, float]]:
+    """Return start and end of each alarm in seconds; one that lasts ends with the recording."""
+    alarms: list[tuple[float, float]] = []
+    start_s = math.nan
+    for one, time_s in zip(detections, times, strict=True):
+        if one.event is not None and one.event.type == "start":
+            start_s = time_s
+        elif one.event is not None and one.event.type == "end":
+            alarms.append((start_s, time_s))
+            start_s = math.nan
+    return alarms if math.isnan(start_s) else [*alarms, (start_s, times[-1])]
+
+
+def limits(arrays: Sequence[Float32Array]) -> tuple[float, float]:
+    """Return the values that all but the rarest of *arrays* lie between."""
+    values = np.concatenate([one.ravel() for one in arrays])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return -1.0, 1.0
+    low, high = np.quantile(values, [0.005, 0.995])
+    return float(low), float(max(high, low + 1.0))
+
+
+def _signs(values: npt.NDArray[np.float64]) -> list[str]:
+    return [ANOMALY if value > 0 else NORMAL for value in values]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write *figure* as a PNG file.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    replace_file(path, drawn.getvalue())

@@ -1,0 +1,1 @@
+"""Recordings named on a command line, and the folder into which `edgeasd record` writes."""

@@ -1,0 +1,1 @@
+"""Clips of alarms: the sound around an event, as files with an age and a bounded folder."""

@@ -1,0 +1,84 @@
+"""Cuts the sound around the start of an alarm from the stream of a machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeasd.common.config import ClipsConfig
+from edgeasd.common.types import AlarmEvent, AudioBlock
+from edgeasd.detect.model.document import ModelDocument
+from edgeasd.publish.clips.folder import Clip
+from edgeasd.publish.clips.history import History
+
+_SLACK_S = 3.0
+"""Blocks are of up to a second, scores come up to a hop and what the resampler holds later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A clip that is still being heard: its name and its positions."""
+
+    name: str
+    first_sample: int
+    end_sample: int
+
+
+class Recorder:
+    """Remembers the latest sound of one machine and hands over clips of it.
+
+    At the source's own rate: people hear more than the model.
+
+    Args:
+        config: How long a clip is.
+        sample_rate: Of the source, hertz.
+        take: Gets each clip when it is complete; must not wait.
+    """
+
+    def __init__(self, config: ClipsConfig, sample_rate: int, take: Callable[[Clip], None]) -> None:
+        self._config = config
+        self._sample_rate = sample_rate
+        kept_s = config.before_s + config.after_s + _SLACK_S
+        self._history = History(round(kept_s * sample_rate))
+        self._take = take
+        self._wishes: list[_Wish] = []
+
+    def process(self, block: AudioBlock) -> None:
+        """Take in *block* of the source, and hand over the clips that it completes."""
+        self._history.process(block)
+        if self._wishes:
+            self._hand_over(self._history.end_sample)
+
+    def keep(self, name: str, event: AlarmEvent, document: ModelDocument) -> None:
+        """Have a clip made.
+
+        It begins where a window began.  Its windows are then those that were heard live, and its
+        scores the same: bit for bit if the source has the rate of the model.
+
+        Args:
+            name: Of its file.
+            event: The start of an alarm.
+            document: Of the model that raised it.
+        """
+        features, window = document.features, document.window
+        at, hop = event.first_sample, document.hop_samples
+        last_window = at - features.n_samples(window.n_frames)
+        wanted = at - self._config.before_s * features.sample_rate
+        first = last_window - max(0, math.ceil((last_window - wanted) / hop)) * hop
+        end = at + round(self._config.after_s * features.sample_rate)
+        self._wishes.append(
+            _Wish(name, *(n * self._sample_rate // features.sample_rate for n in (first, end)))
+        )
+
+    def finish(self) -> None:
+        """Hand over what there is of the clips that are not complete: the sound has ended."""
+        self._hand_over(None)
+
+    def _hand_over(self, end_sample: int | None) -> None:
+        for wish in list(self._wishes):
+            if end_sample is None or wish.end_sample <= end_sample:
+                self._wishes.remove(wish)
+                samples = self._history.cut(wish.first_sample, wish.end_sample)
+                if samples.size:
+                    self._take(Clip(wish.name, samples, self._sample_rate))

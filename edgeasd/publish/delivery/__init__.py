@@ -1,0 +1,1 @@
+"""What is sent, in which order and how often again: events from the outbox, states, health."""

@@ -1,0 +1,1 @@
+"""The outbox: events on disk, in order, until the broker has them."""

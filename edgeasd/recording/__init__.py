@@ -1,1 +1,0 @@
-"""Normal sound of a machine, as clips in the folders that the trainer reads."""

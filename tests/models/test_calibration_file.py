@@ -1,0 +1,144 @@
+"""What stands beside a model: a calibration of anybody's making, and files that are none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgeasd.cli.main import main
+from edgeasd.common.config import MachineConfig
+from edgeasd.detect.model.document import Matrix
+from edgeasd.detect.model.network import load_model
+from edgeasd.models.calibration_file import (
+    CalibrationDocument,
+    calibrated_model,
+    calibration_path,
+    write_calibrations,
+)
+from tests.detect.small_models import NEAREST
+from tests.installation import calibration
+
+ROWS = asdict(Matrix.of(np.ones((2, 4), np.float32)))
+
+
+def machine_at(folder: Path, model: str = "press.onnx", name: str = "press07") -> MachineConfig:
+    """Return a machine whose model is in *folder*."""
+    (folder / model).write_bytes(NEAREST)
+    return MachineConfig(name, folder / model)
+
+
+def with_calibration(machine: MachineConfig) -> Path:
+    """Calibrate *machine* and return where its site file is."""
+    made = calibration(load_model(machine.model).sha256)
+    write_calibrations(machine, CalibrationDocument(machine.name, (made,)))
+    return calibration_path(machine)
+
+
+def changed(path: Path, **values: Any) -> None:
+    """Change *values* of the newest version in the site file at *path*."""
+    document = json.loads(path.read_text())
+    document["versions"][-1].update(values)
+    path.write_text(json.dumps(document))
+
+
+def make_pipe(path: Path) -> None:
+    """Leave a pipe that nobody writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (make_pipe, "cannot be read (is no regular file)"),
+        (lambda path: path.write_bytes(b"x" * (2**25 + 1)),
+         "cannot be read (is larger than 33554432 bytes)"),
+        (lambda path: path.write_bytes(b"\xff"), "cannot be read (is not UTF-8 text)"),
+        (lambda path: path.write_text("[" * 200_000), "is not JSON: maximum recursion depth"),
+        (lambda path: path.write_text("[" + "[]," * 10**6 + "1]"), "more than 1000000 values"),
+        (lambda path: changed(path, fit=json.loads("[" * 40 + "]" * 40)), "more than 32 levels"),
+        (lambda path: changed(path, threshold=1e300), "versions[0].threshold=1e+300 must be from"),
+        (lambda path: changed(path, threshold=float("nan")), "a number in it is not finite"),
+        (lambda path: changed(path, clear_threshold=1e3), "clear_threshold=1000.0 must be at most"),
+        (lambda path: changed(path, section="0\x1b[2J"), "must be at most 200 printable"),
+        (lambda path: changed(path, number=10**400), "must be from 1 to 1e+09"),
+        (lambda path: changed(path, references={"shape": [9999, 9], "float32": ""}),
+         "references.shape=[9999, 9] must be two numbers from 1 to 4096"),
+        (lambda path: changed(path, references=asdict(Matrix.of(np.ones((2, 5), np.float32)))),
+         "references have 5 columns, not 4"),
+        (lambda path: changed(path, references=asdict(Matrix.of(np.ones((4096, 4), np.float32)))),
+         "must be at most 4096"),
+        (lambda path: changed(path, distances=[{"weight": 1e-300, "whitening": ROWS}]),
+         "weight=1e-300 must be from 1e-06 to 1e+06"),
+        (lambda path: changed(path, distances=[{"weight": 1, "whitening": ROWS}] * 17),
+         "must be at most 16 items"),
+    ],
+    ids=["pipe", "large", "binary", "endless", "many", "deep", "threshold", "nan", "crossed",
+         "name", "number", "shape", "columns", "rows", "weight", "distances"],
+)  # fmt: skip
+def test_site_file_of_any_content_leaves_the_model_in_force(
+    tmp_path: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    """The machine is listened to by the model's own threshold, and the reason is told."""
+    machine = machine_at(tmp_path)
+    model = load_model(machine.model)
+    spoil(with_calibration(machine))
+
+    found = calibrated_model(machine, model)
+
+    assert found.model is model
+    assert found.calibration is None
+    assert reason in found.warning
+    assert found.warning.endswith("; until then the model's own threshold is in force")
+
+
+def test_source_whose_name_is_no_text_is_kept(tmp_path: Path) -> None:
+    """Recordings may have names in no encoding at all."""
+    machine = machine_at(tmp_path)
+    made = calibration(load_model(machine.model).sha256)
+    made = replace(made, sources=(os.fsdecode(b"/data/\xff.wav"),))
+
+    write_calibrations(machine, CalibrationDocument("press07", (made,)))
+
+    assert calibrated_model(machine, load_model(machine.model)).calibration == made
+
+
+def shown(model: Path) -> dict[str, Any]:
+    """Return what ``edgeasd model`` prints of the site files beside *model*."""
+    result = CliRunner().invoke(main, ["model", str(model)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    sites: dict[str, Any] = json.loads(result.stdout)["sites"]
+    return sites
+
+
+def test_model_command_tells_what_is_beside_and_no_site_file(tmp_path: Path) -> None:
+    """A copy under another name, or a damaged file, hides no calibration and ends nothing."""
+    machine = machine_at(tmp_path)
+    path = with_calibration(machine)
+    for name in ("press.onnx.press07.bak.json", "press.onnx..json"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    (tmp_path / "press.onnx.saw.json").write_text("{")
+
+    sites = shown(machine.model)
+
+    assert sites["press07"]["threshold"] == 77.0
+    assert "machine='press07' must be 'press07.bak'" in sites["press07.bak"]["error"]
+    assert "is not JSON" in sites["saw"]["error"]
+    assert sorted(sites) == ["", "press07", "press07.bak", "saw"]
+
+
+@pytest.mark.parametrize("name", ["fan[1].onnx", "fan*.onnx", "fan?.onnx", "[!a].onnx", "[.onnx"])
+def test_model_command_finds_site_files_of_any_name(tmp_path: Path, name: str) -> None:
+    """A name that would be a pattern stands for itself, and for nothing else."""
+    with_calibration(machine_at(tmp_path, name))
+    with_calibration(machine_at(tmp_path, "fanx.onnx", "other"))
+
+    assert list(shown(tmp_path / name)) == ["press07"]

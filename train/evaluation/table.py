@@ -1,0 +1,168 @@
+"""Every recipe on every machine type with every seed: trained, evaluated, in one table."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeasd.common.errors import EdgeasdError
+from train.data.datasets import machine_folders
+from train.evaluation.evaluate import METRICS, evaluate
+from train.recipe.recipe import Recipe
+from train.runs.fit import fit
+from train.runs.run import StoppedError, write_atomically, write_csv
+
+logger = logging.getLogger(__name__)
+
+SEED = "{seed}"
+"""In the name of the data: replaced by the seed, where each has data of its own."""
+
+_COLUMNS = (
+    "recipe", "machine_type", "seed", "epochs", "method", "section", "domain",
+    "n_normal", "n_anomaly", "auc", "pauc", "precision", "recall", "f1",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run of a table.
+
+    Attributes:
+        recipe: With its seed.
+        data: Folder of one machine type.
+        folder: Of the run.
+    """
+
+    recipe: Recipe
+    data: Path
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run came to.
+
+    Attributes:
+        recipe: Name.
+        machine_type: For example ``fan``.
+        seed: Of the run.
+        metrics: What stands in metrics.json.
+    """
+
+    recipe: str
+    machine_type: str
+    seed: int
+    metrics: dict[str, Any]
+
+
+def make_table(
+    plans: Sequence[Plan], folder: Path, device: torch.device
+) -> tuple[list[Result], list[str]]:
+    """Train and evaluate what is not done yet, and write results.json and results.csv.
+
+    Stopped at any moment, it continues where it was: `fit` from its last epoch, all else from the
+    last run that is complete.
+
+    Args:
+        plans: The runs, in order.
+        folder: For the results.
+        device: Where to train.
+
+    Returns:
+        The results, and the faults of runs that could not be made.
+
+    Raises:
+        StoppedError: If it is interrupted.
+    """
+    results, faults = [], []
+    for number, plan in enumerate(plans, start=1):
+        title = f"{number}/{len(plans)} {plan.folder}"
+        try:
+            if _read_metrics(plan) is None:
+                logger.info("%s", title)
+                fit(plan.recipe, plan.data, plan.folder, device)
+                evaluate(plan.folder, plan.data)
+            metrics = _read_metrics(plan)
+        except StoppedError:
+            raise
+        except EdgeasdError as exc:
+            # The others are worth their hours all the same.
+            logger.error("%s: %s", title, exc)  # noqa: TRY400 - no traceback for an operator
+            faults.append(f"{plan.folder}: {exc}")
+            continue
+        assert metrics is not None
+        machine_type = plan.folder.parents[1].name
+        results.append(Result(plan.recipe.name, machine_type, plan.recipe.seed, metrics))
+        write_results_table(results, folder)
+    return results, faults
+
+
+def plan_runs(
+    data: str, recipes: Sequence[Recipe], seeds: Sequence[int], folder: Path
+) -> list[Plan]:
+    """Return the runs of a table: seed by seed, so that an early look sees all recipes.
+
+    Args:
+        data: Folder of one machine type or of several; ``{seed}`` in it is replaced.
+        recipes: All but their seeds.
+        seeds: Each is one run of each recipe.
+        folder: Below it stand the runs, ``<machine type>/<recipe>/seed-<seed>``.
+
+    Raises:
+        EdgeasdError: If a folder holds no recordings, or two machine types have the same name.
+    """
+    plans = []
+    for seed in seeds:
+        root = Path(data.replace(SEED, str(seed)))
+        if not root.is_dir():
+            raise EdgeasdError(f"{root}: must be a folder of recordings")
+        machines = machine_folders(root)
+        for recipe in recipes:
+            for machine in machines:
+                run = folder / machine.resolve().name / recipe.name / f"seed-{seed}"
+                plans.append(Plan(recipe.override(seed=seed), machine, run))
+    folders = [plan.folder for plan in plans]
+    for one in folders:
+        if folders.count(one) > 1:
+            raise EdgeasdError(
+                f"{data}: must not hold two machine types named {one.parents[1].name}; "
+                "make a table of each, with --out"
+            )
+    return plans
+
+
+def write_results_table(results: Sequence[Result], folder: Path) -> None:
+    """Write results.json, all of it, and results.csv, a row for each section and domain."""
+    content = json.dumps([asdict(one) for one in results], indent=1) + "\n"
+    write_atomically(folder / "results.json", content.encode())
+    rows = (row for one in results for row in _rows(one))
+    write_csv(folder / "results.csv", [_COLUMNS, *rows])
+
+
+def _rows(result: Result) -> Iterator[list[Any]]:
+    for method, table in result.metrics["methods"].items():
+        for section in table["sections"]:
+            row = {
+                **asdict(result), "epochs": result.metrics["epochs"], "method": method, **section
+            }  # fmt: skip
+            yield [row[name] for name in _COLUMNS]
+
+
+def _read_metrics(plan: Plan) -> dict[str, Any] | None:
+    """Return the metrics of a run that is done; `None` if there is something left to do."""
+    try:
+        metrics: dict[str, Any] = json.loads((plan.folder / METRICS).read_text(encoding="utf-8"))
+        done, wanted = metrics["recipe"], asdict(plan.recipe)
+        same_data = metrics["data"] == str(plan.data.resolve())
+        # More epochs than wanted are as good; all else must be the same.
+        enough = metrics["epochs"] >= (wanted["optimiser"]["epochs"] if plan.recipe.trains else 0)
+        wanted["optimiser"]["epochs"] = done["optimiser"]["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return metrics if enough and same_data and done == wanted else None

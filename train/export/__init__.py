@@ -1,0 +1,1 @@
+"""A run as one model file for the daemon, and the gate that it must pass."""

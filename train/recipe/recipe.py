@@ -1,0 +1,244 @@
+"""A recipe: all that decides what a training run makes, in one TOML file.
+
+`train.recipe.tables` has the keys of each table; ``recipes/`` has one file for each system.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeasd.baseline.covariance import MahalanobisRecipe
+from edgeasd.common.documents import DocumentError, at_least, read_table
+from edgeasd.common.errors import ConfigError
+from edgeasd.detect.features import FeatureSpec
+from edgeasd.detect.model.document import ModelDocument, ScoringDocument, SectionDocument
+from edgeasd.detect.windows import WindowSpec
+from train.recipe.tables import (
+    CLASSIFIERS,
+    METHODS,
+    POOLINGS,
+    AugmentationRecipe,
+    LossRecipe,
+    NearestRecipe,
+    NetworkRecipe,
+    OptimiserRecipe,
+    ScoringRecipe,
+    SimulatorRecipe,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "CLASSIFIERS",
+    "METHODS",
+    "AugmentationRecipe",
+    "LossRecipe",
+    "MahalanobisRecipe",
+    "NearestRecipe",
+    "NetworkRecipe",
+    "OptimiserRecipe",
+    "Recipe",
+    "ScoringRecipe",
+    "SimulatorRecipe",
+    "load_recipe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training run but for its data."""
+
+    name: str
+    """Name of the system."""
+    scoring: ScoringRecipe
+    """The table ``[scoring]``."""
+    seed: int = field(default=2021, metadata=at_least(0))
+    """Same seed, same recipe, same data and same machine: same weights."""
+    features: FeatureSpec = field(default_factory=FeatureSpec)
+    """The table ``[features]``: geometry of the log-mel frames."""
+    window: WindowSpec = field(default_factory=WindowSpec)
+    """The table ``[window]``: geometry of the windows."""
+    network: NetworkRecipe = field(default_factory=NetworkRecipe)
+    """The table ``[network]``."""
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    """The table ``[loss]``."""
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    """The table ``[augmentation]``."""
+    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    """The table ``[optimiser]``."""
+    nearest: NearestRecipe = field(default_factory=NearestRecipe)
+    """The table ``[nearest]``."""
+    mahalanobis: MahalanobisRecipe = field(default_factory=MahalanobisRecipe)
+    """The table ``[mahalanobis]``."""
+    simulator: SimulatorRecipe | None = None
+    """The table ``[simulator]``: where given, the recipe makes its own data."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are weights to train."""
+        return self.network.kind != "statistics"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the network learns to tell sections apart."""
+        return self.network.kind in CLASSIFIERS and self.loss.classification > 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that training depends on, but for the number of epochs.
+
+        More epochs may follow, and one network may be scored in several ways.  A key at its default
+        counts as absent, so that a key that comes later leaves the digests of old runs alone.
+        """
+        table = _settings(self)
+        table.get("optimiser", {}).pop("epochs", None)
+        for name in ("nearest", "mahalanobis"):
+            table.pop(name, None)
+        table["scoring"] = {"holdout": self.scoring.holdout}
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+    def override(
+        self, *, epochs: int | None = None, seed: int | None = None, scoring: str | None = None
+    ) -> Recipe:
+        """Return the recipe with what the command line says instead.
+
+        Raises:
+            ConfigError: If the recipe does not go with it.
+        """
+        changed = dataclasses.replace(
+            self,
+            seed=self.seed if seed is None else seed,
+            optimiser=dataclasses.replace(self.optimiser, epochs=epochs or self.optimiser.epochs),
+            scoring=dataclasses.replace(self.scoring, method=scoring or self.scoring.method),
+        )
+        try:
+            _check(changed)
+        except DocumentError as exc:
+            raise ConfigError(f"recipe {self.name}: {exc}") from exc
+        return changed
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML document, every key of it."""
+        table = dataclasses.asdict(self)
+        lines = [_line(key, value) for key, value in table.items() if _is_plain(value)]
+        for name, inner in table.items():
+            if isinstance(inner, dict):
+                lines += ["", f"[{name}]", *(_line(key, value) for key, value in inner.items())]
+        return "\n".join(lines) + "\n"
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read the recipe at *path*.
+
+    Raises:
+        ConfigError: If it cannot be read, is not TOML, or has a key or value that is wrong.
+    """
+    try:
+        recipe = read_table(Recipe, tomllib.loads(path.read_text(encoding="utf-8")))
+        _check(recipe)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
+    except (ValueError, DocumentError) as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    _check_network(recipe.network)
+    method, kind, loss = recipe.scoring.method, recipe.network.kind, recipe.loss
+    if (method == "reconstruction") != (kind == "autoencoder"):
+        raise DocumentError(
+            f"scoring.method={method!r} must be 'reconstruction' for network.kind='autoencoder', "
+            "and for no other"
+        )
+    if method == "log_odds" and not recipe.classifies:
+        raise DocumentError(
+            f"network.kind={kind!r} and loss.classification={loss.classification} must be a "
+            "network that classifies and more than 0 for scoring.method='log_odds'"
+        )
+    if kind in CLASSIFIERS and loss.classification == 0 and loss.contrastive == 0:
+        raise DocumentError("loss.classification=0.0 or loss.contrastive=0.0 must be more than 0")
+    if kind == "autoencoder" and (loss.classification, loss.contrastive) != (0, 0):
+        raise DocumentError(
+            "loss.classification and loss.contrastive must be 0 for network.kind='autoencoder'"
+        )
+    if kind == "autoencoder" and loss.reconstruction == 0:
+        raise DocumentError(
+            "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
+        )
+    if recipe.trains != (recipe.scoring.holdout > 0):
+        raise DocumentError(
+            f"scoring.holdout={recipe.scoring.holdout} must be more than 0 for a network that is "
+            "trained, and 0 for network.kind='statistics'"
+        )
+    _check_augmentation(recipe)
+    by_bins = recipe.mahalanobis.taper or recipe.mahalanobis.anomaly_prior
+    if by_bins and (kind, recipe.network.pooling) != ("statistics", "average"):
+        raise DocumentError(
+            "mahalanobis.taper and mahalanobis.anomaly_prior need an embedding of mel bins: "
+            "network.kind='statistics' and network.pooling='average'"
+        )
+    # The model file's own check of the geometry, before the hours of training and not after.
+    ModelDocument(
+        id=recipe.name,
+        version="",
+        created="",
+        machine_type="",
+        features=recipe.features,
+        window=recipe.window,
+        scoring=ScoringDocument("log_odds"),
+        sections=(SectionDocument("00", 0.0, 0.0), SectionDocument("01", 0.0, 0.0)),
+    ).check()
+
+
+def _check_network(network: NetworkRecipe) -> None:
+    poolings = POOLINGS[network.kind]
+    if network.pooling not in poolings:
+        raise DocumentError(
+            f"network.pooling={network.pooling!r} must be {' or '.join(map(repr, poolings))} for "
+            f"network.kind={network.kind!r}"
+        )
+    if network.width != 1.0 and network.kind != "mobilenet_v2":
+        raise DocumentError(
+            f"network.width={network.width} must be 1.0 for network.kind={network.kind!r}"
+        )
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    for name in ("time_mask", "frame_shift"):
+        value = getattr(recipe.augmentation, name)
+        if value >= recipe.window.n_frames:
+            raise DocumentError(
+                f"augmentation.{name}={value} must be less than "
+                f"window.n_frames={recipe.window.n_frames}"
+            )
+
+
+def _settings(table: Any) -> dict[str, Any]:
+    """Return the keys of a dataclass that are not at their default, tables as tables."""
+    settings = {}
+    for key in dataclasses.fields(table):
+        value = getattr(table, key.name)
+        if dataclasses.is_dataclass(value):
+            settings[key.name] = _settings(value)
+        elif value != key.default:
+            settings[key.name] = value
+    return settings
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _line(key: str, value: Any) -> str:
+    # JSON and TOML write strings, numbers, true and false alike.
+    return f"{key} = {json.dumps(value)}"

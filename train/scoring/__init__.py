@@ -1,0 +1,1 @@
+"""Scores of clips, thresholds and metrics as in DCASE."""

@@ -1,0 +1,66 @@
+"""What normal sounds like, from the embeddings of training clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from edgeasd.baseline.covariance import clip_means
+from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
+from edgeasd.common.types import Float32Array, Float64Array
+from train.data.clips import Clip
+from train.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipEmbeddings:
+    """The embeddings of the windows of a training clip, shape ``(n_windows, n_dims)``."""
+
+    clip: Clip
+    windows: Float64Array
+
+
+def learn_normal(
+    method: str, clips: Sequence[ClipEmbeddings], sections: Sequence[str], recipe: Recipe
+) -> NormalSound | None:
+    """Return what a scoring method needs to know of normal sound; `None` if nothing.
+
+    Args:
+        method: ``nearest``, ``mahalanobis``, or one without references.
+        clips: The training clips but those held out.
+        sections: Names.
+        recipe: Says how.
+    """
+    if method == "nearest":
+        return NormalSound([_directions(_by_domain(clips, name), recipe) for name in sections])
+    if method == "mahalanobis":
+        groups = [_by_domain(clips, name) for name in sections]
+        return learn_mahalanobis(groups, recipe.mahalanobis)
+    return None
+
+
+def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float32Array:
+    """Return the references of a section for the distance of directions.
+
+    Of the target domain every clip's embedding, as there are few and each counts; of the source
+    domain k-means centroids, so that many clips do not outweigh them.  Embeddings get length 1
+    first.
+    """
+    unit = {name: clip_means(clips) for name, clips in domains.items()}
+    unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in unit.items()}
+    references = [unit["target"]] if "target" in unit else []
+    if "source" in unit:
+        n_clusters = min(recipe.nearest.n_centroids, len(unit["source"]))
+        clusters = KMeans(n_clusters, n_init=10, random_state=recipe.seed).fit(unit["source"])
+        references.append(clusters.cluster_centers_)
+    return np.concatenate(references).astype(np.float32)
+
+
+def _by_domain(clips: Sequence[ClipEmbeddings], section: str) -> dict[str, list[Float64Array]]:
+    """Return the embeddings of a section's clips by domain, the source domain first."""
+    chosen = [one for one in clips if one.clip.section == section]
+    domains = sorted({one.clip.domain for one in chosen})
+    return {name: [one.windows for one in chosen if one.clip.domain == name] for name in domains}
