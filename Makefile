@@ -12,7 +12,7 @@ DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-
   openssl pulseaudio shellcheck systemd systemd-container
 
 .PHONY: run test test-daemon test-train test-slow test-3.10 test-3.13 test-lowest test-versions \
-  quick-3.13 quick-lowest check format bench scale soak demo-model constraints packages clean
+  quick-3.13 quick-lowest check format bench scale soak structure golden demo-model constraints packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -58,6 +58,12 @@ scale: packages .venv-train/ready  ## what each machine costs; how many one core
 
 soak: packages .venv-train/ready  ## a day of sound at eight machines, in half an hour to an hour
 	.venv-train/bin/python -m tests.benchmarks.soak
+
+structure: packages .venv/ready-dev  ## how much there is to learn, and what a start costs
+	.venv/bin/python -m tests.benchmarks.structure
+
+golden: packages .venv/ready-dev  ## say what differs from the results of the earlier release
+	.venv/bin/python -m tests.golden --compare
 
 demo-model: .venv-train/ready  ## train edgeasd/models/demo.onnx again
 	.venv-train/bin/python -m train fit train/recipes/demo.toml --out runs/demo
