@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,20 @@ def subscriber(broker: Mosquitto) -> Iterator[Subscriber]:
     subscriber = Subscriber(broker.port)
     yield subscriber
     subscriber.close()
+
+
+@pytest.fixture
+def subscribe() -> Iterator[Callable[..., Subscriber]]:
+    """Makes subscribers, and disconnects them in the end."""
+    made: list[Subscriber] = []
+
+    def make(*args: object, **kwargs: object) -> Subscriber:
+        made.append(Subscriber(*args, **kwargs))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for subscriber in made:
+        subscriber.close()
 
 
 @pytest.fixture

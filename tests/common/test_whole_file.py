@@ -29,7 +29,7 @@ from tests.conftest import CHECKOUT
 NOBODY = 65_534
 DIE_HALFWAY = """
 import os, pathlib, signal, sys
-from edgeasd.whole_file import whole_file
+from edgeasd.common.files.whole_file import whole_file
 with whole_file(pathlib.Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

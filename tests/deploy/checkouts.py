@@ -38,10 +38,14 @@ def make_newer(folder: Path) -> None:
 def make_uninstallable(folder: Path) -> None:
     """Make a newer checkout that needs a package that does not exist."""
     make_newer(folder)
-    edit(folder / "pyproject.toml", '"click>=8.1"', '"click>=8888"')
+    edit(folder / "pyproject.toml", '"click>=8.2"', '"click>=8888"')
 
 
 def make_broken(folder: Path) -> None:
     """Make a newer checkout whose daemon can be imported and does not run."""
     make_newer(folder)
-    edit(folder / "edgeasd" / "daemon.py", "def run(self) -> None:", "def run(self, x) -> None:")
+    edit(
+        folder / "edgeasd" / "service" / "daemon.py",
+        "def run(self) -> None:",
+        "def run(self, x) -> None:",
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgeasd.publish.outbox.outbox import Outbox
-from tests.publish.brokers import Mosquitto, Subscriber
+from tests.publish.brokers import Mosquitto
 from tests.publish.scripted_broker import ScriptedBroker
 
 if TYPE_CHECKING:
@@ -35,20 +35,6 @@ def mosquitto(make_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
     broker = make_mosquitto()
     broker.start()
     return broker
-
-
-@pytest.fixture
-def subscribe() -> Iterator[Callable[..., Subscriber]]:
-    """Makes subscribers, and disconnects them in the end."""
-    made: list[Subscriber] = []
-
-    def make(*args: object, **kwargs: object) -> Subscriber:
-        made.append(Subscriber(*args, **kwargs))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for subscriber in made:
-        subscriber.close()
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ _POLL_S = 0.01
 
 _LOOK = """
 import sys
-from edgeasd.capture.devices import find_device
-from edgeasd.capture.portaudio import list_devices
+from edgeasd.capture.microphone.devices import find_device
+from edgeasd.capture.microphone.portaudio import list_devices
 find_device(sys.argv[1], list_devices())
 """
 
