@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.beside OTHER [BENCHMARK]``: a benchmark of two checkouts, in turn.
 
-Runs it in the checkout OTHER, then in this one, and so on, each with its own ``.venv-train``; prints
-for each line of the output the median of both and their ratio.
+Runs it in the checkout OTHER, then in this one, and so on, each with its own ``.venv-train``;
+prints of each line of the output the median of both and their ratio.
 """
 
 from __future__ import annotations
