@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from edgeasd.common.documents import at_least, between, one_of, rule
+from edgeasd.common.documents import FilePath, ReadAs, Rule, at_least, between, one_of, rule
 
 MOST_BASE_CHARACTERS = 1000
 """A topic, of at most 65535 bytes, must hold the names below the base as well."""
@@ -42,48 +44,54 @@ _LEVEL_NAME = rule(
 class MqttConfig:
     """Where alerts go."""
 
-    host: str = field(
-        default="localhost",
-        metadata=rule(
-            lambda value: 1 <= len(value) <= _LONGEST, f"a name of at most {_LONGEST} characters"
-        ),
-    )
+    host: Annotated[
+        str,
+        rule(lambda value: 1 <= len(value) <= _LONGEST, f"a name of at most {_LONGEST} characters"),
+    ] = "localhost"
     """Broker's host name or address."""
-    port: int = field(default=1883, metadata=between(1, 65_535))
+    port: Annotated[int, between(1, 65_535)] = 1883
     """Broker's TCP port; 8883 is usual with TLS."""
-    version: str = field(default="3.1.1", metadata=one_of("3.1.1", "5"))
+    version: Annotated[str, one_of("3.1.1", "5")] = "3.1.1"
     """Version of MQTT; with 5 the broker says which messages it refuses, and why."""
-    base: str = field(
-        default="",
-        metadata=rule(
+    base: Annotated[
+        str,
+        rule(
             is_base,
             "topic levels joined by '/', without '+', '#', blanks, control characters or a "
             f"'$' in front, and at most {MOST_BASE_CHARACTERS} characters",
         ),
-    )
+    ] = ""
     """Topic levels put before ``edgeasd/v1/...``, for example ``acme/plant1``."""
-    username: str = field(
-        default="",
-        metadata=rule(
+    username: Annotated[
+        str,
+        rule(
             lambda value: len(value.encode()) <= MOST_MQTT_BYTES,
             f"at most {MOST_MQTT_BYTES} bytes",
         ),
-    )
+    ] = ""
     """Broker account; empty connects anonymously."""
-    password_file: Path | None = None
+    password_file: FilePath | None = None
     """File whose first line is the password, for example a systemd credential."""
-    ca_file: Path | None = None
+    ca_file: FilePath | None = None
     """PEM file of the authority that signed the broker's certificate; given, TLS is used."""
-    cert_file: Path | None = None
+    cert_file: FilePath | None = None
     """PEM file of this node's certificate, where the broker asks for one."""
-    key_file: Path | None = None
+    key_file: FilePath | None = None
     """PEM file of this node's private key."""
-    keepalive_s: int = field(default=30, metadata=between(5, 3600))
+    keepalive_s: Annotated[int, between(5, 3600)] = 30
     """Seconds; a dead connection is noticed after about one and a half of them."""
-    score_interval_s: float = field(default=1.0, metadata=at_least(1.0))
+    score_interval_s: Annotated[float, at_least(1.0)] = 1.0
     """Seconds between two messages on a machine's score topic."""
-    health_interval_s: float = field(default=60.0, metadata=at_least(1.0))
+    health_interval_s: Annotated[float, at_least(1.0)] = 60.0
     """Seconds between two health messages when nothing changes."""
+
+
+def _tls_mistake(mqtt: MqttConfig) -> str:
+    if (mqtt.cert_file is None) != (mqtt.key_file is None):
+        return "{name}.cert_file and {name}.key_file must be given together"
+    if mqtt.cert_file is not None and mqtt.ca_file is None:
+        return "{name}.cert_file needs {name}.ca_file, which switches TLS on"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +101,17 @@ class MicrophoneConfig:
     device: str = ""
     """What ``edgeasd devices`` calls it: socket (``usb:``), vendor, product and serial number
     (``usb-id:``), or a part of its name; empty takes the default input."""
-    channel: int = field(default=0, metadata=between(0, 63))
+    channel: Annotated[int, between(0, 63)] = 0
     """Channel of the device, counted from 0."""
-    sample_rate: int = field(
-        default=0,
-        metadata=rule(
+    sample_rate: Annotated[
+        int,
+        rule(
             lambda value: value == 0 or value in range(8_000, 384_001),
             "0 or from 8000 to 384000",
         ),
-    )
+    ] = 0
     """Hertz; 0 opens the device at its own rate.  Resampled to the model's rate."""
-    latency_s: float = field(default=0.3, metadata=between(0.01, 5.0))
+    latency_s: Annotated[float, between(0.01, 5.0)] = 0.3
     """Seconds of sound that PortAudio buffers; more survives a busier computer."""
 
 
@@ -111,9 +119,9 @@ class MicrophoneConfig:
 class FileConfig:
     """A recording in place of a microphone."""
 
-    path: Path
+    path: FilePath
     """WAV or FLAC file, any rate."""
-    channel: int = field(default=0, metadata=between(0, 1023))
+    channel: Annotated[int, between(0, 1023)] = 0
     """Channel of the file, counted from 0."""
     paced: bool = True
     """Whether to play in real time rather than as fast as possible."""
@@ -125,11 +133,11 @@ class FileConfig:
 class SimulatorConfig:
     """A simulated machine, to try things without any."""
 
-    seed: int = field(default=1, metadata=at_least(0))
+    seed: Annotated[int, at_least(0)] = 1
     """Same seed, same sound."""
-    fault_after_s: float = field(default=30.0, metadata=at_least(0.0))
+    fault_after_s: Annotated[float, at_least(0.0)] = 30.0
     """Seconds from the start until the fault is switched on."""
-    fault_duration_s: float = field(default=30.0, metadata=at_least(0.0))
+    fault_duration_s: Annotated[float, at_least(0.0)] = 30.0
     """Seconds for which the fault lasts; 0 leaves the machine healthy."""
     paced: bool = True
     """Whether to play in real time rather than as fast as possible."""
@@ -146,30 +154,77 @@ class AlarmConfig:
     """Score at which the alarm is raised; by default the model's, for its section."""
     clear_threshold: float | None = None
     """Score below which the alarm may end; by default the model's, for its section."""
-    raise_after: int = field(default=4, metadata=at_least(1))
+    raise_after: Annotated[int, at_least(1)] = 4
     """Consecutive scores at or above the threshold that raise the alarm."""
-    clear_after: int = field(default=8, metadata=at_least(1))
+    clear_after: Annotated[int, at_least(1)] = 8
     """Consecutive scores below the clear threshold that end the alarm."""
-    cool_down_s: float = field(default=30.0, metadata=at_least(0.0))
+    cool_down_s: Annotated[float, at_least(0.0)] = 30.0
     """Seconds after an end in which no new alarm starts."""
-    update_every_s: float = field(default=60.0, metadata=at_least(1.0))
+    update_every_s: Annotated[float, at_least(1.0)] = 60.0
     """Seconds between two updates while an alarm lasts."""
 
 
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
-    """One machine: what listens to it, and what knows its normal sound."""
+def _threshold_mistake(alarm: AlarmConfig) -> str:
+    threshold, clear = alarm.threshold, alarm.clear_threshold
+    if threshold is None or clear is None or clear <= threshold:
+        return ""
+    return f"{{name}}.clear_threshold={clear:g} must be at most threshold={threshold:g}"
 
-    name: str = field(metadata=_LEVEL_NAME)
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    name: Annotated[str, _LEVEL_NAME]
     """Name in topics and payloads, unique on this node."""
-    model: Path
+    model: FilePath
     """Model file, as ``python -m train export`` makes it."""
     section: str = ""
     """Section of the model that this machine is; may stay empty if the model has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig(_Machine):
+    """One machine: what listens to it, and what knows its normal sound."""
+
     source: SourceConfig = field(default_factory=MicrophoneConfig)
-    """One of the tables ``[machine.microphone]``, ``[machine.file]``, ``[machine.simulator]``."""
+    """What listens to it."""
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
+    """When it raises an alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTable(_Machine):
+    """One machine as it stands in the file, where the source is a table of its kind."""
+
+    microphone: MicrophoneConfig | None = None
+    """The table ``[machine.microphone]``."""
+    file: FileConfig | None = None
+    """The table ``[machine.file]``, in place of a microphone."""
+    simulator: SimulatorConfig | None = None
+    """The table ``[machine.simulator]``, in place of a microphone."""
+    alarm: Annotated[AlarmConfig, Rule(_threshold_mistake)] = field(default_factory=AlarmConfig)
     """The table ``[machine.alarm]``."""
+
+    def sources(self) -> dict[str, SourceConfig]:
+        """Return the tables of sources that are given, by their names."""
+        tables = {
+            "microphone": self.microphone,
+            "file": self.file,
+            "simulator": self.simulator,
+        }
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def machine(self) -> MachineConfig:
+        """Return the machine; without a source it has the default microphone."""
+        source = next(iter(self.sources().values()), MicrophoneConfig())
+        return MachineConfig(self.name, self.model, self.section, source, self.alarm)
+
+
+def _source_mistake(machine: MachineTable) -> str:
+    kinds = list(machine.sources())
+    return f"{{name}} must have one source, not {' and '.join(kinds)}" if len(kinds) > 1 else ""
+
+
+_MACHINE_TABLE = Annotated[MachineTable, Rule(_source_mistake)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +233,15 @@ class ClipsConfig:
 
     enabled: bool = True
     """Whether to keep any: people near a machine can be heard in them."""
-    directory: Path | None = None
+    directory: FilePath | None = None
     """Where they are kept; by default ``clips`` in the state directory."""
-    before_s: float = field(default=20.0, metadata=between(0.0, 120.0))
+    before_s: Annotated[float, between(0.0, 120.0)] = 20.0
     """Seconds kept from before the start; a score rests on the 10 s before it."""
-    after_s: float = field(default=10.0, metadata=between(0.0, 120.0))
+    after_s: Annotated[float, between(0.0, 120.0)] = 10.0
     """Seconds kept from after the start."""
-    max_age_days: float = field(default=30.0, metadata=at_least(0.0))
+    max_age_days: Annotated[float, at_least(0.0)] = 30.0
     """Days of running, whatever the wall clock says, after which a clip is removed."""
-    max_size_mb: float = field(default=1000.0, metadata=at_least(1.0))
+    max_size_mb: Annotated[float, at_least(1.0)] = 1000.0
     """Megabytes that all clips together may take; beyond it the oldest are removed."""
 
 
@@ -194,19 +249,30 @@ def _host_name() -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "edge"
 
 
+def _machines_mistake(machines: tuple[MachineConfig, ...]) -> str:
+    if not machines:
+        return "needs at least one [[machine]] table"
+    counts = Counter(machine.name for machine in machines)
+    name, count = counts.most_common(1)[0]
+    return f"{{name}}.name={name!r} must be unique" if count > 1 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration."""
 
-    machine: tuple[MachineConfig, ...]
+    machine: Annotated[
+        tuple[Annotated[MachineConfig, ReadAs(_MACHINE_TABLE, MachineTable.machine)], ...],
+        Rule(_machines_mistake),
+    ]
     """One table ``[[machine]]`` for each machine."""
-    node: str = field(default_factory=_host_name, metadata=_LEVEL_NAME)
+    node: Annotated[str, _LEVEL_NAME] = field(default_factory=_host_name)
     """Name of this computer in topics and payloads; by default its host name."""
-    state_dir: Path = Path("/var/lib/edgeasd")
+    state_dir: FilePath = Path("/var/lib/edgeasd")
     """Directory for what must outlive a restart: undelivered alerts."""
-    log_level: str = field(default="info", metadata=one_of("debug", "info", "warning", "error"))
+    log_level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
     """Least severity that is logged."""
-    mqtt: MqttConfig = field(default_factory=MqttConfig)
+    mqtt: Annotated[MqttConfig, Rule(_tls_mistake)] = field(default_factory=MqttConfig)
     """The table ``[mqtt]``."""
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     """The table ``[clips]``."""

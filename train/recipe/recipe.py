@@ -11,7 +11,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.common.documents import DocumentError, at_least, read_table
@@ -61,7 +61,7 @@ class Recipe:
     """Name of the system."""
     scoring: ScoringRecipe
     """The table ``[scoring]``."""
-    seed: int = field(default=2021, metadata=at_least(0))
+    seed: Annotated[int, at_least(0)] = 2021
     """Same seed, same recipe, same data and same machine: same weights."""
     features: FeatureSpec = field(default_factory=FeatureSpec)
     """The table ``[features]``: geometry of the log-mel frames."""
