@@ -9,6 +9,7 @@ the same dataclass comes the JSON schema.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -153,6 +154,24 @@ class ReadAs:
         return core_schema.no_info_after_validator_function(self.convert, schema)
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What is shown for a key that has no default to show, for use in ``Annotated``.
+
+    Attributes:
+        value: A plain value that the key may have.
+        default: What holds where the key is not given, in words; empty if it must be given.
+    """
+
+    value: Any
+    default: str = ""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "examples": [self.value]}
+
+
 class _PathInFolder:
     """A path, taken from the folder that `read_table` is given."""
 
@@ -218,10 +237,19 @@ def json_schema(cls: type) -> dict[str, Any]:
             return False
 
     schema = _type_adapter(cls, described=True).json_schema(schema_generator=WithoutTitles)
+    schema = json.loads(json.dumps(schema), object_hook=_with_plain_description)
     (form,) = [part for part in schema.pop("anyOf") if part != {"type": "null"}]
     definitions = schema["$defs"]
     top = definitions.pop(form["$ref"].rpartition("/")[2]) if "$ref" in form else form
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, **schema}
+
+
+def _with_plain_description(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return *schema* with its description in one line, as Markdown has it."""
+    text = schema.get("description")
+    if isinstance(text, str):
+        schema["description"] = " ".join(text.split()).replace("``", "`")
+    return schema
 
 
 def refuse_unknown_keys(table: Mapping[str, Any], known: Iterable[str], where: str = "") -> None:
