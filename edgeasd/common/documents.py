@@ -237,18 +237,21 @@ def json_schema(cls: type) -> dict[str, Any]:
             return False
 
     schema = _type_adapter(cls, described=True).json_schema(schema_generator=WithoutTitles)
-    schema = json.loads(json.dumps(schema), object_hook=_with_plain_description)
+    schema = json.loads(json.dumps(schema), object_hook=_tidied)
     (form,) = [part for part in schema.pop("anyOf") if part != {"type": "null"}]
     definitions = schema["$defs"]
     top = definitions.pop(form["$ref"].rpartition("/")[2]) if "$ref" in form else form
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, **schema}
 
 
-def _with_plain_description(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return *schema* with its description in one line, as Markdown has it."""
+def _tidied(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return *schema* with its description in one line, as Markdown has it, and no other keys."""
     text = schema.get("description")
     if isinstance(text, str):
         schema["description"] = " ".join(text.split()).replace("``", "`")
+    if schema.get("type") == "object" and "properties" in schema:
+        # Pydantic before 2.14 leaves it out.
+        return {"additionalProperties": False, **schema}
     return schema
 
 
