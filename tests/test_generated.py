@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-MACHINE = {"name": "a", "model": "a.onnx"}
+MACHINE: dict[str, Any] = {"name": "a", "model": "a.onnx"}
 
 
 @pytest.mark.parametrize("name", FILES)

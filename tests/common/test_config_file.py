@@ -234,6 +234,35 @@ def test_parse_config_mistake_is_named(text: str, message: str) -> None:
     assert refusal(text) == message
 
 
+def test_parse_config_all_mistakes_are_told_by_the_names_of_machines() -> None:
+    """One reading tells what is wrong in every table, and which machine it is about."""
+    text = (
+        'log_level = "loud"\nnoed = "a"\n[mqtt]\nport = 0\ncert_file = "a"\n'
+        '[[machine]]\nname = "press07"\nmodle = "a"\n[machine.alarm]\nraise_after = 0\n'
+        '[[machine]]\nname = "fan"\nmodel = "m"\n[machine.alarm]\n'
+        "threshold = 1\nclear_threshold = 2\n[machine.microphone]\nchanel = 1\n"
+        '[[machine]]\nname = "a/b"\nmodel = "m"\n'
+    )
+
+    assert refusal(text).splitlines() == [
+        "machine 'press07': unknown key 'modle'; did you mean 'model'?",
+        "machine 'fan': unknown key 'microphone.chanel'; did you mean 'channel'?",
+        "unknown key 'noed'; did you mean 'node'?",
+        "machine 'press07': alarm.raise_after=0 must be at least 1",
+        "machine 'fan': alarm.clear_threshold=2 must be at most threshold=1",
+        f"machine[2].name='a/b' {LEVEL_RULE}",
+        "log_level='loud' must be one of debug, info, warning, error",
+        "mqtt.port=0 must be from 1 to 65535",
+    ]
+
+
+def test_parse_config_machines_of_one_name_are_told_by_index() -> None:
+    """A name that two machines have does not say which of them is meant."""
+    machine = '[[machine]]\nname = "a"\n'
+
+    assert refusal(f'{machine}model = "m"\n{machine}') == "machine[1].model is missing"
+
+
 @pytest.mark.parametrize("base", ["", "acme", "acme/plant1/press", "a$b", "Werk-Süd/ä"])
 def test_parse_config_base_of_topic_levels_is_accepted(base: str) -> None:
     """Levels joined by '/' are a base, in any script."""
