@@ -12,7 +12,7 @@ DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-
   openssl pulseaudio shellcheck systemd systemd-container
 
 .PHONY: run test test-daemon test-train test-slow test-3.10 test-3.13 test-lowest test-versions \
-  quick-3.13 quick-lowest check format bench scale soak structure golden demo-model constraints packages clean
+  quick-3.13 quick-lowest check format generate bench scale soak structure golden demo-model constraints packages clean
 
 run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
 	.venv/bin/edgeasd demo
@@ -48,6 +48,9 @@ check: .venv-train/ready  ## style, types and the direction of imports
 format: .venv/ready-dev  ## what can be mended without thought
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
+
+generate: .venv/ready-dev  ## the files that are made from the types of the code
+	.venv/bin/python -m tools.generate
 
 bench: packages .venv-train/ready  ## measured figures, as ratios within one run
 	.venv-train/bin/python -m tests.benchmarks

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -17,18 +16,14 @@ from edgeasd.common.config import (
     Config,
     FileConfig,
     MachineConfig,
-    MicrophoneConfig,
     MqttConfig,
     SimulatorConfig,
 )
 from edgeasd.common.config_file import parse_config
+from edgeasd.common.documents import ReadAs
 from edgeasd.common.errors import ConfigError
 from tests.conftest import CHECKOUT
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tools.configuration import TABLES, keys_of
 
 EXAMPLE_TEXT = (CHECKOUT / "deploy" / "edgeasd.example.toml").read_text(encoding="utf-8")
 PATH = Path("/etc/edgeasd/edgeasd.toml")
@@ -36,64 +31,20 @@ PATH = Path("/etc/edgeasd/edgeasd.toml")
 UNCOMMENTED = re.sub(r"(?m)^# (?=\[|[a-z_]+ = )", "", EXAMPLE_TEXT)
 """The example with every key and table in force."""
 
-# What no default can be shown for, and is marked as an example in the file.
-EXAMPLES = {
-    "node",
-    "mqtt.password_file",
-    "mqtt.ca_file",
-    "mqtt.cert_file",
-    "mqtt.key_file",
-    "clips.directory",
-    "machine.alarm.threshold",
-    "machine.alarm.clear_threshold",
-}
-REQUIRED = {"machine.name", "machine.model", "machine.file.path"}
-TABLES = {
-    "": Config,
-    "mqtt": MqttConfig,
-    "clips": ClipsConfig,
-    "machine": MachineConfig,
-    "machine.microphone": MicrophoneConfig,
-    "machine.file": FileConfig,
-    "machine.simulator": SimulatorConfig,
-    "machine.alarm": AlarmConfig,
-}
 
+def test_tables_are_all_of_the_configuration() -> None:
+    """The tables that are documented are all dataclasses that a configuration is read by."""
 
-def example_keys() -> list[tuple[str, str]]:
-    """Return the dotted name and the value's text of every key that the example shows."""
-    keys = []
-    table = ""
-    for line in UNCOMMENTED.splitlines():
-        if header := re.fullmatch(r"\[+([a-z.]+)\]+", line):
-            table = header[1]
-        elif entry := re.fullmatch(r"([a-z_0-9]+) = (.*)", line):
-            keys.append((f"{table}.{entry[1]}" if table else entry[1], entry[2]))
-    return keys
-
-
-def config_fields() -> dict[str, Field[Any]]:
-    """Return every field of every configuration dataclass that stands as a key in the file."""
-    return {
-        f"{table}.{item.name}" if table else item.name: item
-        for table, cls in TABLES.items()
-        for item in fields(cls)
-        if item.name not in {"machine", "mqtt", "clips", "source", "alarm"}
-    }
-
-
-def test_example_tables_are_all_of_the_configuration() -> None:
-    """The tables that this test knows are every dataclass that a configuration is made of."""
-
-    def nested(cls: type) -> set[type]:
-        found = {cls}
-        for hint in get_type_hints(cls).values():
-            for part in [hint, *get_args(hint)]:
-                if is_dataclass(part) and isinstance(part, type):
-                    found |= nested(part)
+    def nested(hint: Any) -> set[type]:
+        found = {hint} if isinstance(hint, type) and is_dataclass(hint) else set()
+        parts = get_args(hint)
+        for part in parts + tuple(
+            get_type_hints(hint, include_extras=True).values() if found else ()
+        ):
+            found |= nested(part.form if isinstance(part, ReadAs) else part)
         return found
 
-    assert nested(Config) == set(TABLES.values())
+    assert nested(Config) == {*TABLES.values(), MachineConfig}
 
 
 def test_example_as_it_is_runs_one_microphone() -> None:
@@ -104,56 +55,53 @@ def test_example_as_it_is_runs_one_microphone() -> None:
     assert config == Config(machine=(machine,))
 
 
-def test_example_uncommented_is_valid() -> None:
-    """With every line in force the example is a valid configuration with every source."""
+def test_example_uncommented_gives_the_defaults_and_examples() -> None:
+    """With every line in force the example has every source, and but for examples the defaults."""
     config = parse_config(UNCOMMENTED, PATH)
 
-    sources = [type(machine.source) for machine in config.machine]
-    assert sources == [MicrophoneConfig, FileConfig, SimulatorConfig]
+    folder = PATH.parent
+    assert config == Config(
+        machine=(
+            MachineConfig("press07", folder / "models/press07.onnx", alarm=AlarmConfig(2.8, 2.4)),
+            MachineConfig(
+                "recorded-fan", folder / "fan.onnx", source=FileConfig(folder / "fan.wav")
+            ),
+            MachineConfig("simulated", folder / "simulated.onnx", source=SimulatorConfig()),
+        ),
+        node="edge-01",
+        mqtt=MqttConfig(
+            password_file=folder / "mqtt_password",
+            ca_file=folder / "ca.pem",
+            cert_file=folder / "node.pem",
+            key_file=folder / "node.key",
+        ),
+        clips=ClipsConfig(directory=Path("/var/lib/edgeasd/clips")),
+    )
 
 
 def test_example_shows_every_key_and_no_other() -> None:
-    """Every field of the configuration is a key of the example."""
-    assert {name for name, _ in example_keys()} == set(config_fields())
+    """Every key of every table is in the example."""
+    shown = set()
+    table = ""
+    for line in UNCOMMENTED.splitlines():
+        if line.startswith("["):
+            table = line
+        elif entry := re.match(r"([a-z_0-9]+) = ", line):
+            shown.add((table, entry[1]))
+
+    keys = {(table, key.name) for table, cls in TABLES.items() for key in keys_of(cls)}
+    assert shown == keys
 
 
-def test_example_shows_the_defaults_of_the_code() -> None:
-    """A value shown is the default, but where the example calls it an example."""
-    defaults = {
-        name: item.default for name, item in config_fields().items() if item.default is not MISSING
-    }
+def test_keys_are_all_fields_but_tables() -> None:
+    """Every field of the configuration is documented as a key, or as a table of its own."""
+    fields_ = {(table, item.name) for table, cls in TABLES.items() for item in fields(cls)}
+    keys = {(table, key.name) for table, cls in TABLES.items() for key in keys_of(cls)}
 
-    for name, text in example_keys():
-        if name in defaults.keys() - EXAMPLES:
-            shown = tomllib.loads(f"value = {text}")["value"]
-            default = defaults[name]
-            assert shown == (str(default) if isinstance(default, Path) else default), name
-            assert isinstance(shown, float) == isinstance(default, float), name
-    assert config_fields().keys() - defaults.keys() - EXAMPLES == REQUIRED
-
-
-def test_example_says_which_values_are_examples() -> None:
-    """Above every value that is no default stands the word example, above no other."""
-    paragraphs = EXAMPLE_TEXT.split("\n\n")
-    marked = {
-        key
-        for paragraph in paragraphs
-        if re.search(r"\bExamples?; by default\b", paragraph)
-        for key in re.findall(r"(?m)^# ([a-z_]+) = ", paragraph)
-    }
-
-    assert marked == {name.rpartition(".")[2] for name in EXAMPLES}
-
-
-def test_example_comments_every_key() -> None:
-    """A comment stands above every key, or above a pair that it names together."""
-    bare = [
-        paragraph
-        for paragraph in EXAMPLE_TEXT.split("\n\n")
-        if re.match(r"(# )?[a-z_]+ = ", paragraph)
-    ]
-
-    assert bare == []
+    assert fields_ - keys == {
+        ("", "machine"), ("", "mqtt"), ("", "clips"), ("[[machine]]", "microphone"),
+        ("[[machine]]", "file"), ("[[machine]]", "simulator"), ("[[machine]]", "alarm"),
+    }  # fmt: skip
 
 
 @st.composite

@@ -7,7 +7,8 @@ embeddings of its windows, shape ``(n_windows, n_dims)``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -38,22 +39,22 @@ _ANOMALY_BINS = (2.0, 16.0)
 class MahalanobisRecipe:
     """Distance to the nearest reference, measured by what varies in normal sound."""
 
-    references: str = field(default="means", metadata=one_of("means", "clips"))
+    references: Annotated[str, one_of("means", "clips")] = "means"
     """Of a section: the mean of each domain, or every training clip."""
-    covariance: str = field(default="full", metadata=one_of("full", "diagonal"))
+    covariance: Annotated[str, one_of("full", "diagonal")] = "full"
     """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
     domain_scatter: bool = True
     """Whether the scatter between and within the domains is added: what tells the rooms apart."""
-    scatter_windows: int = field(default=0, metadata=at_least(0))
+    scatter_windows: Annotated[int, at_least(0)] = 0
     """Of a domain with few clips in a section the scatter of its clips' pieces is added: this many
     windows each.  0 adds none."""
-    taper: float = field(default=0.0, metadata=at_least(0))
+    taper: Annotated[float, at_least(0)] = 0.0
     """Weight of the same scatter, and of that between domains, within neighbouring mel bins only:
     noise like that in the few clips, but of another spectrum.  0 adds none."""
     anomaly_prior: bool = False
     """Whether directions count by what an anomaly may look like: smooth over mel bins, and where
     the sections differ."""
-    source_weight: float = field(default=0.0, metadata=at_least(0))
+    source_weight: Annotated[float, at_least(0)] = 0.0
     """Weight of the distance by the covariance within the source domain alone, against 1 of the
     distance by all of the above."""
 

@@ -62,7 +62,8 @@ class _Group(click.Group):
 
 def _tell(error: EdgeasdError) -> None:
     severity = "<3>" if is_journal(sys.stderr) else ""
-    say(f"{severity}edgeasd: {error}", err=True)
+    for line in error.lines:
+        say(f"{severity}edgeasd: {line}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,24 +5,13 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-from edgeasd.common.config import (
-    Config,
-    FileConfig,
-    MachineConfig,
-    MicrophoneConfig,
-    SimulatorConfig,
-    SourceConfig,
-)
-from edgeasd.common.documents import DocumentError, read_table, refuse_unknown_keys
+from edgeasd.common.config import Config, MachineConfig, is_level
+from edgeasd.common.documents import DocumentError, Place, read_table
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import read_small
-from edgeasd.common.text import quoted
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,12 +19,6 @@ else:
     import tomli as tomllib
 
 DEFAULT_PATH = Path("/etc/edgeasd/edgeasd.toml")
-
-_T = TypeVar("_T")
-
-_SOURCES: Mapping[str, type[SourceConfig]] = MappingProxyType(
-    {"microphone": MicrophoneConfig, "file": FileConfig, "simulator": SimulatorConfig}
-)
 
 
 def load_config(path: Path) -> Config:
@@ -75,69 +58,26 @@ def parse_config(text: str, path: Path) -> Config:
     except (ValueError, RecursionError) as exc:
         # Beside its own TOMLDecodeError, a ValueError, the parser lets those of int() out.
         raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    if not isinstance(document.get("machine"), list):
+        document["machine"] = []
     try:
-        return _anchor(_read_config(document), path.parent)
+        return read_table(Config, document, folder=path.parent, called=_machine_names(document))
     except DocumentError as exc:
-        raise ConfigError(f"{path}: {exc}") from exc
+        raise ConfigError(*(f"{path}: {line}" for line in exc.lines)) from exc
 
 
-def _read_config(document: dict[str, Any]) -> Config:
-    refuse_unknown_keys(document, [item.name for item in fields(Config)])
-    tables = document.pop("machine", [])
-    if not isinstance(tables, list) or not tables:
-        raise DocumentError("needs at least one [[machine]] table")
-    machines = tuple(_read_machine(table, f"machine[{i}]") for i, table in enumerate(tables))
-    names = Counter(machine.name for machine in machines)
-    for name, count in names.items():
-        if count > 1:
-            raise DocumentError(f"machine.name={quoted(name)} must be unique")
-    config = read_table(Config, document, machine=machines)
-    mqtt = config.mqtt
-    if (mqtt.cert_file is None) != (mqtt.key_file is None):
-        raise DocumentError("mqtt.cert_file and mqtt.key_file must be given together")
-    if mqtt.cert_file is not None and mqtt.ca_file is None:
-        raise DocumentError("mqtt.cert_file needs mqtt.ca_file, which switches TLS on")
-    return config
-
-
-def _read_machine(table: Any, where: str) -> MachineConfig:
-    if not isinstance(table, dict):
-        raise DocumentError(f"{where} must be a table, [[machine]]")
-    # In the file the field `source` is one table of the source's kind.
-    own = [item.name for item in fields(MachineConfig) if item.name != "source"]
-    refuse_unknown_keys(table, [*own, *_SOURCES], where)
-    kinds = [kind for kind in _SOURCES if kind in table]
-    if len(kinds) > 1:
-        raise DocumentError(f"{where} must have one source, not {' and '.join(kinds)}")
-    source: SourceConfig = MicrophoneConfig()
-    for kind in kinds:
-        source = read_table(_SOURCES[kind], table.pop(kind), f"{where}.{kind}")
-    machine = read_table(MachineConfig, table, where, source=source)
-    alarm = machine.alarm
-    if (
-        alarm.threshold is not None
-        and alarm.clear_threshold is not None
-        and alarm.clear_threshold > alarm.threshold
-    ):
-        raise DocumentError(
-            f"{where}.alarm.clear_threshold={alarm.clear_threshold:g} must be at most "
-            f"threshold={alarm.threshold:g}"
-        )
-    return machine
-
-
-def _anchor(table: _T, folder: Path) -> _T:
-    """Return the dataclass *table* with every relative path in it taken from *folder*."""
-    changed: dict[str, Any] = {}
-    for item in fields(table):  # type: ignore[arg-type]
-        value = getattr(table, item.name)
-        if isinstance(value, Path):
-            changed[item.name] = folder / value
-        elif isinstance(value, tuple):
-            changed[item.name] = tuple(_anchor(entry, folder) for entry in value)
-        elif is_dataclass(value):
-            changed[item.name] = _anchor(value, folder)
-    return replace(table, **changed)  # type: ignore[type-var]
+def _machine_names(document: dict[str, Any]) -> dict[Place, str]:
+    """Return what messages call the machine tables: by name where each has one of its own."""
+    names = [
+        table.get("name") if isinstance(table, dict) else None for table in document["machine"]
+    ]
+    usable = [name for name in names if isinstance(name, str) and is_level(name)]
+    counts = Counter(usable)
+    return {
+        ("machine", index): f"machine {name!r}"
+        for index, name in enumerate(names)
+        if isinstance(name, str) and counts[name] == 1
+    }
 
 
 def find_machine(config_path: Path, name: str) -> MachineConfig:

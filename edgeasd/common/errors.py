@@ -10,9 +10,17 @@ import os
 
 
 class EdgeasdError(Exception):
-    """Something that an operator can mend; the message names the thing and its remedy."""
+    """Something that an operator can mend; each line names the thing and its remedy."""
 
     exit_code = 1
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is to be mended, one thing a line."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines)
 
 
 class ConfigError(EdgeasdError):

@@ -8,13 +8,20 @@ hears more than none.  It says so in log and health.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from edgeasd.common.config import AlarmConfig, MachineConfig
-from edgeasd.common.documents import DocumentError, between, one_of, read_table, rule
+from edgeasd.common.documents import (
+    DocumentError,
+    at_most_items,
+    between,
+    one_of,
+    read_table,
+    rule,
+)
 from edgeasd.common.errors import ModelError, os_reason
 from edgeasd.common.files.small_file import read_small
 from edgeasd.common.files.whole_file import replace_file
@@ -26,7 +33,6 @@ from edgeasd.detect.model.document import (
     WORD,
     DistanceDocument,
     Matrix,
-    at_most_items,
 )
 from edgeasd.detect.model.network import Model
 
@@ -68,32 +74,31 @@ class Calibration:
         distances: In place of the model's; empty leaves them.
     """
 
-    number: int = field(metadata=between(1, 1e9))
-    model_sha256: str = field(metadata=WORD)
-    section: str = field(metadata=WORD)
-    created: str = field(metadata=WORD)
-    threshold: float = field(metadata=THRESHOLD)
-    clear_threshold: float = field(metadata=THRESHOLD)
-    raise_after: int = field(metadata=_COUNT)
-    clear_after: int = field(metadata=_COUNT)
-    cool_down_s: float = field(metadata=_AMOUNT)
-    budget_per_week: float = field(metadata=_AMOUNT)
-    expected_per_week: float = field(metadata=_AMOUNT)
-    low_per_week: float = field(metadata=_AMOUNT)
-    high_per_week: float = field(metadata=_AMOUNT)
-    method: str = field(metadata=one_of("counted", "tail"))
+    number: Annotated[int, between(1, 1e9)]
+    model_sha256: Annotated[str, WORD]
+    section: Annotated[str, WORD]
+    created: Annotated[str, WORD]
+    threshold: Annotated[float, THRESHOLD]
+    clear_threshold: Annotated[float, THRESHOLD]
+    raise_after: Annotated[int, _COUNT]
+    clear_after: Annotated[int, _COUNT]
+    cool_down_s: Annotated[float, _AMOUNT]
+    budget_per_week: Annotated[float, _AMOUNT]
+    expected_per_week: Annotated[float, _AMOUNT]
+    low_per_week: Annotated[float, _AMOUNT]
+    high_per_week: Annotated[float, _AMOUNT]
+    method: Annotated[str, one_of("counted", "tail")]
     fit: dict[str, Any]
-    sound_s: float = field(metadata=_AMOUNT)
-    decisions: int = field(metadata=_COUNT)
-    score_quantiles: tuple[float, ...] = field(
-        metadata=rule(lambda value: len(value) == 3, "three numbers")  # noqa: PLR2004
-    )
-    sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
-    added_sources: tuple[str, ...] = field(default=(), metadata=at_most_items(_MOST_SOURCES))
+    sound_s: Annotated[float, _AMOUNT]
+    decisions: Annotated[int, _COUNT]
+    score_quantiles: Annotated[
+        tuple[float, ...],
+        rule(lambda value: len(value) == 3, "three numbers"),  # noqa: PLR2004
+    ]
+    sources: Annotated[tuple[str, ...], at_most_items(_MOST_SOURCES)] = ()
+    added_sources: Annotated[tuple[str, ...], at_most_items(_MOST_SOURCES)] = ()
     references: Matrix | None = None
-    distances: tuple[DistanceDocument, ...] = field(
-        default=(), metadata=at_most_items(MOST_DISTANCES)
-    )
+    distances: Annotated[tuple[DistanceDocument, ...], at_most_items(MOST_DISTANCES)] = ()
 
     def made_for(self, alarm: AlarmConfig) -> bool:
         """Return whether it counts the alarms that *alarm* would raise."""
@@ -109,8 +114,8 @@ class CalibrationDocument:
     """The file: all versions of one machine, the newest last."""
 
     machine: str
-    versions: tuple[Calibration, ...] = field(default=(), metadata=at_most_items(KEPT_VERSIONS))
-    schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
+    versions: Annotated[tuple[Calibration, ...], at_most_items(KEPT_VERSIONS)] = ()
+    schema: Annotated[str, one_of(SCHEMA)] = SCHEMA
 
     def with_version(self, version: Calibration) -> CalibrationDocument:
         """Return the document with *version* as the newest one; the oldest are dropped."""

@@ -177,7 +177,8 @@ class Daemon:
             self._wanted = load_config(path)
         except ConfigError as exc:
             reload = Reload(self._node, self._machines)
-            reload.refuse(f"{exc}; nothing of it is applied")
+            for line in exc.lines:
+                reload.refuse(f"{line}; nothing of it is applied")
             self._end_reload(reload)
             return
         self._models.prepare(machine.model for machine in self._wanted.machine)

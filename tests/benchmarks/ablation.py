@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.detect.scoring import clip_score
 from train.data.datasets import read_clips, section_names
 from train.data.windows import windows_of_clips
 from train.networks.model import Statistics
-from train.recipe.recipe import MahalanobisRecipe, load_recipe
+from train.recipe.recipe import load_recipe
 from train.scoring.metrics import measure, official_score
 from train.scoring.scoring import ClipOutputs, learn_normal_of, make_scorings, run_clips, runner
 

@@ -162,6 +162,19 @@ def test_run_with_a_wrong_configuration_names_the_key(
     assert_refused(result, os.EX_CONFIG, *parts)
 
 
+def test_run_with_several_mistakes_tells_each_in_a_line(folder: Path) -> None:
+    """The lines come one after another, each with the file, and with the name of the machine."""
+    config = configure(folder, "[mqtt]\nport = 'x'", "[machine.alarm]\nraise_after = 0")
+
+    result = edgeasd("run", "--config", config)
+
+    assert result.returncode == os.EX_CONFIG
+    assert result.stderr.splitlines() == [
+        f"edgeasd: {config}: machine 'm1': alarm.raise_after=0 must be at least 1",
+        f"edgeasd: {config}: mqtt.port='x' must be a whole number",
+    ]
+
+
 def test_run_without_a_configuration_says_where_one_is(folder: Path) -> None:
     """A missing file is named together with the example."""
     result = edgeasd("run", "--config", folder / "none.toml")
@@ -316,6 +329,19 @@ def test_check_json_holds_what_the_lines_hold(folder: Path) -> None:
     assert result.returncode == os.EX_CONFIG
     assert (verdict["subject"], verdict["grade"]) == ("configuration", "failure")
     assert verdict["exit_code"] == os.EX_CONFIG
+
+
+def test_check_tells_each_mistake_of_the_configuration(folder: Path) -> None:
+    """Each has a verdict of its own."""
+    config = configure(folder, "[mqtt]\nport = 'x'", "[machine.alarm]\nraise_after = 0")
+
+    result = edgeasd("check", "--config", config)
+
+    assert result.returncode == os.EX_CONFIG
+    assert result.stdout.splitlines() == [
+        f"FAIL configuration: {config}: machine 'm1': alarm.raise_after=0 must be at least 1",
+        f"FAIL configuration: {config}: mqtt.port='x' must be a whole number",
+    ]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -33,12 +33,12 @@ MACHINE = '[[machine]]\nname = "press"\nmodel = "press.onnx"\n'
 
 
 def refusal(text: str) -> str:
-    """Return the message with which the configuration *text* is refused, without the path."""
+    """Return the lines with which the configuration *text* is refused, without the path."""
     with pytest.raises(ConfigError) as caught:
         parse_config(text, PATH)
-    message = str(caught.value)
-    assert message.startswith(f"{PATH}: ")
-    return message.removeprefix(f"{PATH}: ")
+    lines = caught.value.lines
+    assert all(line.startswith(f"{PATH}: ") for line in lines)
+    return "\n".join(line.removeprefix(f"{PATH}: ") for line in lines)
 
 
 def test_parse_config_least_text_gives_defaults() -> None:
@@ -114,8 +114,11 @@ def test_parse_config_node_is_the_host_name_as_a_topic_level(
         ("machine = []", "needs at least one [[machine]] table"),
         ('[machine]\nname = "a"', "needs at least one [[machine]] table"),
         ("machine = 3", "needs at least one [[machine]] table"),
-        ("machine = [3]", "machine[0] must be a table, [[machine]]"),
-        ("[[machines]]", "unknown key 'machines'; did you mean 'machine'?"),
+        ("machine = [3]", "machine[0] must be a table"),
+        (
+            "[[machines]]",
+            "unknown key 'machines'; did you mean 'machine'?\nneeds at least one [[machine]] table",
+        ),
         ("[mqqt]\n" + MACHINE, "unknown key 'mqqt'; did you mean 'mqtt'?"),
         (
             "x = 1\n" + MACHINE,
@@ -123,45 +126,45 @@ def test_parse_config_node_is_the_host_name_as_a_topic_level(
         ),
         ("[mqtt]\nprot = 1\n" + MACHINE, "unknown key 'mqtt.prot'; did you mean 'port'?"),
         ("mqtt = 1\n" + MACHINE, "mqtt must be a table"),
-        (MACHINE + "modle = 1", "unknown key 'machine[0].modle'; did you mean 'model'?"),
+        (MACHINE + "modle = 1", "machine 'press': unknown key 'modle'; did you mean 'model'?"),
         (
             MACHINE + "[machine.microfone]",
-            "unknown key 'machine[0].microfone'; did you mean 'microphone'?",
+            "machine 'press': unknown key 'microfone'; did you mean 'microphone'?",
         ),
         (
             MACHINE + "[machine.source]",
             (
-                "unknown key 'machine[0].source'; known are name, model, section, alarm, "
-                "microphone, file, simulator"
+                "machine 'press': unknown key 'source'; known are name, model, section, "
+                "microphone, file, simulator, alarm"
             ),
         ),
         (
             MACHINE + "[machine.alarm]\nrais_after = 1",
-            "unknown key 'machine[0].alarm.rais_after'; did you mean 'raise_after'?",
+            "machine 'press': unknown key 'alarm.rais_after'; did you mean 'raise_after'?",
         ),
         (
             MACHINE + "[machine.microphone]\ndevise = 1",
-            "unknown key 'machine[0].microphone.devise'; did you mean 'device'?",
+            "machine 'press': unknown key 'microphone.devise'; did you mean 'device'?",
         ),
         ('[[machine]]\nmodel = "m"', "machine[0].name is missing"),
-        ('[[machine]]\nname = "a"', "machine[0].model is missing"),
+        ('[[machine]]\nname = "a"', "machine 'a': model is missing"),
         (MACHINE + MACHINE, "machine.name='press' must be unique"),
-        (MACHINE + '[[machine]]\nname = "b"', "machine[1].model is missing"),
-        (MACHINE + "[machine.file]", "machine[0].file.path is missing"),
+        (MACHINE + '[[machine]]\nname = "b"', "machine 'b': model is missing"),
+        (MACHINE + "[machine.file]", "machine 'press': file.path is missing"),
         (
             MACHINE + '[machine.simulator]\n[machine.file]\npath = "a"',
-            "machine[0] must have one source, not file and simulator",
+            "machine 'press': must have one source, not file and simulator",
         ),
         (
-            MACHINE + "[machine.microphone]\n[machine.simulator]\n[machine.file]",
-            "machine[0] must have one source, not microphone and file and simulator",
+            MACHINE + '[machine.microphone]\n[machine.simulator]\n[machine.file]\npath = "a"',
+            "machine 'press': must have one source, not microphone and file and simulator",
         ),
-        (MACHINE + "file = 3", "machine[0].file must be a table"),
-        (MACHINE + "alarm = []", "machine[0].alarm must be a table"),
-        (MACHINE + "section = 0", "machine[0].section=0 must be a string"),
+        (MACHINE + "file = 3", "machine 'press': file must be a table"),
+        (MACHINE + "alarm = []", "machine 'press': alarm must be a table"),
+        (MACHINE + "section = 0", "machine 'press': section=0 must be a string"),
         ('[[machine]]\nname = "a/b"\nmodel = "m"', f"machine[0].name='a/b' {LEVEL_RULE}"),
         ('[[machine]]\nname = ""\nmodel = "m"', f"machine[0].name='' {LEVEL_RULE}"),
-        ('[[machine]]\nname = "a"\nmodel = ""', "machine[0].model='' must be a path"),
+        ('[[machine]]\nname = "a"\nmodel = ""', "machine 'a': model='' must be a path"),
         ('node = "a+b"\n' + MACHINE, f"node='a+b' {LEVEL_RULE}"),
         (
             'log_level = "loud"\n' + MACHINE,
@@ -206,29 +209,58 @@ def test_parse_config_node_is_the_host_name_as_a_topic_level(
         ),
         (
             MACHINE + "[machine.microphone]\nsample_rate = 7999",
-            "machine[0].microphone.sample_rate=7999 must be 0 or from 8000 to 384000",
+            "machine 'press': microphone.sample_rate=7999 must be 0 or from 8000 to 384000",
         ),
         (
             MACHINE + "[machine.microphone]\nchannel = 64",
-            "machine[0].microphone.channel=64 must be from 0 to 63",
+            "machine 'press': microphone.channel=64 must be from 0 to 63",
         ),
         (
             MACHINE + "[machine.alarm]\nraise_after = 0",
-            "machine[0].alarm.raise_after=0 must be at least 1",
+            "machine 'press': alarm.raise_after=0 must be at least 1",
         ),
         (
             MACHINE + "[machine.alarm]\nthreshold = nan",
-            "machine[0].alarm.threshold=nan must be a number",
+            "machine 'press': alarm.threshold=nan must be a number",
         ),
         (
             MACHINE + "[machine.alarm]\nthreshold = 1.5\nclear_threshold = 2",
-            "machine[0].alarm.clear_threshold=2 must be at most threshold=1.5",
+            "machine 'press': alarm.clear_threshold=2 must be at most threshold=1.5",
         ),
     ],
 )
 def test_parse_config_mistake_is_named(text: str, message: str) -> None:
     """Every mistake is told with the name of the key, its value and the rule that it breaks."""
     assert refusal(text) == message
+
+
+def test_parse_config_all_mistakes_are_told_by_the_names_of_machines() -> None:
+    """One reading tells what is wrong in every table, and which machine it is about."""
+    text = (
+        'log_level = "loud"\nnoed = "a"\n[mqtt]\nport = 0\ncert_file = "a"\n'
+        '[[machine]]\nname = "press07"\nmodle = "a"\n[machine.alarm]\nraise_after = 0\n'
+        '[[machine]]\nname = "fan"\nmodel = "m"\n[machine.alarm]\n'
+        "threshold = 1\nclear_threshold = 2\n[machine.microphone]\nchanel = 1\n"
+        '[[machine]]\nname = "a/b"\nmodel = "m"\n'
+    )
+
+    assert refusal(text).splitlines() == [
+        "machine 'press07': unknown key 'modle'; did you mean 'model'?",
+        "machine 'fan': unknown key 'microphone.chanel'; did you mean 'channel'?",
+        "unknown key 'noed'; did you mean 'node'?",
+        "machine 'press07': alarm.raise_after=0 must be at least 1",
+        "machine 'fan': alarm.clear_threshold=2 must be at most threshold=1",
+        f"machine[2].name='a/b' {LEVEL_RULE}",
+        "log_level='loud' must be one of debug, info, warning, error",
+        "mqtt.port=0 must be from 1 to 65535",
+    ]
+
+
+def test_parse_config_machines_of_one_name_are_told_by_index() -> None:
+    """A name that two machines have does not say which of them is meant."""
+    machine = '[[machine]]\nname = "a"\n'
+
+    assert refusal(f'{machine}model = "m"\n{machine}') == "machine[1].model is missing"
 
 
 @pytest.mark.parametrize("base", ["", "acme", "acme/plant1/press", "a$b", "Werk-Süd/ä"])

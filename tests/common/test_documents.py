@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from edgeasd.common.documents import (
     DocumentError,
+    FilePath,
+    ReadAs,
+    Rule,
     at_least,
     between,
     join,
@@ -27,7 +30,7 @@ from edgeasd.common.documents import (
 
 @dataclass(frozen=True)
 class Inner:
-    count: int = field(metadata=at_least(1))
+    count: Annotated[int, at_least(1)]
     """Must be given."""
 
 
@@ -35,13 +38,11 @@ class Inner:
 class Outer:
     text: str = "a"
     switch: bool = False
-    ratio: float = field(default=0.5, metadata=between(0, 1))
+    ratio: Annotated[float, between(0, 1)] = 0.5
     limit: float | None = None
-    path: Path | None = None
-    kind: str = field(default="x", metadata=one_of("x", "y"))
-    names: tuple[str, ...] = field(
-        default=(), metadata=rule(lambda value: len(value) < 3, "at most two names")
-    )
+    path: FilePath | None = None
+    kind: Annotated[str, one_of("x", "y")] = "x"
+    names: Annotated[tuple[str, ...], rule(lambda value: len(value) < 3, "at most two names")] = ()
     inner: Inner | None = None
     inners: tuple[Inner, ...] = ()
     free: dict[str, Any] = field(default_factory=dict)
@@ -161,15 +162,165 @@ def test_read_table_largest_float_is_accepted() -> None:
     assert read_table(Outer, {"limit": sys.float_info.max}).limit == sys.float_info.max
 
 
-def test_read_table_given_field_comes_from_the_caller_alone() -> None:
-    """A field that the caller gives is set, and unknown as a key of the table."""
-    inner = Inner(5)
+def test_read_table_tells_all_mistakes_unknown_keys_first() -> None:
+    """Each mistake is told in a line of its own, at whatever depth it is."""
+    table = {"text": 3, "inner": {"count": 0, "cuont": 1}, "inners": [{}, 7, {"count": 2}], "z": 1}
 
-    outer = read_table(Outer, {"text": "b"}, inner=inner)
+    with pytest.raises(DocumentError) as caught:
+        read_table(Outer, table)
 
-    assert outer == Outer(text="b", inner=inner)
-    with pytest.raises(DocumentError, match=r"^unknown key 'inner'; did you mean 'inners'\?$"):
-        read_table(Outer, {"inner": {"count": 1}}, inner=inner)
+    assert caught.value.lines == (
+        "unknown key 'inner.cuont'; did you mean 'count'?",
+        "unknown key 'z'; known are text, switch, ratio, limit, path, kind, names, inner, inners, "
+        "free",
+        "text=3 must be a string",
+        "inner.count=0 must be at least 1",
+        "inners[0].count is missing",
+        "inners[1] must be a table",
+    )
+    assert str(caught.value) == "; ".join(caught.value.lines)
+
+
+def test_read_table_misspelt_key_is_not_missing_as_well() -> None:
+    """A needed key that is misspelt is one mistake; where it is left out, it is another."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(Outer, {"inner": {"cuont": 1}, "inners": [{}]})
+
+    assert caught.value.lines == (
+        "unknown key 'inner.cuont'; did you mean 'count'?",
+        "inners[0].count is missing",
+    )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {f"key{index}": 1 for index in range(25)},
+        {"inners": [{}] * 25},
+        {"inners": [{}] * 12} | {f"key{index}": 1 for index in range(13)},
+    ],
+    ids=["unknown", "missing", "both"],
+)
+def test_read_table_tells_so_many_mistakes_and_counts_the_rest(table: dict[str, Any]) -> None:
+    """Nobody wants to read more than 20 lines."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(Outer, table)
+
+    assert len(caught.value.lines) == 21
+    assert caught.value.lines[-1] == "... and 5 more"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{f"{index}": 1 for index in range(200_000)}, {"inners": [{}] * 200_000}],
+    ids=["unknown", "missing"],
+)
+def test_read_table_of_another_kind_is_told_in_a_line(table: dict[str, Any]) -> None:
+    """Mistakes beyond all sense are only counted."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(Outer, table, "outer")
+
+    assert caught.value.lines == (
+        "outer has 200000 keys and values that are wrong; is it a file of another kind?",
+    )
+
+
+def test_read_table_long_keys_and_values_are_cut() -> None:
+    """No line is longer than people read, whatever stands in the document."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(Outer, {"k" * 1_000_000: 1, "text": ["v" * 1_000_000] * 1_000})
+
+    assert len(caught.value.lines) == 2
+    assert all(len(line) < 500 for line in caught.value.lines)
+
+
+@pytest.mark.parametrize("table", [{"\ud800": 1}, {"inner": {"\ud800": 1}}], ids=["top", "inner"])
+def test_read_table_key_that_is_half_a_character_is_unknown(table: dict[str, Any]) -> None:
+    """JSON can hold half of a surrogate pair; as a key it is like any other unknown one."""
+    with pytest.raises(DocumentError, match=r"^unknown key '(inner\.)?\\ud800'; known are "):
+        read_table(Outer, table)
+
+
+def test_read_table_relative_paths_start_in_the_folder() -> None:
+    """A folder is put before paths that are relative."""
+    folder = Path("/srv")
+
+    assert read_table(Outer, {"path": "a/b"}, folder=folder).path == Path("/srv/a/b")
+    assert read_table(Outer, {"path": "/a/b"}, folder=folder).path == Path("/a/b")
+
+
+def test_read_table_calls_tables_as_it_is_told() -> None:
+    """A table that has a name of its own is called by it."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(
+            Outer,
+            {"inners": [{"count": 0}, {"cuont": 1}]},
+            called={("inners", 0): "the first", ("inners", 1): "the second"},
+        )
+
+    assert caught.value.lines == (
+        "the second: unknown key 'cuont'; did you mean 'count'?",
+        "the first: count=0 must be at least 1",
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    both: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PairTable:
+    low: int
+    high: int
+
+    def pair(self) -> Pair:
+        return Pair((self.low, self.high))
+
+
+def _pair_mistake(pair: PairTable) -> str:
+    return "" if pair.low <= pair.high else f"{{name}}.low must be at most high={pair.high}"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    pairs: tuple[
+        Annotated[Pair, ReadAs(Annotated[PairTable, Rule(_pair_mistake)], PairTable.pair)], ...
+    ]
+
+
+def test_read_table_value_of_another_form_is_made_from_its_table() -> None:
+    """A value may stand in the document in a form of its own."""
+    table = {"pairs": [{"low": 1, "high": 2}, {"low": 3, "high": 3}]}
+
+    assert read_table(Pairs, table) == Pairs((Pair((1, 2)), Pair((3, 3))))
+
+
+def test_read_table_mistakes_of_another_form_are_those_of_its_table() -> None:
+    """Messages name the keys that the document has."""
+    table = {"pairs": [{"low": 4, "high": 2}, {"lo": 3, "high": 3}, {"both": [1, 2]}]}
+
+    with pytest.raises(DocumentError) as caught:
+        read_table(Pairs, table)
+
+    assert caught.value.lines == (
+        "unknown key 'pairs[1].lo'; did you mean 'low'?",
+        "unknown key 'pairs[2].both'; known are low, high",
+        "pairs[0].low must be at most high=2",
+        "pairs[2].low is missing",
+        "pairs[2].high is missing",
+    )
+
+
+def test_refuse_unknown_keys_tells_each() -> None:
+    """Every unknown key is told, with the nearest known one."""
+    with pytest.raises(DocumentError) as caught:
+        refuse_unknown_keys({"pth": 1, "path": 2, "zzz": 3}, ["path", "label"])
+
+    assert caught.value.lines == (
+        "unknown key 'pth'; did you mean 'path'?",
+        "unknown key 'zzz'; known are path, label",
+    )
 
 
 def test_refuse_unknown_keys_known_ones_pass() -> None:

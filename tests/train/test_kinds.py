@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.network import load_model
 from edgeasd.detect.windows import WindowSpec
 from tests.train.toy import RECIPE, labelled_clips, pipeline_score
 from train.evaluation.evaluate import evaluate
 from train.export.export import TOLERANCE, export
-from train.recipe.recipe import (
+from train.recipe.recipe import Recipe
+from train.recipe.tables import (
     AugmentationRecipe,
     LossRecipe,
-    MahalanobisRecipe,
     NetworkRecipe,
-    Recipe,
     ScoringRecipe,
 )
 from train.runs.fit import fit

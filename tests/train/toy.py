@@ -20,12 +20,12 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec
-from train.recipe.recipe import (
+from train.recipe.recipe import Recipe
+from train.recipe.tables import (
     LossRecipe,
     NearestRecipe,
     NetworkRecipe,
     OptimiserRecipe,
-    Recipe,
     ScoringRecipe,
 )
 

@@ -15,7 +15,8 @@ from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMach
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.whole_file import exclusively
 from train.console import tracked
-from train.recipe.recipe import Recipe, SimulatorRecipe
+from train.recipe.recipe import Recipe
+from train.recipe.tables import SimulatorRecipe
 
 logger = logging.getLogger(__name__)
 

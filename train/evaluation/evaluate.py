@@ -18,7 +18,7 @@ from edgeasd.detect.scoring import clip_score
 from train.data.datasets import Clip, read_clips
 from train.data.windows import windows_of_clips
 from train.evaluation.results import write_results
-from train.recipe.recipe import CLASSIFIERS
+from train.recipe.tables import CLASSIFIERS
 from train.report.page import ReportInput, write_report
 from train.report.plots import ScoredClip
 from train.runs.run import FittedRun, load_run, write_atomically

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.recipe.recipe import AugmentationRecipe
+from train.recipe.tables import AugmentationRecipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)

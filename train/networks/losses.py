@@ -10,7 +10,7 @@ from torch import Tensor
 
 from train.networks.augmentation import Mix
 from train.networks.model import JointOutput
-from train.recipe.recipe import LossRecipe
+from train.recipe.tables import LossRecipe
 
 
 def reconstruction_loss(reconstructed: Tensor, window: Tensor) -> Tensor:

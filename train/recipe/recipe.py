@@ -9,9 +9,10 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.common.documents import DocumentError, at_least, read_table
@@ -21,7 +22,6 @@ from edgeasd.detect.model.document import ModelDocument, ScoringDocument, Sectio
 from edgeasd.detect.windows import WindowSpec
 from train.recipe.tables import (
     CLASSIFIERS,
-    METHODS,
     POOLINGS,
     AugmentationRecipe,
     LossRecipe,
@@ -37,21 +37,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = [
-    "CLASSIFIERS",
-    "METHODS",
-    "AugmentationRecipe",
-    "LossRecipe",
-    "MahalanobisRecipe",
-    "NearestRecipe",
-    "NetworkRecipe",
-    "OptimiserRecipe",
-    "Recipe",
-    "ScoringRecipe",
-    "SimulatorRecipe",
-    "load_recipe",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -61,7 +46,7 @@ class Recipe:
     """Name of the system."""
     scoring: ScoringRecipe
     """The table ``[scoring]``."""
-    seed: int = field(default=2021, metadata=at_least(0))
+    seed: Annotated[int, at_least(0)] = 2021
     """Same seed, same recipe, same data and same machine: same weights."""
     features: FeatureSpec = field(default_factory=FeatureSpec)
     """The table ``[features]``: geometry of the log-mel frames."""
@@ -123,7 +108,7 @@ class Recipe:
         try:
             _check(changed)
         except DocumentError as exc:
-            raise ConfigError(f"recipe {self.name}: {exc}") from exc
+            raise ConfigError(*(f"recipe {self.name}: {line}" for line in exc.lines)) from exc
         return changed
 
     def to_toml(self) -> str:
@@ -147,48 +132,80 @@ def load_recipe(path: Path) -> Recipe:
         _check(recipe)
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    except (ValueError, DocumentError) as exc:
+    except ValueError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
+    except DocumentError as exc:
+        raise ConfigError(*(f"{path}: {line}" for line in exc.lines)) from exc
     return recipe
 
 
 def _check(recipe: Recipe) -> None:
-    _check_network(recipe.network)
-    method, kind, loss = recipe.scoring.method, recipe.network.kind, recipe.loss
-    if (method == "reconstruction") != (kind == "autoencoder"):
-        raise DocumentError(
+    mistakes = [*_network_mistakes(recipe), *_loss_mistakes(recipe), *_other_mistakes(recipe)]
+    try:
+        # The model file's own check of the geometry, before the hours of training and not after.
+        _model_document(recipe).check()
+    except DocumentError as exc:
+        mistakes += exc.lines
+    if mistakes:
+        raise DocumentError(*mistakes)
+
+
+def _network_mistakes(recipe: Recipe) -> Iterator[str]:
+    network, method = recipe.network, recipe.scoring.method
+    poolings = POOLINGS[network.kind]
+    if network.pooling not in poolings:
+        yield (
+            f"network.pooling={network.pooling!r} must be {' or '.join(map(repr, poolings))} for "
+            f"network.kind={network.kind!r}"
+        )
+    if network.width != 1.0 and network.kind != "mobilenet_v2":
+        yield f"network.width={network.width} must be 1.0 for network.kind={network.kind!r}"
+    if (method == "reconstruction") != (network.kind == "autoencoder"):
+        yield (
             f"scoring.method={method!r} must be 'reconstruction' for network.kind='autoencoder', "
             "and for no other"
         )
     if method == "log_odds" and not recipe.classifies:
-        raise DocumentError(
-            f"network.kind={kind!r} and loss.classification={loss.classification} must be a "
-            "network that classifies and more than 0 for scoring.method='log_odds'"
+        yield (
+            f"network.kind={network.kind!r} and loss.classification={recipe.loss.classification} "
+            "must be a network that classifies and more than 0 for scoring.method='log_odds'"
         )
+
+
+def _loss_mistakes(recipe: Recipe) -> Iterator[str]:
+    kind, loss = recipe.network.kind, recipe.loss
     if kind in CLASSIFIERS and loss.classification == 0 and loss.contrastive == 0:
-        raise DocumentError("loss.classification=0.0 or loss.contrastive=0.0 must be more than 0")
+        yield "loss.classification=0.0 or loss.contrastive=0.0 must be more than 0"
     if kind == "autoencoder" and (loss.classification, loss.contrastive) != (0, 0):
-        raise DocumentError(
-            "loss.classification and loss.contrastive must be 0 for network.kind='autoencoder'"
-        )
+        yield "loss.classification and loss.contrastive must be 0 for network.kind='autoencoder'"
     if kind == "autoencoder" and loss.reconstruction == 0:
-        raise DocumentError(
-            "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
-        )
+        yield "loss.reconstruction=0.0 must be more than 0 for network.kind='autoencoder'"
+
+
+def _other_mistakes(recipe: Recipe) -> Iterator[str]:
     if recipe.trains != (recipe.scoring.holdout > 0):
-        raise DocumentError(
+        yield (
             f"scoring.holdout={recipe.scoring.holdout} must be more than 0 for a network that is "
             "trained, and 0 for network.kind='statistics'"
         )
-    _check_augmentation(recipe)
+    for name in ("time_mask", "frame_shift"):
+        value = getattr(recipe.augmentation, name)
+        if value >= recipe.window.n_frames:
+            yield (
+                f"augmentation.{name}={value} must be less than "
+                f"window.n_frames={recipe.window.n_frames}"
+            )
     by_bins = recipe.mahalanobis.taper or recipe.mahalanobis.anomaly_prior
-    if by_bins and (kind, recipe.network.pooling) != ("statistics", "average"):
-        raise DocumentError(
+    if by_bins and (recipe.network.kind, recipe.network.pooling) != ("statistics", "average"):
+        yield (
             "mahalanobis.taper and mahalanobis.anomaly_prior need an embedding of mel bins: "
             "network.kind='statistics' and network.pooling='average'"
         )
-    # The model file's own check of the geometry, before the hours of training and not after.
-    ModelDocument(
+
+
+def _model_document(recipe: Recipe) -> ModelDocument:
+    """Return a document that has the geometry of *recipe*, and else whatever is valid."""
+    return ModelDocument(
         id=recipe.name,
         version="",
         created="",
@@ -197,30 +214,7 @@ def _check(recipe: Recipe) -> None:
         window=recipe.window,
         scoring=ScoringDocument("log_odds"),
         sections=(SectionDocument("00", 0.0, 0.0), SectionDocument("01", 0.0, 0.0)),
-    ).check()
-
-
-def _check_network(network: NetworkRecipe) -> None:
-    poolings = POOLINGS[network.kind]
-    if network.pooling not in poolings:
-        raise DocumentError(
-            f"network.pooling={network.pooling!r} must be {' or '.join(map(repr, poolings))} for "
-            f"network.kind={network.kind!r}"
-        )
-    if network.width != 1.0 and network.kind != "mobilenet_v2":
-        raise DocumentError(
-            f"network.width={network.width} must be 1.0 for network.kind={network.kind!r}"
-        )
-
-
-def _check_augmentation(recipe: Recipe) -> None:
-    for name in ("time_mask", "frame_shift"):
-        value = getattr(recipe.augmentation, name)
-        if value >= recipe.window.n_frames:
-            raise DocumentError(
-                f"augmentation.{name}={value} must be less than "
-                f"window.n_frames={recipe.window.n_frames}"
-            )
+    )
 
 
 def _settings(table: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
 
 from edgeasd.common.documents import at_least, between, one_of, rule
 
@@ -22,13 +23,11 @@ _POSITIVE = rule(lambda value: value > 0, "more than 0")
 class NetworkRecipe:
     """The network that is kept: what the daemon runs."""
 
-    kind: str = field(default="mobilenet_v2", metadata=one_of(*POOLINGS))
+    kind: Annotated[str, one_of(*POOLINGS)] = "mobilenet_v2"
     """MobileNetV2, EfficientNet-B0, an autoencoder, or statistics of the window: no network."""
-    width: float = field(default=1.0, metadata=between(0.1, 2.0))
+    width: Annotated[float, between(0.1, 2.0)] = 1.0
     """Of MobileNetV2: multiplier of the number of channels."""
-    pooling: str = field(
-        default="average_max", metadata=one_of("", "average", "average_max", "average_std")
-    )
+    pooling: Annotated[str, one_of("", "average", "average_max", "average_std")] = "average_max"
     """Over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by side."""
     standardise: bool = True
     """Whether each mel bin is scaled by its spread in training, not only shifted by its mean."""
@@ -38,15 +37,15 @@ class NetworkRecipe:
 class LossRecipe:
     """The terms of Eq. 5 and their weights; a weight of 0 leaves the term out."""
 
-    reconstruction: float = field(default=1.0, metadata=at_least(0))
+    reconstruction: Annotated[float, at_least(0)] = 1.0
     """Weight of the autoencoder's mean square error, Eq. 1."""
-    classification: float = field(default=1.0, metadata=at_least(0))
+    classification: Annotated[float, at_least(0)] = 1.0
     """Weight of the section classifier's cross-entropy, Eq. 2."""
-    contrastive: float = field(default=1.0, metadata=at_least(0))
+    contrastive: Annotated[float, at_least(0)] = 1.0
     """Weight of the contrastive loss, Eq. 4."""
-    contrastive_form: str = field(default="printed", metadata=one_of("printed", "two_way"))
+    contrastive_form: Annotated[str, one_of("printed", "two_way")] = "printed"
     """As printed, or both directions with the positive pair in the denominator."""
-    rho: float = field(default=0.07, metadata=_POSITIVE)
+    rho: Annotated[float, _POSITIVE] = 0.07
     """Temperature of the contrastive loss."""
     normalise: bool = True
     """Whether projections get length 1 before their inner product."""
@@ -56,11 +55,11 @@ class LossRecipe:
 class AugmentationRecipe:
     """Changes to the training windows, drawn anew for each batch."""
 
-    mixup: float = field(default=0.0, metadata=at_least(0))
+    mixup: Annotated[float, at_least(0)] = 0.0
     """Parameter alpha of Mixup's beta distribution; 0 mixes nothing."""
-    time_mask: int = field(default=0, metadata=at_least(0))
+    time_mask: Annotated[int, at_least(0)] = 0
     """Most frames that are masked, in one piece."""
-    frame_shift: int = field(default=0, metadata=at_least(0))
+    frame_shift: Annotated[int, at_least(0)] = 0
     """Most frames by which a window is rolled along time, either way."""
 
 
@@ -68,13 +67,13 @@ class AugmentationRecipe:
 class OptimiserRecipe:
     """Adam with a learning rate that halves in steps."""
 
-    epochs: int = field(default=100, metadata=at_least(1))
+    epochs: Annotated[int, at_least(1)] = 100
     """Passes over the training windows."""
-    batch_size: int = field(default=32, metadata=at_least(2))
+    batch_size: Annotated[int, at_least(2)] = 32
     """Windows in a step."""
-    learning_rate: float = field(default=1e-3, metadata=_POSITIVE)
+    learning_rate: Annotated[float, _POSITIVE] = 1e-3
     """Of Adam, at the start."""
-    halve_every: int = field(default=30, metadata=at_least(1))
+    halve_every: Annotated[int, at_least(1)] = 30
     """Epochs after which the learning rate halves, again and again."""
 
 
@@ -82,15 +81,15 @@ class OptimiserRecipe:
 class ScoringRecipe:
     """How the network's output becomes a score, and a score an alarm."""
 
-    method: str = field(metadata=one_of(*METHODS))
+    method: Annotated[str, one_of(*METHODS)]
     """``log_odds``: Eq. 3.  ``nearest``, ``mahalanobis``: distance of the embedding to those of
     normal sound.  ``reconstruction``: the autoencoder's error."""
-    clip_windows: int = field(default=31, metadata=between(1, 10_000))
+    clip_windows: Annotated[int, between(1, 10_000)] = 31
     """Windows that a score rests on in the daemon; 31 are 10 s."""
-    holdout: float = field(default=0.1, metadata=between(0.0, 0.5))
+    holdout: Annotated[float, between(0.0, 0.5)] = 0.1
     """Part of each section's source training clips that only sets the threshold.  0 where nothing
     is trained: there each clip is scored by what the others teach."""
-    tail_probability: float = field(default=0.001, metadata=between(1e-9, 0.5))
+    tail_probability: Annotated[float, between(1e-9, 0.5)] = 0.001
     """Probability that a score of normal sound is above the threshold."""
 
 
@@ -98,9 +97,9 @@ class ScoringRecipe:
 class NearestRecipe:
     """Cosine distance to the nearest reference, over the local density."""
 
-    n_neighbours: int = field(default=1, metadata=at_least(1))
+    n_neighbours: Annotated[int, at_least(1)] = 1
     """References that make the local density."""
-    n_centroids: int = field(default=16, metadata=at_least(1))
+    n_centroids: Annotated[int, at_least(1)] = 16
     """References of the source domain in a section."""
 
 
@@ -111,9 +110,9 @@ class SimulatorRecipe:
     Sections are machines of different design; a clip is 10 s.
     """
 
-    n_sections: int = field(default=4, metadata=between(1, 4))
+    n_sections: Annotated[int, between(1, 4)] = 4
     """Machines."""
-    n_train: int = field(default=40, metadata=at_least(4))
+    n_train: Annotated[int, at_least(4)] = 40
     """Training clips of a section."""
-    n_test: int = field(default=10, metadata=at_least(1))
+    n_test: Annotated[int, at_least(1)] = 10
     """Test clips of a section, healthy, and as many of a worn bearing."""

@@ -23,7 +23,8 @@ from train.console import console
 from train.data.split import (load_training_data, tell_few_clips,)
 from train.networks.losses import (loss_terms, total_loss,)
 from train.networks.model import (JointModel, ReconstructionNet, SectionNet, Statistics,)
-from train.recipe.recipe import (LossRecipe, Recipe,)
+from train.recipe.recipe import Recipe
+from train.recipe.tables import LossRecipe
 from train.runs.run import (Run, RunInfo, StoppedError, make_network, write_atomically,)
 from train.data.simulated import simulated_data
 from train.runs.team import (Team, join_team,)

@@ -23,7 +23,7 @@ from edgeasd.common.errors import (EdgeasdError, StorageError,)
 from edgeasd.common.files.whole_file import whole_file
 from train.data.split import (TrainingData, load_training_data,)
 from train.networks.model import (Network, ReconstructionNet, SectionNet, Statistics,)
-from train.recipe.recipe import (Recipe, load_recipe,)
+from train.recipe.recipe import Recipe, load_recipe
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "onnxruntime")
 

@@ -30,7 +30,8 @@ def run_checks(config_path: Path) -> Iterator[Verdict]:
     try:
         config = load_config(config_path)
     except EdgeasdError as exc:
-        yield Verdict("configuration", str(exc), "failure", exc.exit_code)
+        for line in exc.lines:
+            yield Verdict("configuration", line, "failure", exc.exit_code)
         return
     yield Verdict("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
     models = Models()

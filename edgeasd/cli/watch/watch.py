@@ -41,7 +41,7 @@ def broker_of(config_path: Path, given: dict[str, Any]) -> MqttConfig:
     try:
         return read_table(MqttConfig, given, "mqtt")
     except DocumentError as exc:
-        raise ConfigError(str(exc)) from exc
+        raise ConfigError(*exc.lines) from exc
 
 
 def watch(config: MqttConfig, duration_s: float) -> None:

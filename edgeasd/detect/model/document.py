@@ -9,11 +9,18 @@ import base64
 import binascii
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from edgeasd.common.documents import DocumentError, Rule, between, one_of, read_table, rule
+from edgeasd.common.documents import (
+    DocumentError,
+    at_most_items,
+    between,
+    one_of,
+    read_table,
+    rule,
+)
 from edgeasd.common.json_text import read_json
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec
@@ -42,11 +49,6 @@ WORD = rule(
 THRESHOLD = between(-SCORE_LIMIT, SCORE_LIMIT)
 
 
-def at_most_items(most: int) -> Rule:
-    """Return the rule of a list of at most *most* items."""
-    return rule(lambda value: len(value) <= most, f"at most {most} items")
-
-
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Numbers in rows, such as embeddings of normal sound.
@@ -56,12 +58,13 @@ class Matrix:
         float32: The values in row order, little-endian float32, base64.
     """
 
-    shape: tuple[int, ...] = field(
-        metadata=rule(
+    shape: Annotated[
+        tuple[int, ...],
+        rule(
             lambda value: len(value) == 2 and min(value) > 0 and max(value) <= MOST_ROWS,  # noqa: PLR2004
             f"two numbers from 1 to {MOST_ROWS}",
-        )
-    )
+        ),
+    ]
     float32: str
 
     @classmethod
@@ -109,7 +112,7 @@ class DistanceDocument:
         whitening: What embeddings are multiplied by first, shape ``[n_values, n_dims]``.
     """
 
-    weight: float = field(metadata=between(1e-6, 1e6))
+    weight: Annotated[float, between(1e-6, 1e6)]
     whitening: Matrix
 
 
@@ -124,9 +127,9 @@ class ScoringDocument:
         clip_windows: Windows that a score rests on.
     """
 
-    method: str = field(metadata=one_of("log_odds", "nearest", "mahalanobis", "reconstruction"))
-    n_neighbours: int = field(default=1, metadata=between(1, MOST_ROWS))
-    clip_windows: int = field(default=31, metadata=between(1, 10_000))
+    method: Annotated[str, one_of("log_odds", "nearest", "mahalanobis", "reconstruction")]
+    n_neighbours: Annotated[int, between(1, MOST_ROWS)] = 1
+    clip_windows: Annotated[int, between(1, 10_000)] = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,9 @@ class SectionDocument:
         spectrum: How loud normal sound is, as `NormalSpectrum.rows`; no score depends on it.
     """
 
-    name: str = field(metadata=WORD)
-    threshold: float = field(metadata=THRESHOLD)
-    clear_threshold: float = field(metadata=THRESHOLD)
+    name: Annotated[str, WORD]
+    threshold: Annotated[float, THRESHOLD]
+    clear_threshold: Annotated[float, THRESHOLD]
     references: Matrix | None = None
     spectrum: Matrix | None = None
 
@@ -166,23 +169,20 @@ class ModelDocument:
         schema: Version of this form.
     """
 
-    id: str = field(metadata=WORD)
-    version: str = field(metadata=WORD)
-    created: str = field(metadata=WORD)
-    machine_type: str = field(metadata=WORD)
+    id: Annotated[str, WORD]
+    version: Annotated[str, WORD]
+    created: Annotated[str, WORD]
+    machine_type: Annotated[str, WORD]
     features: FeatureSpec
     window: WindowSpec
     scoring: ScoringDocument
-    sections: tuple[SectionDocument, ...] = field(
-        metadata=rule(
-            lambda value: 0 < len(value) <= _MOST_SECTIONS, f"1 to {_MOST_SECTIONS} sections"
-        )
-    )
-    distances: tuple[DistanceDocument, ...] = field(
-        default=(), metadata=at_most_items(MOST_DISTANCES)
-    )
+    sections: Annotated[
+        tuple[SectionDocument, ...],
+        rule(lambda value: 0 < len(value) <= _MOST_SECTIONS, f"1 to {_MOST_SECTIONS} sections"),
+    ]
+    distances: Annotated[tuple[DistanceDocument, ...], at_most_items(MOST_DISTANCES)] = ()
     training: dict[str, Any] = field(default_factory=dict)
-    schema: str = field(default=SCHEMA, metadata=one_of(SCHEMA))
+    schema: Annotated[str, one_of(SCHEMA)] = SCHEMA
 
     @property
     def learned_from(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from edgeasd.capture.simulator.rotating_machine import RotatingMachine
 from tests.train.toy import RECIPE
 from train.data.datasets import read_clips
 from train.data.simulated import simulated_data
-from train.recipe.recipe import SimulatorRecipe
+from train.recipe.tables import SimulatorRecipe
 
 COUNTS = SimulatorRecipe(n_sections=2, n_train=4, n_test=1)
 

@@ -6,7 +6,7 @@ import torch
 from train.networks.augmentation import Mix, augment, mask_time, shift_frames
 from train.networks.losses import classification_loss, loss_terms
 from train.networks.model import JointOutput
-from train.recipe.recipe import AugmentationRecipe, LossRecipe
+from train.recipe.tables import AugmentationRecipe, LossRecipe
 
 N_WINDOWS, N_FRAMES, N_MELS = 200, 12, 3
 FILL = torch.tensor([-60.0, -70.0, -80.0])

@@ -15,7 +15,7 @@ from train.networks.losses import (
     two_way_contrastive_loss,
 )
 from train.networks.model import JointOutput
-from train.recipe.recipe import LossRecipe
+from train.recipe.tables import LossRecipe
 
 RHO = 0.07
 

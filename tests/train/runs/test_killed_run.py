@@ -11,7 +11,8 @@ import torch
 
 from tests.train.toy import CHECKOUT, ONE_THREAD, RECIPE, run_trainer
 from train.runs.fit import fit
-from train.recipe.recipe import (AugmentationRecipe, Recipe,)
+from train.recipe.recipe import Recipe
+from train.recipe.tables import AugmentationRecipe
 from train.runs.run import Run
 
 

@@ -9,13 +9,12 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
-from edgeasd.baseline.covariance import anomaly_prior, learn_covariance
+from edgeasd.baseline.covariance import MahalanobisRecipe, anomaly_prior, learn_covariance
 from edgeasd.baseline.normal_sound import NormalSound
 from edgeasd.common.types import Float64Array
 from edgeasd.detect.scoring import MahalanobisScoring
 from tests.train.toy import RECIPE
 from train.data.clips import DOMAINS, Clip
-from train.recipe.recipe import MahalanobisRecipe
 from train.scoring.clusters import ClipEmbeddings, learn_normal
 
 N_DIMS = 5

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from edgeasd.baseline.covariance import FEW_CLIPS, anomaly_prior, learn_covariance, within_source
+from edgeasd.baseline.covariance import (
+    FEW_CLIPS,
+    MahalanobisRecipe,
+    anomaly_prior,
+    learn_covariance,
+    within_source,
+)
 from edgeasd.common.types import Float64Array
-from train.recipe.recipe import MahalanobisRecipe
 
 N_DIMS = 6
 LEAST = 1e-6 * np.eye(N_DIMS)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from tests.train.toy import RECIPE
 from train.data.clips import Clip
-from train.recipe.recipe import MahalanobisRecipe, NearestRecipe, ScoringRecipe
+from train.recipe.tables import NearestRecipe, ScoringRecipe
 from train.scoring.clusters import ClipEmbeddings, learn_normal
 from train.scoring.scoring import ClipOutputs, learn_normal_of, make_scorings, normal_scores
 

@@ -1,0 +1,48 @@
+"""``python -m tools.generate``: write the files that are made from the types of the code.
+
+`FILES` names each of them; a test compares them with what their functions return.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgeasd.common.config import Config
+from edgeasd.common.documents import json_schema
+from tools.configuration import example, page
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Write each file whose content has changed."""
+    for name, content in FILES.items():
+        path = CHECKOUT / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content():
+            path.write_text(content(), encoding="utf-8")
+            print(f"wrote {name}")  # noqa: T201 - what make shows
+
+
+def _as_text(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _config_schema() -> str:
+    return _as_text(json_schema(Config) | {"title": "edgeasd configuration"})
+
+
+FILES: Mapping[str, Callable[[], str]] = MappingProxyType(
+    {
+        "deploy/edgeasd.example.toml": example,
+        "deploy/schemas/config.schema.json": _config_schema,
+        "docs/configuration.md": page,
+    }
+)
+"""The functions that return the content of the generated files."""
+
+if __name__ == "__main__":
+    main()
