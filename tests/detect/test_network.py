@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from edgeasd.common.errors import ModelError
 from edgeasd.detect.model.document import Matrix, ModelDocument
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.scoring import clip_score
 from tests.detect.models import (
     TinyNetwork,
     faulty_sound,
+    load_model,
     make_model,
     normal_sound,
     offline_windows,
@@ -34,18 +35,6 @@ def test_model_document_round_trips(content: bytes) -> None:
 
     assert ModelDocument.from_json(document.to_json()) == document
     assert json.loads(document.to_json()) == document_of(content)
-
-
-def test_load_model_gives_the_model_of_the_file(tmp_path: Path) -> None:
-    """A file gives its document and the digest of its bytes."""
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(NEAREST)
-
-    model = load_model(path)
-
-    assert model.document == Model(NEAREST, "tiny").document
-    assert model.sha256 == Model(NEAREST, "elsewhere").sha256
-    assert len(model.sha256) == 64
 
 
 def test_model_run_equals_the_network_in_numpy(tmp_path: Path) -> None:
@@ -166,30 +155,6 @@ def test_section_index_open_or_unknown_is_refused(name: str) -> None:
 
 
 # --- files that are no model ---------------------------------------------------------------------
-
-
-def test_load_model_missing_file_is_refused(tmp_path: Path) -> None:
-    """Without a file, the message says which one and how to make one."""
-    path = tmp_path / "tiny.onnx"
-
-    with pytest.raises(ModelError) as caught:
-        load_model(path)
-
-    assert str(caught.value) == (
-        f"{path}: cannot be read (No such file or directory); "
-        "make a model file with 'edgeasd learn' or 'python -m train export'"
-    )
-
-
-def test_load_model_folder_is_refused(tmp_path: Path) -> None:
-    """A folder is no model file."""
-    with pytest.raises(ModelError) as caught:
-        load_model(tmp_path)
-
-    assert str(caught.value) == (
-        f"{tmp_path}: cannot be read (Is a directory); make a model file with 'edgeasd learn' or "
-        "'python -m train export'"
-    )
 
 
 @pytest.mark.parametrize(

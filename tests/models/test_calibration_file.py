@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from edgeasd.cli.main import main
 from edgeasd.common.config import MachineConfig
 from edgeasd.detect.model.document import Matrix
-from edgeasd.detect.model.network import load_model
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
     calibrated_model,
     calibration_path,
     write_calibrations,
 )
+from tests.detect.models import load_model
 from tests.detect.small_models import NEAREST
 from tests.installation import calibration
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import reprlib
-from pathlib import Path
 
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
 from edgeasd.common.documents import DocumentError
 from edgeasd.common.errors import ModelError
-from edgeasd.common.files.small_file import read_small
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.model.document import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument
 from edgeasd.detect.model.methods import check_lengths, scorings_of, spectra_of
@@ -192,30 +190,6 @@ class RunControl:
     def stopped(self, value: bool) -> None:
         """End the run that goes on and those that begin, or let them last as long as they do."""
         self.options.terminate = value
-
-
-def read_model(path: Path) -> bytes:
-    """Return the bytes of the model file at *path*.
-
-    Raises:
-        ModelError: If it cannot be read, or is larger than any that is taken.
-    """
-    try:
-        return read_small(path, MOST_BYTES)
-    except OSError as exc:
-        raise ModelError(
-            f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "
-            "'python -m train export'"
-        ) from exc
-
-
-def load_model(path: Path) -> Model:
-    """Load a model file of our own making; `edgeasd.models.cache.open_model` is for all others.
-
-    Raises:
-        ModelError: If it cannot be read or used; the message names the field.
-    """
-    return Model(read_model(path), str(path))
 
 
 def _read_document(content: bytes) -> ModelDocument:
