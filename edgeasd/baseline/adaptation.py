@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeasd.baseline.covariance import TAPER, clip_means, new_domain_scatter, sections_prior
-from edgeasd.common.types import Float32Array, Float64Array
-from edgeasd.detect.model.document import DistanceDocument, Matrix, ModelDocument
+from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.document import DistanceDocument, ModelDocument
+from edgeasd.detect.model.matrix import Matrix
 
 _SYMMETRIC = 0.01
 """Largest difference between mirrored elements of a covariance, over its largest element."""
@@ -31,8 +32,8 @@ def adapted_references(document: ModelDocument, clips: Sequence[Float64Array]) -
     means = clip_means(clips)
     if document.scoring.method == "nearest":
         # Every clip: as in training, where those of a target domain are few and each counts.
-        return Matrix.of((means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32))
-    return Matrix.of(means.mean(axis=0, keepdims=True).astype(np.float32))
+        return Matrix(means / np.linalg.norm(means, axis=1, keepdims=True))
+    return Matrix(means.mean(axis=0, keepdims=True))
 
 
 def adapted_distances(
@@ -50,11 +51,10 @@ def adapted_distances(
     references = document.sections[section].references
     assert references is not None
     prior = _prior(document)
-    mean = references.values()[0].astype(np.float64)
-    scatter = new_domain_scatter(mean, clips, 0.0 if prior is None else TAPER)
+    scatter = new_domain_scatter(references.values[0], clips, 0.0 if prior is None else TAPER)
     first, *others = document.distances
-    whitening = _adapted(first.whitening.values().astype(np.float64), scatter, prior)
-    return (DistanceDocument(first.weight, Matrix.of(whitening)), *others)
+    whitening = _adapted(first.whitening.values, scatter, prior)
+    return (DistanceDocument(first.weight, Matrix(whitening)), *others)
 
 
 def resembles(
@@ -75,23 +75,21 @@ def resembles(
     if not anomalies or references is None:
         return None
     new = clip_means(clips).mean(axis=0)
-    if document.distances:
-        whitening = document.distances[0].whitening.values().astype(np.float64)
-    else:
-        whitening = np.eye(len(new))
+    distance = document.distances[0] if document.distances else None
+    whitening = np.eye(len(new)) if distance is None else distance.whitening.values
 
     def distances(rows: Float64Array) -> Float64Array:
         return np.asarray(np.linalg.norm((rows - new) @ whitening.T, axis=1))
 
     to_anomalies = distances(clip_means(anomalies))
     nearest = int(to_anomalies.argmin())
-    normal = distances(references.values().astype(np.float64)).min()
+    normal = distances(references.values).min()
     return nearest if to_anomalies[nearest] < normal else None
 
 
 def _adapted(
     whitening: Float64Array, scatter: Float64Array, prior: Float64Array | None
-) -> Float32Array:
+) -> Float64Array:
     """Return *whitening* with *scatter* added to the covariance that it was made from."""
     if prior is not None:
         root = np.linalg.cholesky(prior).T
@@ -99,10 +97,10 @@ def _adapted(
         covariance = np.linalg.solve(whitening, root)
         if np.abs(covariance - covariance.T).max() <= _SYMMETRIC * np.abs(covariance).max():
             covariance = (covariance + covariance.T) / 2.0
-            return np.asarray(root @ np.linalg.inv(covariance + scatter), np.float32)
+            return np.asarray(root @ np.linalg.inv(covariance + scatter))
     # W' W = C^-1: W C W' is the unit matrix, and W (C + S) W' = I + W S W'.
     added = np.eye(len(whitening)) + whitening @ scatter @ whitening.T
-    return np.asarray(np.linalg.solve(np.linalg.cholesky(added), whitening), np.float32)
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(added), whitening))
 
 
 def _prior(document: ModelDocument) -> Float64Array | None:
@@ -111,4 +109,6 @@ def _prior(document: ModelDocument) -> Float64Array | None:
     if any(one is None or one.shape[1] != document.features.n_mels for one in references):
         return None
     # The first reference of a section is the mean of its source domain.
-    return sections_prior(np.stack([one.values()[0] for one in references if one is not None]))
+    means = np.stack([one.values[0] for one in references if one is not None])
+    # In the precision of the file, so that adapting again gives the very same distances.
+    return sections_prior(means.astype(np.float32))

@@ -14,6 +14,8 @@ import numpy as np
 
 from edgeasd.common.documents import at_least, one_of
 from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.document import DistanceDocument
+from edgeasd.detect.model.matrix import Matrix
 
 Groups = Sequence[Mapping[str, Sequence[Float64Array]]]
 
@@ -57,6 +59,46 @@ class MahalanobisRecipe:
     source_weight: Annotated[float, at_least(0)] = 0.0
     """Weight of the distance by the covariance within the source domain alone, against 1 of the
     distance by all of the above."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormalSound:
+    """What the distances of a model are measured from, and with.
+
+    Attributes:
+        references: Embeddings of normal sound for each section.
+        distances: How the distance to them is measured; none for ``nearest``.
+    """
+
+    references: tuple[Matrix, ...]
+    distances: tuple[DistanceDocument, ...] = ()
+
+
+def learn_mahalanobis(groups: Groups, recipe: MahalanobisRecipe) -> NormalSound:
+    """Return references, and how to measure the distance from them.
+
+    Without a prior ``W = C^-1/2``.  With it ``W = A^1/2 C^-1``, the score test of embeddings of
+    covariance ``C + e A`` against C for small e (locally most powerful; Rao, 1948): directions in
+    which normal sound varies count little, those that an anomaly may take count more.
+    """
+    covariances = [(1.0, learn_covariance(groups, recipe))]
+    if recipe.source_weight:
+        covariances.append((recipe.source_weight, within_source(groups, recipe.covariance)))
+    prior = anomaly_prior(groups) if recipe.anomaly_prior else None
+    distances = []
+    for weight, covariance in covariances:
+        if prior is None:
+            whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        else:
+            whitening = np.linalg.cholesky(prior).T @ np.linalg.inv(covariance)
+        distances.append(DistanceDocument(weight, Matrix(whitening)))
+    references = []
+    for domains in groups:
+        rows = [clip_means(clips) for clips in domains.values()]
+        if recipe.references == "means":
+            rows = [each.mean(axis=0, keepdims=True) for each in rows]
+        references.append(Matrix(np.concatenate(rows)))
+    return NormalSound(tuple(references), tuple(distances))
 
 
 def learn_covariance(groups: Groups, recipe: MahalanobisRecipe) -> Float64Array:

@@ -14,17 +14,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeasd.baseline.alarm_rate import NormalScores
-from edgeasd.baseline.covariance import MahalanobisRecipe
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
+from edgeasd.baseline.covariance import MahalanobisRecipe, NormalSound, learn_mahalanobis
 from edgeasd.common.types import Float32Array, Float64Array, Window
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.scoring import ClipScorer, MahalanobisScoring, NetworkOutput, Scoring
+from edgeasd.detect.model.document import ScoringDocument
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import ClipScorer, NetworkOutput, Scoring
 from edgeasd.detect.windows import WindowSpec
 
 FEATURES = FeatureSpec()
 WINDOW = WindowSpec(n_frames=8, hop_frames=8, median_frames=1)
 CLIP_WINDOWS = 38
 """Windows that a score rests on, 10 s; what is learned from is cut into clips of as many."""
+SCORING = ScoringDocument("mahalanobis", clip_windows=CLIP_WINDOWS)
 RECIPE = MahalanobisRecipe(anomaly_prior=True)
 """Recipe ``edge`` of the trainer, as far as one section of one domain has anything to tell."""
 
@@ -83,7 +85,7 @@ def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
     for fold in np.unique(folds):
         rest = [clip for clip, number in zip(clips, folds, strict=True) if number != fold]
         normal = learn(rest)
-        scoring = MahalanobisScoring(normal.references[0], normal.distances)
+        scoring = make_scoring(SCORING, 0, normal.references[0], normal.distances)
         for recording in np.unique(of_recording[folds == fold]):
             chosen = np.flatnonzero((folds == fold) & (of_recording == recording))
             rows = np.concatenate([clips[index] for index in chosen]).astype(np.float32)

@@ -8,7 +8,7 @@ hears more than none.  It says so in log and health.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +32,9 @@ from edgeasd.detect.model.document import (
     THRESHOLD,
     WORD,
     DistanceDocument,
-    Matrix,
+    to_table,
 )
+from edgeasd.detect.model.matrix import StoredMatrix
 from edgeasd.detect.model.network import Model
 
 SCHEMA = "edgeasd.site/1"
@@ -47,58 +48,56 @@ _AMOUNT = between(0, 1e15)
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One version of what was learned on site.
-
-    Attributes:
-        number: Counts the versions, from 1.
-        model_sha256: Digest of the model file that the scores came from.
-        section: Of the model.
-        created: RFC 3339 time.
-        threshold: Score at which the alarm is raised.
-        clear_threshold: Score below which it may end.
-        raise_after: Of the alarm that it was made for.
-        clear_after: Of the alarm that it was made for.
-        cool_down_s: Of the alarm that it was made for.
-        budget_per_week: False alarms a week that were asked for.
-        expected_per_week: False alarms a week to expect.
-        low_per_week: Lower end of the 95 % interval.
-        high_per_week: Upper end of it.
-        method: ``counted``, or of the ``tail``.
-        fit: Of the tail: level, number of peaks, dispersion.
-        sound_s: Seconds of normal sound that were scored.
-        decisions: Scores among them that share no sound.
-        score_quantiles: 5 %, 50 % and 95 % of the scores.
-        sources: Absolute paths of the recordings; empty of live sound.
-        added_sources: Absolute paths of the recordings that references were learned from.
-        references: What the model's are extended by.
-        distances: In place of the model's; empty leaves them.
-    """
+    """One version of what was learned on site."""
 
     number: Annotated[int, between(1, 1e9)]
+    """Number of the calibration, counted from 1."""
     model_sha256: Annotated[str, WORD]
+    """SHA-256 digest of the model file that gave the scores, hexadecimal."""
     section: Annotated[str, WORD]
+    """Section of the model that the machine is."""
     created: Annotated[str, WORD]
+    """RFC 3339 time of the calibration."""
     threshold: Annotated[float, THRESHOLD]
+    """Score at which the alarm is raised."""
     clear_threshold: Annotated[float, THRESHOLD]
+    """Score below which the alarm may end; at most threshold."""
     raise_after: Annotated[int, _COUNT]
+    """alarm.raise_after of the configuration that the rates below are for."""
     clear_after: Annotated[int, _COUNT]
+    """alarm.clear_after of the configuration that the rates below are for."""
     cool_down_s: Annotated[float, _AMOUNT]
+    """alarm.cool_down_s of the configuration that the rates below are for."""
     budget_per_week: Annotated[float, _AMOUNT]
+    """False alarms a week that were asked for."""
     expected_per_week: Annotated[float, _AMOUNT]
+    """False alarms a week to expect at the threshold."""
     low_per_week: Annotated[float, _AMOUNT]
+    """Lower end of the 95 % interval of expected_per_week."""
     high_per_week: Annotated[float, _AMOUNT]
+    """Upper end of the 95 % interval of expected_per_week."""
     method: Annotated[str, one_of("counted", "tail")]
+    """Where expected_per_week comes from: ``counted`` in the sound, or extrapolated from the
+    ``tail`` of the scores."""
     fit: dict[str, Any]
+    """What the tail was fitted to: level, number of peaks, dispersion."""
     sound_s: Annotated[float, _AMOUNT]
+    """Seconds of normal sound that were scored."""
     decisions: Annotated[int, _COUNT]
+    """Number of scores among them that share no sound."""
     score_quantiles: Annotated[
         tuple[float, ...],
-        rule(lambda value: len(value) == 3, "three numbers"),  # noqa: PLR2004
+        rule(lambda value: len(value) == 3, "three numbers", minItems=3, maxItems=3),  # noqa: PLR2004
     ]
+    """Quantiles 5 %, 50 % and 95 % of the scores."""
     sources: Annotated[tuple[str, ...], at_most_items(_MOST_SOURCES)] = ()
+    """Absolute paths of the recordings that were scored; none if it was live sound."""
     added_sources: Annotated[tuple[str, ...], at_most_items(_MOST_SOURCES)] = ()
-    references: Matrix | None = None
+    """Absolute paths of the recordings that references were added from."""
+    references: StoredMatrix | None = None
+    """Embeddings that count as normal beside the references of the model."""
     distances: Annotated[tuple[DistanceDocument, ...], at_most_items(MOST_DISTANCES)] = ()
+    """Distances that replace those of the model; none leaves the model's in force."""
 
     def made_for(self, alarm: AlarmConfig) -> bool:
         """Return whether it counts the alarms that *alarm* would raise."""
@@ -111,11 +110,18 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationDocument:
-    """The file: all versions of one machine, the newest last."""
+    """The calibrations of one machine, as its calibration file holds them.
+
+    The file is JSON of at most 32 MiB, a million values and 32 levels, beside the model file; it
+    has the name of the model file with the name of the machine and ``.json`` behind it.
+    """
 
     machine: str
+    """Name of the machine in the configuration."""
     versions: Annotated[tuple[Calibration, ...], at_most_items(KEPT_VERSIONS)] = ()
+    """The calibrations, the newest last, which is the one in force."""
     schema: Annotated[str, one_of(SCHEMA)] = SCHEMA
+    """Version of this form."""
 
     def with_version(self, version: Calibration) -> CalibrationDocument:
         """Return the document with *version* as the newest one; the oldest are dropped."""
@@ -192,7 +198,7 @@ def write_calibrations(machine: MachineConfig, document: CalibrationDocument) ->
         StorageError: If it cannot be written.
     """
     path = calibration_path(machine)
-    text = json.dumps(asdict(document), allow_nan=False, indent=1)
+    text = json.dumps(document, default=to_table, allow_nan=False, indent=1)
     replace_file(path, text.encode())
 
 
@@ -210,7 +216,7 @@ def describe_calibrations(model: Path) -> dict[str, Any]:
             found[name] = {"error": str(exc)}
             continue
         if versions:
-            found[name] = asdict(replace(versions[-1], references=None, distances=()))
+            found[name] = to_table(replace(versions[-1], references=None, distances=()))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeasd.common.errors import ModelError
-from edgeasd.detect.model.document import Matrix, ModelDocument
+from edgeasd.detect.model.document import ModelDocument
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.scoring import clip_score
 from tests.detect.models import (
@@ -110,23 +109,6 @@ def test_make_model_tells_a_fault_from_normal_sound(tmp_path: Path, method: str)
     ]
 
     assert scores[0] < section.clear_threshold < section.threshold < scores[1]
-
-
-def test_references_round_trip_keeps_every_bit() -> None:
-    """References come back from base64 as they went in, even if they were no float32 in C order."""
-    embeddings = np.asfortranarray(np.random.default_rng(0).standard_normal((5, 3)))
-
-    references = Matrix.of(embeddings.astype(np.float32))
-
-    assert references.shape == (5, 3)
-    np.testing.assert_array_equal(references.values(), embeddings.astype(np.float32))
-
-
-def test_references_little_endian_float32_in_row_order() -> None:
-    """The bytes behind the base64 are what the schema says, for readers in other languages."""
-    references = Matrix.of(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
-
-    assert base64.b64decode(references.float32) == np.array([1, 2, 3, 4], "<f4").tobytes()
 
 
 # --- sections ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from edgeasd.cli.main import main
 from edgeasd.common.config import MachineConfig
-from edgeasd.detect.model.document import Matrix
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
     calibrated_model,
@@ -26,7 +26,7 @@ from tests.detect.models import load_model
 from tests.detect.small_models import NEAREST
 from tests.installation import calibration
 
-ROWS = asdict(Matrix.of(np.ones((2, 4), np.float32)))
+ROWS = Matrix(np.ones((2, 4), np.float32)).to_table()
 
 
 def machine_at(folder: Path, model: str = "press.onnx", name: str = "press07") -> MachineConfig:
@@ -72,9 +72,9 @@ def make_pipe(path: Path) -> None:
         (lambda path: changed(path, number=10**400), "must be from 1 to 1e+09"),
         (lambda path: changed(path, references={"shape": [9999, 9], "float32": ""}),
          "references.shape=[9999, 9] must be two numbers from 1 to 4096"),
-        (lambda path: changed(path, references=asdict(Matrix.of(np.ones((2, 5), np.float32)))),
+        (lambda path: changed(path, references=Matrix(np.ones((2, 5), np.float32)).to_table()),
          "references have 5 columns, not 4"),
-        (lambda path: changed(path, references=asdict(Matrix.of(np.ones((4096, 4), np.float32)))),
+        (lambda path: changed(path, references=Matrix(np.ones((4096, 4), np.float32)).to_table()),
          "must be at most 4096"),
         (lambda path: changed(path, distances=[{"weight": 1e-300, "whitening": ROWS}]),
          "weight=1e-300 must be from 1e-06 to 1e+06"),

@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.covariance import NormalSound
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.common.types import Float32Array
-from edgeasd.detect.model.document import (
-    DistanceDocument,
-    Matrix,
-    ModelDocument,
-    ScoringDocument,
-    SectionDocument,
-)
+from edgeasd.detect.model.document import ModelDocument, ScoringDocument, SectionDocument
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from train.data.clips import Clip
@@ -160,7 +155,7 @@ def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocu
             recipe.scoring.method, recipe.nearest.n_neighbours, recipe.scoring.clip_windows
         ),
         sections=tuple(
-            SectionDocument(name, 0.0, 0.0, spectrum=Matrix.of(spectrum.rows()))
+            SectionDocument(name, 0.0, 0.0, spectrum=Matrix(spectrum.rows()))
             for name, spectrum in spectra.items()
         ),
         training={
@@ -210,9 +205,8 @@ def _learn(fitted: FittedRun, run: RunWindows, title: str) -> _Learned:
 
 def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
     """Return *document* with references and thresholds; the rest of a section stays."""
-    normal = learned.normal or NormalSound([])
-    references: list[Matrix | None] = [Matrix.of(each) for each in normal.references]
-    references = references or [None] * len(document.sections)
+    normal = learned.normal
+    references = [None] * len(document.sections) if normal is None else normal.references
     return replace(
         document,
         sections=tuple(
@@ -226,9 +220,7 @@ def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
                 document.sections, learned.thresholds, references, strict=True
             )
         ),
-        distances=tuple(
-            DistanceDocument(weight, Matrix.of(whitening)) for weight, whitening in normal.distances
-        ),
+        distances=() if normal is None else normal.distances,
     )
 
 

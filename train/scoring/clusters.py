@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from edgeasd.baseline.covariance import clip_means
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
-from edgeasd.common.types import Float32Array, Float64Array
+from edgeasd.baseline.covariance import NormalSound, clip_means, learn_mahalanobis
+from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.matrix import Matrix
 from train.data.clips import Clip
 from train.recipe.recipe import Recipe
 
@@ -35,14 +35,14 @@ def learn_normal(
         recipe: Says how.
     """
     if method == "nearest":
-        return NormalSound([_directions(_by_domain(clips, name), recipe) for name in sections])
+        return NormalSound(tuple(_directions(_by_domain(clips, name), recipe) for name in sections))
     if method == "mahalanobis":
         groups = [_by_domain(clips, name) for name in sections]
         return learn_mahalanobis(groups, recipe.mahalanobis)
     return None
 
 
-def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float32Array:
+def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Matrix:
     """Return the references of a section for the distance of directions.
 
     Of the target domain every clip's embedding, as there are few and each counts; of the source
@@ -56,7 +56,7 @@ def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float
         n_clusters = min(recipe.nearest.n_centroids, len(unit["source"]))
         clusters = KMeans(n_clusters, n_init=10, random_state=recipe.seed).fit(unit["source"])
         references.append(clusters.cluster_centers_)
-    return np.concatenate(references).astype(np.float32)
+    return Matrix(np.concatenate(references))
 
 
 def _by_domain(clips: Sequence[ClipEmbeddings], section: str) -> dict[str, list[Float64Array]]:

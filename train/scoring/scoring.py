@@ -10,18 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.covariance import NormalSound
 from edgeasd.common.types import Float32Array, Float64Array
-from edgeasd.detect.scoring import (
-    LogOddsScoring,
-    MahalanobisScoring,
-    NearestScoring,
-    NetworkOutput,
-    ReconstructionScoring,
-    Scoring,
-    clip_score,
-    embeddings_of,
-)
+from edgeasd.detect.model.document import ScoringDocument
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score, embeddings_of
 from train.console import tracked
 from train.data.datasets import Clip
 from train.data.windows import ClipWindows
@@ -84,20 +77,13 @@ def make_scorings(
     method: str, sections: Sequence[str], normal: NormalSound | None, recipe: Recipe
 ) -> dict[str, Scoring]:
     """Return the scoring by *method* for each section, by its name."""
+    scoring = ScoringDocument(method, recipe.nearest.n_neighbours)
+    references = [None] * len(sections) if normal is None else normal.references
+    distances = () if normal is None else normal.distances
     return {
-        name: _make_scoring(method, index, normal, recipe) for index, name in enumerate(sections)
+        name: make_scoring(scoring, index, references[index], distances)
+        for index, name in enumerate(sections)
     }
-
-
-def _make_scoring(method: str, index: int, normal: NormalSound | None, recipe: Recipe) -> Scoring:
-    if method == "log_odds":
-        return LogOddsScoring(index)
-    if method == "reconstruction":
-        return ReconstructionScoring()
-    assert normal is not None
-    if method == "nearest":
-        return NearestScoring(normal.references[index], recipe.nearest.n_neighbours)
-    return MahalanobisScoring(normal.references[index], normal.distances)
 
 
 def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[float]:

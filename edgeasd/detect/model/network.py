@@ -13,7 +13,7 @@ from edgeasd.common.documents import DocumentError
 from edgeasd.common.errors import ModelError
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.model.document import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument
-from edgeasd.detect.model.methods import check_lengths, scorings_of, spectra_of
+from edgeasd.detect.model.methods import check_lengths, scorings_of
 from edgeasd.detect.model.onnx_file import read_metadata
 from edgeasd.detect.model.spectrum import NormalSpectrum
 from edgeasd.detect.scoring import NetworkOutput, Scoring
@@ -49,11 +49,11 @@ class Model:
         self._origin = origin
         try:
             # What the file says of itself comes first: only then is the network worth a try.
-            self.document = _read_document(content)
+            self.document = ModelDocument.from_json(_metadata_of(content))
             self._session = _open_session(content)
             self._outputs = self._check_graph()
             self._check_run()
-            self._learn_normal()
+            self._scorings = scorings_of(self.document)
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{origin}: {exc}") from exc
 
@@ -68,7 +68,7 @@ class Model:
         try:
             document.check()
             other._check_run()  # noqa: SLF001 - of this very class
-            other._learn_normal()  # noqa: SLF001
+            other._scorings = scorings_of(document)  # noqa: SLF001
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{self._origin}: {exc}") from exc
         return other
@@ -120,10 +120,8 @@ class Model:
 
     def normal_spectrum(self, section: int) -> NormalSpectrum | None:
         """Return how loud normal sound of *section* is, if the file says so."""
-        return self._spectra[section]
-
-    def _learn_normal(self) -> None:
-        self._scorings, self._spectra = scorings_of(self.document), spectra_of(self.document)
+        rows = self.document.sections[section].spectrum
+        return None if rows is None else NormalSpectrum.of_rows(rows.values)
 
     def _check_graph(self) -> list[str]:
         """Check the graph's ends against the document and return the names of its outputs."""
@@ -192,7 +190,7 @@ class RunControl:
         self.options.terminate = value
 
 
-def _read_document(content: bytes) -> ModelDocument:
+def _metadata_of(content: bytes) -> str:
     if len(content) > MOST_BYTES:
         raise DocumentError(f"is larger than {MOST_BYTES // 2**20} MiB")
     metadata = read_metadata(content, METADATA_KEY)
@@ -205,7 +203,7 @@ def _read_document(content: bytes) -> ModelDocument:
         raise DocumentError(
             f"metadata {METADATA_KEY!r} is larger than {MOST_DOCUMENT_BYTES // 2**20} MiB"
         )
-    return ModelDocument.from_json(metadata.decode())
+    return metadata.decode()
 
 
 def _open_session(content: bytes) -> onnxruntime.InferenceSession:

@@ -86,6 +86,20 @@ def read_metadata(content: bytes, key: str) -> bytes | None:
     return found
 
 
+def with_metadata(content: bytes, key: str, text: str) -> bytes:
+    """Return the ONNX file *content* with the metadata property *key* added, which holds *text*.
+
+    Serialised messages of Protocol Buffers that follow each other are merged when they are read, so
+    that the property need only be appended, as one more entry of ``ModelProto.metadata_props``.
+
+    References:
+        onnx.proto, ModelProto (field 14) and StringStringEntryProto (1, 2); Protocol Buffers,
+        Encoding, "Last One Wins".
+    """
+    entry = _length_delimited(1, key) + _length_delimited(2, text)
+    return content + _length_delimited(_METADATA, entry)
+
+
 class _Walk:
     """Reads the fields of messages in *content*, so many in all."""
 
@@ -164,6 +178,20 @@ class _Walk:
                 f"graph node of type {op_type.decode()} draws random numbers; the same sound must "
                 "always give the same score"
             )
+
+
+def _length_delimited(field_number: int, value: str | bytes) -> bytes:
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(field_number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Return seven bits a byte, the lowest first; all but the last have the top bit set."""
+    groups = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def _damaged(at: int) -> DocumentError:

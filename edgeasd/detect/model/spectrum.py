@@ -33,9 +33,9 @@ class NormalSpectrum:
     peak_db: Float32Array
 
     @classmethod
-    def of_rows(cls, rows: Float32Array) -> NormalSpectrum:
+    def of_rows(cls, rows: Float32Array | Float64Array) -> NormalSpectrum:
         """Return the spectrum that `rows` gave."""
-        level_db, spread_db, peak_db = rows
+        level_db, spread_db, peak_db = rows.astype(np.float32)
         return cls(level_db, spread_db, peak_db)
 
     def rows(self) -> Float32Array:
