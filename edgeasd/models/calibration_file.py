@@ -30,6 +30,7 @@ from edgeasd.common.text import rounded
 from edgeasd.detect.model.document import (
     MOST_DISTANCES,
     THRESHOLD,
+    TIME,
     WORD,
     DistanceDocument,
     to_table,
@@ -56,7 +57,7 @@ class Calibration:
     """SHA-256 digest of the model file that gave the scores, hexadecimal."""
     section: Annotated[str, WORD]
     """Section of the model that the machine is."""
-    created: Annotated[str, WORD]
+    created: Annotated[str, TIME]
     """RFC 3339 time of the calibration."""
     threshold: Annotated[float, THRESHOLD]
     """Score at which the alarm is raised."""

@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edgeasd.cli.main import main
 from edgeasd.common.config import MachineConfig
+from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.detect.model.document import DistanceDocument, to_table
 from edgeasd.detect.model.matrix import Matrix
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
@@ -25,6 +28,7 @@ from edgeasd.models.calibration_file import (
 from tests.detect.models import load_model
 from tests.detect.small_models import NEAREST
 from tests.installation import calibration
+from tools.schemas import calibration_schema
 
 ROWS = Matrix(np.ones((2, 4), np.float32)).to_table()
 
@@ -142,3 +146,63 @@ def test_model_command_finds_site_files_of_any_name(tmp_path: Path, name: str) -
     with_calibration(machine_at(tmp_path, "fanx.onnx", "other"))
 
     assert list(shown(tmp_path / name)) == ["press07"]
+
+
+# --- the schema ----------------------------------------------------------------------------------
+
+VALIDATOR = jsonschema.Draft202012Validator(calibration_schema())
+
+
+def table(**values: Any) -> dict[str, Any]:
+    """Return the content of a calibration file, its only version with other *values*."""
+    matrix = Matrix(np.ones((2, 4)))
+    made = replace(
+        calibration("0" * 64), references=matrix, distances=(DistanceDocument(1.0, matrix),)
+    )
+    document = CalibrationDocument("press07", (made,))
+    plain: dict[str, Any] = json.loads(json.dumps(document, default=to_table))
+    plain["versions"][0].update(values)
+    return plain
+
+
+def test_schema_of_calibrations_is_valid_and_accepts_what_is_written() -> None:
+    """What the commands write is valid by the schema, also without added references."""
+    jsonschema.Draft202012Validator.check_schema(calibration_schema())
+    VALIDATOR.validate(table())
+    VALIDATOR.validate(table(references=None, distances=[]))
+    VALIDATOR.validate({"machine": "press07"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "expressible"),
+    [
+        ({}, "machine is missing", True),
+        ({**table(), "schema": "edgeasd.site/2"}, "must be one of edgeasd.site/1", True),
+        ({**table(), "sites": []}, "unknown key 'sites'", True),
+        ({**table(), "versions": table()["versions"] * 21}, "at most 20 items", True),
+        (table(thresold=1), "did you mean 'threshold'?", True),
+        (table(threshold="1"), "versions[0].threshold='1' must be a number", True),
+        (table(threshold=1e300), "versions[0].threshold=1e+300 must be from", True),
+        (table(raise_after=1.5), "must be a whole number", True),
+        (table(number=0), "versions[0].number=0 must be from 1", True),
+        (table(method="guessed"), "must be one of counted, tail", True),
+        (table(fit=[]), "versions[0].fit=[] must be a table", True),
+        (table(score_quantiles=[1.0]), "must be three numbers", True),
+        (table(sources="a.wav"), "versions[0].sources must be a list", True),
+        (table(references={"shape": [9999, 9], "float32": ""}), "from 1 to 4096", True),
+        (table(references={"shape": [2, 4], "float32": "?"}), "must be base64 of (2, 4)", True),
+        (table(references={"shape": [3, 4], "float32": "AAAA"}), "must be base64 of (3, 4)", False),
+        (table(distances=table()["versions"][0]["distances"] * 17), "at most 16 items", True),
+        (table(section="0\x1b[2J"), "at most 200 printable characters", False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_schema_of_calibrations_refuses_what_the_code_refuses(
+    content: dict[str, Any], message: str, *, expressible: bool
+) -> None:
+    """A file that the code refuses is invalid by the schema wherever it can say the rule."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(CalibrationDocument, content)
+
+    assert message in str(caught.value)
+    assert VALIDATOR.is_valid(content) == (not expressible)

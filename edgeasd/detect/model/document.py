@@ -7,7 +7,7 @@ Each field has its description and its rule here, for the reader and for the JSO
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from edgeasd.common.documents import (
     DocumentError,
+    Rule,
     at_most_items,
     between,
-    json_schema,
     one_of,
     read_table,
     rule,
@@ -41,16 +41,24 @@ MOST_DISTANCES = 16
 """Most distances that are multiplied to one score."""
 _MOST_CHARACTERS = 200
 _MOST_SECTIONS = 256
-_COMPLETE = ("features", "window", "scoring")
+COMPLETE = ("features", "window", "scoring")
 """Tables in which no key may be left out: a default that changes later must not change what old
 model files mean."""
 
-WORD = rule(
-    lambda value: len(value) <= _MOST_CHARACTERS and value.isprintable(),
-    f"at most {_MOST_CHARACTERS} printable characters",
-    maxLength=_MOST_CHARACTERS,
-)
+
+def _word(**keywords: str) -> Rule:
+    return rule(
+        lambda value: len(value) <= _MOST_CHARACTERS and value.isprintable(),
+        f"at most {_MOST_CHARACTERS} printable characters",
+        maxLength=_MOST_CHARACTERS,
+        **keywords,
+    )
+
+
+WORD = _word()
 """Rule of a name that appears in messages, logs and payloads."""
+TIME = _word(format="date-time")
+"""Rule of a time, which is shown to people as it is."""
 THRESHOLD = between(-SCORE_LIMIT, SCORE_LIMIT)
 """Rule of a score at which an alarm starts or ends."""
 
@@ -118,7 +126,7 @@ class ModelDocument:
     """Name of the model."""
     version: Annotated[str, WORD]
     """Version of the model, for people."""
-    created: Annotated[str, WORD]
+    created: Annotated[str, TIME]
     """RFC 3339 time at which the model was made."""
     machine_type: Annotated[str, WORD]
     """Type of machine as in DCASE Task 2, for example ``fan``."""
@@ -205,7 +213,7 @@ class ModelDocument:
         if table.get("schema") != SCHEMA:
             raise DocumentError(f"schema={table.get('schema')!r:.80} must be {SCHEMA!r}")
         document = read_table(cls, table)
-        for name in _COMPLETE:
+        for name in COMPLETE:
             for key in to_table(getattr(document, name)):
                 if key not in table[name]:
                     raise DocumentError(f"{name}.{key} is missing")
@@ -255,41 +263,6 @@ def to_table(part: Any) -> dict[str, Any]:
     if isinstance(part, Matrix):
         return part.to_table()
     return {one.name: getattr(part, one.name) for one in fields(part)}
-
-
-def model_schema() -> dict[str, Any]:
-    """Return the JSON schema of the document."""
-    schema = json_schema(ModelDocument)
-    for name in _COMPLETE:
-        table = schema["$defs"][schema["properties"][name]["$ref"].rpartition("/")[2]]
-        table["required"] = list(table["properties"])
-        for key in table["properties"].values():
-            key.pop("default", None)
-    schema["required"].append("schema")
-    return {
-        **schema,
-        "$id": SCHEMA,
-        "title": "edgeasd model",
-        "allOf": [
-            _if_method(["log_odds"], sections={"minItems": 2}),
-            _if_method(
-                BY_DISTANCE,
-                sections={
-                    "items": {
-                        "required": ["references"],
-                        "properties": {"references": {"type": "object"}},
-                    }
-                },
-            ),
-            _if_method(["mahalanobis"], distances={"minItems": 1}),
-        ],
-    }
-
-
-def _if_method(methods: Sequence[str], **properties: Any) -> dict[str, Any]:
-    """Return what JSON schema asks of these *properties* with one of the scoring *methods*."""
-    method = {"properties": {"scoring": {"properties": {"method": {"enum": list(methods)}}}}}
-    return {"if": method, "then": {"required": list(properties), "properties": properties}}
 
 
 def _is_text(value: object) -> bool:
