@@ -1,10 +1,10 @@
-"""New normal sound into what a model takes for normal, without training it again; pure.
+"""Adding new normal sound to a model without training it again.
 
-A new product, room or place of the microphone moves normal sound.  The mean of the new sound
-becomes a reference, and, for the Mahalanobis distance, directions in which it differs from the old
-one and in which it varies count less from then on: what tells two rooms apart says little about
-the machine.  On the fan benchmark the reference alone brings next to nothing, the directions nearly
-all.
+A new product, room or place of the microphone changes normal sound.  The mean of the new sound
+becomes a reference.  For the Mahalanobis distance, the directions in which the new sound differs
+from the old, and those in which it varies, also count less from then on: what tells two rooms apart
+says little about the machine.  On the fan benchmark nearly all of the gain comes from the
+directions, next to nothing from the reference alone.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from edgeasd.detect.model.document import DistanceDocument, ModelDocument
 from edgeasd.detect.model.matrix import Matrix
 
 _SYMMETRIC = 0.01
-"""Largest difference between mirrored elements of a covariance, over its largest element."""
+"""Largest difference between mirrored elements of a covariance matrix, relative to its largest
+element, up to which it counts as symmetric."""
 
 
 def adapted_references(document: ModelDocument, clips: Sequence[Float64Array]) -> Matrix:
     """Return the references that *clips* of new normal sound add.
 
     Args:
-        document: Of the model.
+        document: Document of the model.
         clips: Embeddings of the windows of each clip, shape ``(n_windows, n_dims)``.
     """
     means = clip_means(clips)
     if document.scoring.method == "nearest":
-        # Every clip: as in training, where those of a target domain are few and each counts.
+        # Every clip, as in training, where a target domain has few of them and each counts.
         return Matrix(means / np.linalg.norm(means, axis=1, keepdims=True))
     return Matrix(means.mean(axis=0, keepdims=True))
 
@@ -42,9 +43,9 @@ def adapted_distances(
     """Return distances in which the directions of *clips* count less; none for ``nearest``.
 
     Args:
-        document: Of the model.
+        document: Document of the model.
         section: Index of the section.
-        clips: See `adapted_references`.
+        clips: Embeddings of the windows of each clip of new normal sound.
     """
     if document.scoring.method == "nearest":
         return ()
@@ -66,10 +67,10 @@ def resembles(
     """Return the index of the anomaly that *clips* are nearer to than to normal sound, if any.
 
     Args:
-        document: Of the model.
+        document: Document of the model.
         section: Index of the section.
         clips: Embeddings of the windows of each clip of new sound.
-        anomalies: The same of sound that was reported before.
+        anomalies: Embeddings of the windows of each clip that was reported as an alarm.
     """
     references = document.sections[section].references
     if not anomalies or references is None:
@@ -93,7 +94,7 @@ def _adapted(
     """Return *whitening* with *scatter* added to the covariance that it was made from."""
     if prior is not None:
         root = np.linalg.cholesky(prior).T
-        # W = A^1/2 C^-1, so C = W^-1 A^1/2, which is symmetric if that is how W was made.
+        # W = A^1/2 C^-1 gives C = W^-1 A^1/2, which is symmetric if W was made in this way.
         covariance = np.linalg.solve(whitening, root)
         if np.abs(covariance - covariance.T).max() <= _SYMMETRIC * np.abs(covariance).max():
             covariance = (covariance + covariance.T) / 2.0
@@ -104,7 +105,7 @@ def _adapted(
 
 
 def _prior(document: ModelDocument) -> Float64Array | None:
-    """Return what anomalies were supposed to look like, if embeddings are means by mel bin."""
+    """Return the `sections_prior` of the model; `None` if its embeddings are not by mel bin."""
     references = [one.references for one in document.sections]
     if any(one is None or one.shape[1] != document.features.n_mels for one in references):
         return None

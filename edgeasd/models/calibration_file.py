@@ -1,8 +1,8 @@
-"""What was learned on site: threshold and references of a machine, in a file beside its model.
+"""The calibration file of a machine: thresholds and references learned where it stands.
 
-The file names its model by hash and keeps its older versions.  The commands write it; the daemon
-reads it, and goes on with the model's own threshold where it cannot be used: a rough threshold
-hears more than none.  It says so in log and health.
+It lies beside the model file, names the model by its digest, and keeps older calibrations.  The
+commands write it; the daemon reads it.  Where it cannot be used, the daemon goes on with the
+model's threshold, as a rough one is better than none, and says so in log and health.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ from edgeasd.detect.model.network import Model
 
 SCHEMA = "edgeasd.site/1"
 KEPT_VERSIONS = 20
+"""Calibrations that a file keeps; ``edgeasd calibrate --undo`` goes back through them."""
 MOST_BYTES = 2**25
-"""In a site file: all versions, each with 500 references of 512 values, are 27 MB."""
+"""Most bytes of a calibration file; 20 calibrations that each add 500 references of 512 values take
+27 MB."""
 _MOST_SOURCES = 100_000
 _COUNT = between(0, 1e9)
 _AMOUNT = between(0, 1e15)
@@ -49,7 +51,7 @@ _AMOUNT = between(0, 1e15)
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One version of what was learned on site."""
+    """The threshold of a machine, how it was found, and which references were added."""
 
     number: Annotated[int, between(1, 1e9)]
     """Number of the calibration, counted from 1."""
@@ -101,7 +103,7 @@ class Calibration:
     """Distances that replace those of the model; none leaves the model's in force."""
 
     def made_for(self, alarm: AlarmConfig) -> bool:
-        """Return whether it counts the alarms that *alarm* would raise."""
+        """Return whether its rates of false alarms hold for *alarm*, whatever the threshold."""
         return (self.raise_after, self.clear_after, self.cool_down_s) == (
             alarm.raise_after,
             alarm.clear_after,
@@ -111,10 +113,10 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationDocument:
-    """The calibrations of one machine, as its calibration file holds them.
+    """The calibrations of one machine.
 
-    The file is JSON of at most 32 MiB, a million values and 32 levels, beside the model file; it
-    has the name of the model file with the name of the machine and ``.json`` behind it.
+    They are JSON of at most 32 MiB, a million values and 32 levels, in a file beside the model
+    file: for the machine press07 and the model fan.onnx, fan.onnx.press07.json.
     """
 
     machine: str
@@ -124,20 +126,25 @@ class CalibrationDocument:
     schema: Annotated[str, one_of(SCHEMA)] = SCHEMA
     """Version of this form."""
 
+    @property
+    def newest(self) -> Calibration | None:
+        """The calibration in force, if there is any."""
+        return self.versions[-1] if self.versions else None
+
     def with_version(self, version: Calibration) -> CalibrationDocument:
-        """Return the document with *version* as the newest one; the oldest are dropped."""
+        """Return the document with *version* as the newest calibration, without the oldest one."""
         return replace(self, versions=(*self.versions, version)[-KEPT_VERSIONS:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibratedModel:
-    """A machine's model with what was learned on site.
+    """The model of a machine with its calibration applied.
 
     Attributes:
-        model: The model, its section's threshold and references as they are in force.
+        model: The model, with the threshold and the references in force in its document.
         section: Index of the machine's section.
-        calibration: In force; `None` where the model's own threshold is.
-        warning: What is wrong with it, in words, with the remedy; empty when all is well.
+        calibration: The calibration in force; `None` where the model's own threshold is.
+        warning: What is wrong with the calibration file, with the remedy; empty if nothing is.
     """
 
     model: Model
@@ -158,20 +165,20 @@ class CalibratedModel:
 
 
 def calibration_path(machine: MachineConfig) -> Path:
-    """Return where the site file of *machine* is."""
+    """Return the path of the calibration file of *machine*, which need not be there."""
     return machine.model.with_name(f"{machine.model.name}.{machine.name}.json")
 
 
 def files_of(machine: MachineConfig) -> tuple[Path, ...]:
-    """Return the files that decide how *machine* is judged; the last one need not be there."""
+    """Return the model file of *machine* and its calibration file, which need not be there."""
     return machine.model, calibration_path(machine)
 
 
 def read_calibrations(machine: MachineConfig) -> CalibrationDocument:
-    """Return the site file of *machine*, without versions where there is none.
+    """Return the calibrations of *machine*; none if it has no calibration file.
 
     Raises:
-        ModelError: If there is one that cannot be read.
+        ModelError: If the file cannot be used.
     """
     path = calibration_path(machine)
     try:
@@ -193,36 +200,36 @@ def read_calibrations(machine: MachineConfig) -> CalibrationDocument:
 
 
 def write_calibrations(machine: MachineConfig, document: CalibrationDocument) -> None:
-    """Write the site file of *machine*; at no time is there half a file.
+    """Write the calibration file of *machine*; whoever reads it finds the old or the new one whole.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    path = calibration_path(machine)
     text = json.dumps(document, default=to_table, allow_nan=False, indent=1)
-    replace_file(path, text.encode())
+    replace_file(calibration_path(machine), text.encode())
 
 
 def describe_calibrations(model: Path) -> dict[str, Any]:
-    """Return the newest version of each site file beside the file *model*, without its numbers.
+    """Return the newest calibration of each machine with a calibration file beside *model*.
 
-    Of a file that is none, such as a copy under another name, it says why.
+    The numbers of its references and distances are left out.  Where a file cannot be used, such as
+    a copy under another name, the reason stands in place of the calibration.
     """
     found: dict[str, Any] = {}
     for path in sorted(model.parent.glob(f"{escape(model.name)}.*.json")):
         name = path.name.removeprefix(f"{model.name}.").removesuffix(".json")
         try:
-            versions = read_calibrations(MachineConfig(name, model)).versions
+            newest = read_calibrations(MachineConfig(name, model)).newest
         except ModelError as exc:
             found[name] = {"error": str(exc)}
             continue
-        if versions:
-            found[name] = to_table(replace(versions[-1], references=None, distances=()))
+        if newest is not None:
+            found[name] = to_table(replace(newest, references=None, distances=()))
     return found
 
 
 def calibrated_model(machine: MachineConfig, model: Model) -> CalibratedModel:
-    """Return *model* as it is to be used at *machine*.
+    """Return *model* with the calibration of *machine* applied, if there is one that can be used.
 
     Raises:
         ModelError: If the model has no such section.
@@ -230,10 +237,9 @@ def calibrated_model(machine: MachineConfig, model: Model) -> CalibratedModel:
     section = model.section_index(machine.section)
     own = CalibratedModel(model, section, None)
     try:
-        versions = read_calibrations(machine).versions
-        if not versions:
+        calibration = read_calibrations(machine).newest
+        if calibration is None:
             return own
-        calibration = versions[-1]
         _check_model(machine, model, section, calibration)
         adapted = _adapted(model, section, calibration)
     except Exception as exc:  # noqa: BLE001 - whatever is in the file, the machine is listened to
@@ -243,15 +249,16 @@ def calibrated_model(machine: MachineConfig, model: Model) -> CalibratedModel:
     warning = ""
     if not calibration.made_for(machine.alarm):
         warning = (
-            f"{calibration_path(machine)}: was made for raise_after={calibration.raise_after}, "
-            f"clear_after={calibration.clear_after}, cool_down_s={calibration.cool_down_s:g}; "
+            f"{calibration_path(machine)}: this calibration file was made for "
+            f"raise_after={calibration.raise_after}, clear_after={calibration.clear_after}, "
+            f"cool_down_s={calibration.cool_down_s:g}; "
             f"{_remedy(machine)}"
         )
     return CalibratedModel(adapted, section, calibration, warning)
 
 
 def _adapted(model: Model, section: int, calibration: Calibration) -> Model:
-    """Return *model* with what *calibration* learned."""
+    """Return *model* with the threshold, references and distances of *calibration*."""
     document = model.document
     own = document.sections[section]
     references = own.references
@@ -271,16 +278,21 @@ def _adapted(model: Model, section: int, calibration: Calibration) -> Model:
 def _check_model(
     machine: MachineConfig, model: Model, section: int, calibration: Calibration
 ) -> None:
+    """Check that *calibration* is of this model and section.
+
+    Raises:
+        ModelError: If it is not.
+    """
     path = calibration_path(machine)
     if calibration.model_sha256 != model.sha256:
         raise ModelError(
-            f"{path}: is of another model (sha256 {calibration.model_sha256:.12}, "
-            f"{machine.model.name} has {model.sha256:.12}); {_remedy(machine)}"
+            f"{path}: this calibration file is of another model "
+            f"(sha256 {calibration.model_sha256:.12}, {machine.model.name} has {model.sha256:.12}); {_remedy(machine)}"
         )
     name = model.document.sections[section].name
     if calibration.section != name:
         raise ModelError(
-            f"{path}: is of section {calibration.section!r}, the machine is {name!r}; "
+            f"{path}: this calibration file is of section {calibration.section!r}, not {name!r}; "
             f"{_remedy(machine)}"
         )
 

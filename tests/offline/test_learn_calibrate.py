@@ -388,7 +388,10 @@ def test_calibration_of_another_model_is_told_and_not_used(site: Path, calibrate
 
     assert found.model is model
     assert found.calibration is None
-    assert "press07.onnx.press07.json: is of another model (sha256 " in found.warning
+    assert (
+        "press07.onnx.press07.json: this calibration file is of another model (sha256 "
+        in found.warning
+    )
     assert "run 'edgeasd calibrate press07'" in found.warning
     assert "the model's own threshold is in force" in found.warning
 

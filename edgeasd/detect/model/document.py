@@ -33,8 +33,8 @@ SCHEMA = "edgeasd.model/1"
 BY_DISTANCE = ("nearest", "mahalanobis")
 """Scoring methods that need references."""
 MOST_DOCUMENT_BYTES = 2**25
-"""Most bytes of a document.  With all training clips of six sections as references of 512 values it
-has 16 MB."""
+"""Most bytes of a document.  It takes 16 MB with all training clips of six sections as references,
+of 512 values each."""
 SCORE_LIMIT = 1e15
 """Largest magnitude of a score or threshold."""
 MOST_DISTANCES = 16
@@ -157,7 +157,7 @@ class ModelDocument:
 
     @property
     def learned_from(self) -> frozenset[str]:
-        """Digests of the recordings that it was learned from, where the provenance has them."""
+        """Digests of the recordings that the model was learned from, if the provenance has them."""
         found = self.training.get("recordings")
         return frozenset(filter(_is_text, found)) if isinstance(found, list) else frozenset()
 
@@ -173,7 +173,7 @@ class ModelDocument:
         return self.features.n_samples(self.window.n_frames) + n_hops * self.hop_samples
 
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
-        """Yield each matrix of the document with its place in it."""
+        """Yield the name and the value of each matrix in the document."""
         for index, section in enumerate(self.sections):
             if section.references is not None:
                 yield f"sections[{index}].references", section.references
@@ -183,7 +183,7 @@ class ModelDocument:
             yield f"distances[{index}].whitening", distance.whitening
 
     def to_json(self) -> str:
-        """Return the document as it stands in the model file."""
+        """Return the text of the document in the model file."""
         return json.dumps(self, default=to_table, allow_nan=False)
 
     def without_numbers(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class ModelDocument:
         del text  # it may be megabytes, and the numbers in it are about to be decoded
         if not isinstance(table, dict):
             raise DocumentError(f"metadata {METADATA_KEY!r} must be a table")
-        # Told first: of another version of the form every other complaint would mislead.
+        # First, as any other complaint about another version of the form would mislead.
         if table.get("schema") != SCHEMA:
             raise DocumentError(f"schema={table.get('schema')!r:.80} must be {SCHEMA!r}")
         document = read_table(cls, table)
@@ -221,10 +221,10 @@ class ModelDocument:
         return document
 
     def check(self) -> None:
-        """Check what concerns more than one field.
+        """Check the rules between fields.
 
         Raises:
-            DocumentError: If the fields contradict each other.
+            DocumentError: If fields contradict each other; the message names them.
         """
         check_geometry(self.features, self.window)
         names = [section.name for section in self.sections]
@@ -256,9 +256,9 @@ class ModelDocument:
 
 
 def to_table(part: Any) -> dict[str, Any]:
-    """Return *part* of a document as in its file, the parts within it as they are.
+    """Return *part* of a document as a table of its file; the argument *default* of ``json.dumps``.
 
-    It is what ``json.dumps`` takes as *default*.
+    Parts within it stay as they are: ``json.dumps`` asks for each of them.
     """
     if isinstance(part, Matrix):
         return part.to_table()

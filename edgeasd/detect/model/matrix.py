@@ -13,19 +13,19 @@ from edgeasd.common.documents import DocumentError, ReadAs, rule
 from edgeasd.common.types import Float64Array
 
 MOST_ROWS = 4096
-"""Most rows of a matrix, and most columns.  The method ``nearest`` compares each reference with
-each other one, which takes 128 MB for so many."""
+"""Most rows of a matrix, and most columns.  The method ``nearest`` compares all references with each
+other, which takes 128 MB for this many."""
 
 
 class Matrix:
-    """Numbers in rows, such as embeddings of normal sound.  Nobody changes them.
+    """Numbers in rows, such as embeddings of normal sound; they never change.
 
     Args:
         values: Shape ``(n_rows, n_columns)``; rounded to float32, as in files.
 
     Attributes:
-        values: The same, float64 and read-only: scoring multiplies in double precision, and so
-            works on this very array.
+        values: The same as float64, read-only.  Scoring multiplies in double precision, and so uses
+            this array without a copy.
     """
 
     __slots__ = ("values",)

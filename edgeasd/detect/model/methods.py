@@ -1,4 +1,4 @@
-"""What a model's document says of normal sound, made ready to be used."""
+"""From the document of a model to its scoring methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgeasd.detect.scoring import (
 )
 
 _MOST_CLIP_VALUES = 2**22
-"""Of the windows that a score rests on: 32 MB, moved at every window."""
+"""Most values in the windows that a score rests on: 32 MB, which are moved at every window."""
 
 
 def make_scoring(
@@ -40,7 +40,7 @@ def make_scoring(
         distances: How ``mahalanobis`` measures.
 
     Raises:
-        ValueError: If the method cannot do with these references or distances.
+        ValueError: If these references or distances do not suffice for the method.
     """
     if scoring.method == "log_odds":
         return LogOddsScoring(section)
@@ -58,7 +58,7 @@ def scorings_of(document: ModelDocument) -> list[Scoring]:
     """Return the scoring method for each section of *document*.
 
     Raises:
-        DocumentError: If references or distances are not what the method needs; the message names
+        DocumentError: If references or distances do not suffice for the method; the message names
             the field.
     """
     return [_scoring_of(document, index) for index in range(len(document.sections))]
@@ -73,7 +73,7 @@ def _scoring_of(document: ModelDocument, index: int) -> Scoring:
 
 
 def check_lengths(document: ModelDocument, output: NetworkOutput) -> None:
-    """Check that the numbers in *document* fit what its network says of a window.
+    """Check that the shapes in *document* fit the *output* of its network.
 
     Raises:
         DocumentError: If they do not; the message names the field.
