@@ -278,16 +278,13 @@ def _adapted(model: Model, section: int, calibration: Calibration) -> Model:
 def _check_model(
     machine: MachineConfig, model: Model, section: int, calibration: Calibration
 ) -> None:
-    """Check that *calibration* is of this model and section.
-
-    Raises:
-        ModelError: If it is not.
-    """
+    """Refuse *calibration* if it is of another model or section."""
     path = calibration_path(machine)
     if calibration.model_sha256 != model.sha256:
         raise ModelError(
             f"{path}: this calibration file is of another model "
-            f"(sha256 {calibration.model_sha256:.12}, {machine.model.name} has {model.sha256:.12}); {_remedy(machine)}"
+            f"(sha256 {calibration.model_sha256:.12}, {machine.model.name} has "
+            f"{model.sha256:.12}); {_remedy(machine)}"
         )
     name = model.document.sections[section].name
     if calibration.section != name:

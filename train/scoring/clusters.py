@@ -1,4 +1,4 @@
-"""What normal sounds like, from the embeddings of training clips."""
+"""Learning what is normal from the embeddings of training clips."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ClipEmbeddings:
 def learn_normal(
     method: str, clips: Sequence[ClipEmbeddings], sections: Sequence[str], recipe: Recipe
 ) -> NormalSound | None:
-    """Return what a scoring method needs to know of normal sound; `None` if nothing.
+    """Return what a scoring method needs to know of normal sound; `None` if it needs nothing.
 
     Args:
-        method: ``nearest``, ``mahalanobis``, or one without references.
-        clips: The training clips but those held out.
-        sections: Names.
-        recipe: Says how.
+        method: ``nearest``, ``mahalanobis``, or a method without references.
+        clips: The training clips without those held out.
+        sections: Names of the sections.
+        recipe: How to learn.
     """
     if method == "nearest":
         return NormalSound(tuple(_directions(_by_domain(clips, name), recipe) for name in sections))
@@ -43,11 +43,11 @@ def learn_normal(
 
 
 def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Matrix:
-    """Return the references of a section for the distance of directions.
+    """Return the references of a section for ``nearest``.
 
-    Of the target domain every clip's embedding, as there are few and each counts; of the source
-    domain k-means centroids, so that many clips do not outweigh them.  Embeddings get length 1
-    first.
+    They are the embeddings of all target clips, as there are few and each counts, and k-means
+    centroids of the source clips, so that these do not outweigh them.  Embeddings are scaled to
+    length 1 first.
     """
     unit = {name: clip_means(clips) for name, clips in domains.items()}
     unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in unit.items()}

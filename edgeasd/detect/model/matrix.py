@@ -13,8 +13,8 @@ from edgeasd.common.documents import DocumentError, ReadAs, rule
 from edgeasd.common.types import Float64Array
 
 MOST_ROWS = 4096
-"""Most rows of a matrix, and most columns.  The method ``nearest`` compares all references with each
-other, which takes 128 MB for this many."""
+"""Most rows of a matrix, and most columns.  For the method ``nearest``, which compares references
+with each other, this many take 128 MB."""
 
 
 class Matrix:
