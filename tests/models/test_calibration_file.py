@@ -40,14 +40,14 @@ def machine_at(folder: Path, model: str = "press.onnx", name: str = "press07") -
 
 
 def with_calibration(machine: MachineConfig) -> Path:
-    """Calibrate *machine* and return where its site file is."""
+    """Calibrate *machine* and return where its calibration file is."""
     made = calibration(load_model(machine.model).sha256)
     write_calibrations(machine, CalibrationDocument(machine.name, (made,)))
     return calibration_path(machine)
 
 
 def changed(path: Path, **values: Any) -> None:
-    """Change *values* of the newest version in the site file at *path*."""
+    """Change *values* of the newest version in the calibration file at *path*."""
     document = json.loads(path.read_text())
     document["versions"][-1].update(values)
     path.write_text(json.dumps(document))
@@ -88,7 +88,7 @@ def make_pipe(path: Path) -> None:
     ids=["pipe", "large", "binary", "endless", "many", "deep", "threshold", "nan", "crossed",
          "name", "number", "shape", "columns", "rows", "weight", "distances"],
 )  # fmt: skip
-def test_site_file_of_any_content_leaves_the_model_in_force(
+def test_calibration_file_of_any_content_leaves_the_model_in_force(
     tmp_path: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     """The machine is listened to by the model's own threshold, and the reason is told."""
@@ -116,14 +116,14 @@ def test_source_whose_name_is_no_text_is_kept(tmp_path: Path) -> None:
 
 
 def shown(model: Path) -> dict[str, Any]:
-    """Return what ``edgeasd model`` prints of the site files beside *model*."""
+    """Return what ``edgeasd model`` prints of the calibration files beside *model*."""
     result = CliRunner().invoke(main, ["model", str(model)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    sites: dict[str, Any] = json.loads(result.stdout)["sites"]
-    return sites
+    found: dict[str, Any] = json.loads(result.stdout)["sites"]
+    return found
 
 
-def test_model_command_tells_what_is_beside_and_no_site_file(tmp_path: Path) -> None:
+def test_model_command_tells_what_is_beside_and_no_calibration_file(tmp_path: Path) -> None:
     """A copy under another name, or a damaged file, hides no calibration and ends nothing."""
     machine = machine_at(tmp_path)
     path = with_calibration(machine)
@@ -131,16 +131,16 @@ def test_model_command_tells_what_is_beside_and_no_site_file(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(path.read_bytes())
     (tmp_path / "press.onnx.saw.json").write_text("{")
 
-    sites = shown(machine.model)
+    found = shown(machine.model)
 
-    assert sites["press07"]["threshold"] == 77.0
-    assert "machine='press07' must be 'press07.bak'" in sites["press07.bak"]["error"]
-    assert "is not JSON" in sites["saw"]["error"]
-    assert sorted(sites) == ["", "press07", "press07.bak", "saw"]
+    assert found["press07"]["threshold"] == 77.0
+    assert "machine='press07' must be 'press07.bak'" in found["press07.bak"]["error"]
+    assert "is not JSON" in found["saw"]["error"]
+    assert sorted(found) == ["", "press07", "press07.bak", "saw"]
 
 
 @pytest.mark.parametrize("name", ["fan[1].onnx", "fan*.onnx", "fan?.onnx", "[!a].onnx", "[.onnx"])
-def test_model_command_finds_site_files_of_any_name(tmp_path: Path, name: str) -> None:
+def test_model_command_finds_calibration_files_of_any_name(tmp_path: Path, name: str) -> None:
     """A name that would be a pattern stands for itself, and for nothing else."""
     with_calibration(machine_at(tmp_path, name))
     with_calibration(machine_at(tmp_path, "fanx.onnx", "other"))
