@@ -61,3 +61,16 @@ def test_config_schema_refuses_what_the_daemon_refuses(document: dict[str, Any])
     """An editor that knows the schema marks the mistakes that can be told by it."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, _config_schema())
+
+
+@pytest.mark.parametrize("kind", ["model", "calibration"])
+def test_schema_describes_every_key(kind: str) -> None:
+    """Whoever writes or reads such a file learns what each key means."""
+    schema = json.loads(FILES[f"deploy/schemas/{kind}.schema.json"]())
+    tables = [schema, *schema["$defs"].values()]
+
+    assert len(tables) > 1
+    for table in tables:
+        assert table["description"]
+        for key in table["properties"].values():
+            assert key["description"]

@@ -14,6 +14,7 @@ from typing import Any
 from edgeasd.common.config import Config
 from edgeasd.common.documents import json_schema
 from tools.configuration import example, page
+from tools.schemas import calibration_schema, model_schema
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -38,7 +39,9 @@ def _config_schema() -> str:
 FILES: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "deploy/edgeasd.example.toml": example,
+        "deploy/schemas/calibration.schema.json": lambda: _as_text(calibration_schema()),
         "deploy/schemas/config.schema.json": _config_schema,
+        "deploy/schemas/model.schema.json": lambda: _as_text(model_schema()),
         "docs/configuration.md": page,
     }
 )

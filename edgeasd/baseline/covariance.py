@@ -1,7 +1,7 @@
-"""What varies in normal sound, and what may vary in an anomaly, as matrices over embeddings.
+"""The Mahalanobis distance: how normal sound varies, and how a distance weighs that.
 
-All take *groups*: for each section its clips by domain, the source domain first, each clip as the
-embeddings of its windows, shape ``(n_windows, n_dims)``.
+Functions that take *groups* are given, for each section, its clips by domain, the source domain
+first; each clip is the embeddings of its windows, shape ``(n_windows, n_dims)``.
 """
 
 from __future__ import annotations
@@ -14,56 +14,105 @@ import numpy as np
 
 from edgeasd.common.documents import at_least, one_of
 from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.document import DistanceDocument
+from edgeasd.detect.model.matrix import Matrix
 
 Groups = Sequence[Mapping[str, Sequence[Float64Array]]]
 
 _BOTH = 2
-"""Domains, source and target."""
+"""Number of domains in a section that has both, source and target."""
 FEW_CLIPS = 16
 """A domain with fewer clips in a section does not show how its sound varies from clip to clip."""
 
 PIECE_WINDOWS = 8
-"""Windows in a piece of a clip, 2 s of a model of log-mel statistics."""
+"""Windows in a piece of a clip; 2 s with the windows of ``edgeasd learn``."""
 TAPER = 0.2
 """Weight of the scatter between new and old sound within neighbouring mel bins."""
 
 _LEAST_VARIANCE = 1e-6
-"""Of a value that was constant in training: it must not decide alone later."""
+"""Variance added to every value: one that was constant in training must not decide alone later."""
 _TAPER_BINS = 2.0
-"""How far apart mel bins are whose noise varies together, whatever its spectrum."""
+"""Distance in mel bins over which noise varies together, whatever its spectrum."""
 _ANOMALY_BINS = (2.0, 16.0)
-"""How wide an anomaly is, in mel bins: a harmonic, or a band."""
+"""Widths of an anomaly in mel bins: that of a harmonic, and that of a band."""
 
 
 @dataclass(frozen=True, slots=True)
 class MahalanobisRecipe:
-    """Distance to the nearest reference, measured by what varies in normal sound."""
+    """How the distance to the nearest reference is learned from how normal sound varies."""
 
     references: Annotated[str, one_of("means", "clips")] = "means"
-    """Of a section: the mean of each domain, or every training clip."""
+    """References of a section: the mean of each domain, or every training clip."""
     covariance: Annotated[str, one_of("full", "diagonal")] = "full"
-    """Of clips within their section's source domain: Ledoit-Wolf's, or variances only."""
+    """Covariance of clips within the source domain of their section: in ``full``, shrunk as Ledoit
+    and Wolf do, or ``diagonal``, the variances alone."""
     domain_scatter: bool = True
-    """Whether the scatter between and within the domains is added: what tells the rooms apart."""
+    """Whether the scatter between the domains, and that within the target domain, is added: it is
+    what tells two rooms apart."""
     scatter_windows: Annotated[int, at_least(0)] = 0
-    """Of a domain with few clips in a section the scatter of its clips' pieces is added: this many
-    windows each.  0 adds none."""
+    """Windows in a piece of a clip.  Where a domain has few clips in a section, the scatter of the
+    pieces of its clips is added; 0 adds none."""
     taper: Annotated[float, at_least(0)] = 0.0
-    """Weight of the same scatter, and of that between domains, within neighbouring mel bins only:
-    noise like that in the few clips, but of another spectrum.  0 adds none."""
+    """Weight with which that scatter, and that between the domains, is added once more within
+    neighbouring mel bins, for noise like that in the few clips but of another spectrum; 0 adds
+    none."""
     anomaly_prior: bool = False
-    """Whether directions count by what an anomaly may look like: smooth over mel bins, and where
-    the sections differ."""
+    """Whether directions count by what an anomaly may look like: smooth over mel bins, and in the
+    bins where the sections differ."""
     source_weight: Annotated[float, at_least(0)] = 0.0
-    """Weight of the distance by the covariance within the source domain alone, against 1 of the
-    distance by all of the above."""
+    """Weight of a second distance, by the covariance within the source domain alone; 0 leaves only
+    the distance by all of the above, whose weight is 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormalSound:
+    """What a model knows of normal sound.
+
+    Attributes:
+        references: Embeddings of normal sound, for each section.
+        distances: How the distance to the references is measured; none for ``nearest``.
+    """
+
+    references: tuple[Matrix, ...]
+    distances: tuple[DistanceDocument, ...] = ()
+
+
+def learn_mahalanobis(groups: Groups, recipe: MahalanobisRecipe) -> NormalSound:
+    """Return references for each section, and how the distance to them is measured.
+
+    With the covariance C of normal sound, embeddings are multiplied by ``W = C^-1/2``.  With the
+    covariance A that anomalies are supposed to have, it is ``W = A^1/2 C^-1``: directions in which
+    normal sound varies count little, those that an anomaly may take count more.
+
+    References:
+        Rao (1948), Large sample tests of statistical hypotheses: the score test of ``C + e A``
+        against C, locally most powerful for small e.
+    """
+    covariances = [(1.0, learn_covariance(groups, recipe))]
+    if recipe.source_weight:
+        covariances.append((recipe.source_weight, within_source(groups, recipe.covariance)))
+    prior = anomaly_prior(groups) if recipe.anomaly_prior else None
+    distances = []
+    for weight, covariance in covariances:
+        if prior is None:
+            whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        else:
+            whitening = np.linalg.cholesky(prior).T @ np.linalg.inv(covariance)
+        distances.append(DistanceDocument(weight, Matrix(whitening)))
+    references = []
+    for domains in groups:
+        rows = [clip_means(clips) for clips in domains.values()]
+        if recipe.references == "means":
+            rows = [each.mean(axis=0, keepdims=True) for each in rows]
+        references.append(Matrix(np.concatenate(rows)))
+    return NormalSound(tuple(references), tuple(distances))
 
 
 def learn_covariance(groups: Groups, recipe: MahalanobisRecipe) -> Float64Array:
     """Return the covariance of a clip's embedding in normal sound, shape ``(n_dims, n_dims)``.
 
-    The sum of what *recipe* asks for: that within the source domain, between the domains, within
-    the target domain, and of the pieces of the clips where there are few.
+    It is the sum of what *recipe* asks for: the covariance within the source domain, the scatter
+    between the domains and within the target domain, and that of the pieces of few clips.
     """
     covariance = within_source(groups, recipe.covariance)
     shift = _domain_shift(groups)
@@ -77,10 +126,10 @@ def learn_covariance(groups: Groups, recipe: MahalanobisRecipe) -> Float64Array:
 
 
 def within_source(groups: Groups, form: str) -> Float64Array:
-    """Return the covariance of clips about their section's mean in its first domain, pooled.
+    """Return the pooled covariance of source clips about the mean of their section.
 
     Args:
-        groups: See above.
+        groups: The clips by section and domain.
         form: ``full``, shrunk as Ledoit and Wolf (2004) do, or ``diagonal``.
     """
     residuals = np.concatenate([_residuals(next(iter(domains.values()))) for domains in groups])
@@ -99,19 +148,20 @@ def anomaly_prior(groups: Groups) -> Float64Array:
     section all bins are alike.
 
     Args:
-        groups: See above; the embedding is a value for each mel bin.
+        groups: The clips by section and domain; an embedding is a value for each mel bin.
 
     Returns:
-        Shape ``(n_mels, n_mels)``, of mean variance 1.
+        Shape ``(n_mels, n_mels)``; the mean variance is 1.
     """
     means = [clip_means(next(iter(domains.values()))).mean(axis=0) for domains in groups]
     return sections_prior(np.stack(means))
 
 
 def sections_prior(means: Float64Array) -> Float64Array:
-    """Return `anomaly_prior` by the mean of each section, shape ``(n_sections, n_mels)``."""
+    """Return `anomaly_prior` from the *means* of the sections, shape ``(n_sections, n_mels)``."""
     n_mels = means.shape[1]
-    # The square root of the spread: between all bins alike and those alone that tell sections.
+    # The square root of the spread lies between treating all bins alike and relying on those
+    # alone in which the sections differ.
     variance = means.std(axis=0) + _LEAST_VARIANCE if len(means) > 1 else np.ones(n_mels)
     scale = np.sqrt(variance / variance.mean())
     near = np.mean([_kernel(n_mels, n_bins) for n_bins in _ANOMALY_BINS], axis=0)
@@ -124,13 +174,15 @@ def new_domain_scatter(
 ) -> Float64Array:
     """Return what a domain that was not there in training adds to the covariance of its section.
 
-    As in training with both domains, by recipe ``edge``: the shift, the scatter of clips and of
-    their pieces, and the first and last of these once more within neighbouring mel bins.
+    It is what training with both domains adds by the trainer's recipe ``edge``: the shift between
+    the domains, the scatter of the clips and of their pieces, and shift and pieces once more within
+    neighbouring mel bins.
 
     Args:
-        mean: Of the section's source domain, shape ``(n_dims,)``.
-        clips: Of the new domain.
-        taper: Weight of the last; 0 where embeddings are not by mel bin.
+        mean: Mean embedding of the section's source domain, shape ``(n_dims,)``.
+        clips: Clips of the new domain.
+        taper: Weight of what is added within neighbouring mel bins; 0 if an embedding is not a
+            value for each mel bin.
     """
     groups = [{"source": [mean[None]], "target": list(clips)}]
     shift = _domain_shift(groups)
@@ -140,7 +192,7 @@ def new_domain_scatter(
 
 
 def _domain_shift(groups: Groups) -> Float64Array:
-    """Return the mean outer product of the domains' difference; 0 where there is one domain.
+    """Return the mean outer product of the difference between domains; 0 if there is one domain.
 
     The directions in which two rooms differ say little about the machine.
     """
@@ -153,7 +205,7 @@ def _domain_shift(groups: Groups) -> Float64Array:
 
 
 def _within_target(groups: Groups) -> Float64Array:
-    """Return the mean covariance of a section's target clips; 0 where there are none."""
+    """Return the mean covariance of the target clips of a section; 0 if there are none."""
     n_dims = next(iter(groups[0].values()))[0].shape[1]
     spreads = [_residuals(domains["target"]) for domains in groups if len(domains) == _BOTH]
     total = sum((one.T @ one / len(one) for one in spreads), np.zeros((n_dims, n_dims)))
@@ -161,11 +213,12 @@ def _within_target(groups: Groups) -> Float64Array:
 
 
 def _pieces(groups: Groups, n_windows: int) -> Float64Array:
-    """Return the scatter of pieces of clips about their clip, of domains with few clips.
+    """Return the scatter of pieces of clips about their clip, in domains with few clips.
 
     Args:
-        groups: See above.
-        n_windows: Windows in a piece; what does not fill one is left out, unless it is all.
+        groups: The clips by section and domain.
+        n_windows: Windows in a piece.  What does not fill a piece is left out, unless it is the
+            whole clip.
     """
     n_dims = next(iter(groups[0].values()))[0].shape[1]
     few = [

@@ -1,9 +1,9 @@
-"""A model of one section from normal sound alone, in closed form: day one of a machine.
+"""What ``edgeasd learn`` learns: one section, from minutes of normal sound, in closed form.
 
-The embedding is the mean log-mel of a window; the score is the distance of ten seconds of it to
-the mean of normal sound, as recipe ``edge`` of the trainer measures it.  On the fan benchmark (one
-section at a time, ten minutes) it ranks clips like the plain Mahalanobis distance, AUC 0.999 and
-1.000, leaves faults further above normal sound, and takes in new sound far better: see
+The embedding is the mean log-mel of a window; the score is the distance of ten seconds of them to
+the mean of normal sound, measured as by the trainer's recipe ``edge``.  On the fan benchmark, with
+ten minutes of one section, it ranks clips like the plain Mahalanobis distance (AUC 0.999 and
+1.000), leaves faults further above normal sound, and adapts far better to new sound; see
 `edgeasd.baseline.adaptation`.
 """
 
@@ -14,30 +14,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeasd.baseline.alarm_rate import NormalScores
-from edgeasd.baseline.covariance import MahalanobisRecipe
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
+from edgeasd.baseline.covariance import MahalanobisRecipe, NormalSound, learn_mahalanobis
 from edgeasd.common.types import Float32Array, Float64Array, Window
 from edgeasd.detect.features import FeatureSpec
-from edgeasd.detect.scoring import ClipScorer, MahalanobisScoring, NetworkOutput, Scoring
+from edgeasd.detect.model.document import ScoringDocument
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import ClipScorer, NetworkOutput, Scoring
 from edgeasd.detect.windows import WindowSpec
 
 FEATURES = FeatureSpec()
 WINDOW = WindowSpec(n_frames=8, hop_frames=8, median_frames=1)
 CLIP_WINDOWS = 38
-"""Windows that a score rests on, 10 s; what is learned from is cut into clips of as many."""
+"""Windows that a score rests on, 10 s; the sound that is learned from is cut into such clips."""
+SCORING = ScoringDocument("mahalanobis", clip_windows=CLIP_WINDOWS)
 RECIPE = MahalanobisRecipe(anomaly_prior=True)
-"""Recipe ``edge`` of the trainer, as far as one section of one domain has anything to tell."""
+"""The trainer's recipe ``edge``, without what needs several sections or domains."""
 
 _N_FOLDS = 10
+"""Most folds in which normal sound is scored by what the rest of it teaches."""
 _LEAST_FOLD = 5
-"""Clips in a fold: its scores begin with the second clip."""
+"""Least clips in a fold, as the scores of a fold begin only with its second clip."""
 
 
 def cut_clips(recordings: Sequence[Float32Array], n_windows: int) -> list[Float64Array]:
-    """Return clips of *n_windows* windows; what does not fill one is left out.
+    """Return clips of *n_windows* windows; what does not fill a clip is left out.
 
     Args:
-        recordings: Embeddings of the windows of each, shape ``(n_windows, n_dims)``.
+        recordings: Embeddings of the windows of each recording, shape ``(n_windows, n_dims)``.
         n_windows: Windows in a clip.
     """
     return [
@@ -48,16 +51,16 @@ def cut_clips(recordings: Sequence[Float32Array], n_windows: int) -> list[Float6
 
 
 def learn(clips: Sequence[Float64Array]) -> NormalSound:
-    """Return what *clips* of one section say of normal sound."""
+    """Return what *clips* of one section teach of normal sound."""
     return learn_mahalanobis([{"source": clips}], RECIPE)
 
 
 def stream_scores(rows: Float32Array, scoring: Scoring, n_windows: int) -> Float64Array:
-    """Return the score of each window of a recording but the first, as the daemon makes them.
+    """Return the scores of a recording as the daemon makes them, none for the first windows.
 
     Args:
         rows: Embeddings of the windows, shape ``(n_windows, n_dims)``.
-        scoring: The method.
+        scoring: Scoring method.
         n_windows: Windows that a score rests on.
     """
     scorer = ClipScorer(scoring, n_windows)
@@ -69,10 +72,11 @@ def stream_scores(rows: Float32Array, scoring: Scoring, n_windows: int) -> Float
 
 
 def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
-    """Return scores of *recordings*, each stretch of them by what the rest teaches.
+    """Return the scores of *recordings*, each stretch of them by what the rest teaches.
 
-    Stretches are tenths of all sound, or more where that is too little, in order: neighbouring
-    clips are alike, and to leave out every tenth clip would leave its like in.
+    A stretch is a tenth of all sound, or more if there is little.  It is left out as a whole:
+    neighbouring clips are alike, so that without every tenth clip its neighbours would still be
+    learned from.
     """
     whole = [rows[: len(rows) // CLIP_WINDOWS * CLIP_WINDOWS] for rows in recordings]
     clips = cut_clips(whole, CLIP_WINDOWS)
@@ -83,7 +87,7 @@ def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
     for fold in np.unique(folds):
         rest = [clip for clip, number in zip(clips, folds, strict=True) if number != fold]
         normal = learn(rest)
-        scoring = MahalanobisScoring(normal.references[0], normal.distances)
+        scoring = make_scoring(SCORING, 0, normal.references[0], normal.distances)
         for recording in np.unique(of_recording[folds == fold]):
             chosen = np.flatnonzero((folds == fold) & (of_recording == recording))
             rows = np.concatenate([clips[index] for index in chosen]).astype(np.float32)
@@ -92,7 +96,7 @@ def cross_scores(recordings: Sequence[Float32Array]) -> NormalScores:
 
 
 def normal_scores(runs: Sequence[Float64Array]) -> NormalScores:
-    """Return *runs* with the times that the geometry of what is learned gives its scores."""
+    """Return the scores in *runs* with the times that they have by the geometry of the model."""
     hop = WINDOW.hop_frames * FEATURES.hop_length
     span = FEATURES.n_samples(WINDOW.n_frames) + (CLIP_WINDOWS - 1) * hop
     return NormalScores(runs, hop, span, FEATURES.sample_rate)

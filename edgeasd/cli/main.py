@@ -29,7 +29,6 @@ from edgeasd.common.text import LineFormatter, printable
 from edgeasd.service.process import signals
 from edgeasd.service.process.systemd import JournalFormatter, is_journal
 
-_MATRICES = ("references", "spectrum")
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _log = logging.getLogger(__name__)
@@ -205,13 +204,9 @@ def model(file: Path) -> None:
     from edgeasd.models.calibration_file import describe_calibrations
 
     loaded = open_model(file)
-    document = {"sha256": loaded.sha256, **asdict(loaded.document)}
-    matrices = [section[key] for section in document["sections"] for key in _MATRICES]
-    for matrix in (*matrices, *(one["whitening"] for one in document["distances"])):
-        if matrix is not None:
-            del matrix["float32"]
-    document["sites"] = describe_calibrations(file)
-    say_json(document, indent=2)
+    document = loaded.document.without_numbers()
+    sites = describe_calibrations(file)
+    say_json({"sha256": loaded.sha256, **document, "sites": sites}, indent=2)
 
 
 for command in (listen, record, learn, calibrate, check, explain, watch):

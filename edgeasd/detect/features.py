@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.fft
 import scipy.sparse
 
+from edgeasd.common.documents import at_least, between
 from edgeasd.common.types import AudioBlock, Float32Array, Float64Array, LogMelFrames
 
 _HZ_PER_MEL = 200.0 / 3.0
@@ -25,25 +27,26 @@ class FeatureSpec:
     """Geometry of the log-mel frames; travels in the model file.
 
     The defaults are those of Cai et al. (DCASE 2021), section 3, and of the DCASE baselines.
-
-    Attributes:
-        sample_rate: Hertz.
-        n_fft: Samples in a frame.
-        hop_length: Samples between the starts of two frames.
-        n_mels: Number of mel bins.
-        fmin: Lower edge of the lowest mel bin, hertz.
-        fmax: Upper edge of the highest mel bin, hertz.
-        floor: Power below which the logarithm is cut; absolute, so that a frame never depends on
-            the sound around it.
     """
 
-    sample_rate: int = 16_000
-    n_fft: int = 1024
-    hop_length: int = 512
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float = 8_000.0
-    floor: float = 1e-10
+    sample_rate: Annotated[int, between(1000, 400_000)] = 16_000
+    """Samples per second, hertz."""
+    n_fft: Annotated[int, between(2, 65_536)] = 1024
+    """Samples in a frame."""
+    hop_length: Annotated[int, between(1, 65_536)] = 512
+    """Samples between the starts of two frames; at most n_fft.  All frames of a second of sound
+    together must hold at most 16 000 000 samples."""
+    n_mels: Annotated[int, between(1, 1024)] = 128
+    """Number of mel bins, which is the last axis of the graph's input; n_mels times n_fft must be
+    at most 4 194 304."""
+    fmin: Annotated[float, at_least(0.0)] = 0.0
+    """Lower edge of the lowest mel bin, hertz."""
+    fmax: Annotated[float, at_least(1.0)] = 8_000.0
+    """Upper edge of the highest mel bin, hertz; at least 1 more than fmin, at most half of
+    sample_rate."""
+    floor: Annotated[float, between(1e-30, 1.0)] = 1e-10
+    """Power below which the logarithm is cut, relative to full scale: 1e-10 is -100 dB.  Absolute,
+    so that a frame never depends on the sound around it."""
 
     @property
     def frames_per_s(self) -> float:

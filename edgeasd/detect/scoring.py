@@ -120,7 +120,7 @@ class NearestScoring:
         generalization.
     """
 
-    def __init__(self, references: Float32Array, n_neighbours: int = 1) -> None:
+    def __init__(self, references: Float32Array | Float64Array, n_neighbours: int = 1) -> None:
         if len(references) == 0:
             raise ValueError("len(references)=0 must be at least 1")
         lengths = np.linalg.norm(references.astype(np.float64), axis=1, keepdims=True)
@@ -179,14 +179,17 @@ class MahalanobisScoring:
     """
 
     def __init__(
-        self, references: Float32Array, distances: Sequence[tuple[float, Float32Array]]
+        self,
+        references: Float32Array | Float64Array,
+        distances: Sequence[tuple[float, Float32Array | Float64Array]],
     ) -> None:
         if len(references) == 0:
             raise ValueError("len(references)=0 must be at least 1")
         if not distances:
             raise ValueError("len(distances)=0 must be at least 1")
         total = sum(weight for weight, _ in distances)
-        whitenings = [(weight / total, matrix.astype(np.float64)) for weight, matrix in distances]
+        # Not copied where they are float64: all sections and machines of a model share them.
+        whitenings = [(weight / total, np.asarray(each, np.float64)) for weight, each in distances]
         exact = references.astype(np.float64)
         self._distances = [
             (weight, each, np.stack([_products(each, one) for one in exact]))

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from edgeasd.common.documents import between, rule
 from edgeasd.common.types import Float32Array, LogMelFrames, Window
 from edgeasd.detect.features import FeatureSpec
+
+_MEDIAN_LENGTH = rule(
+    lambda value: value & (value + 1) == 0,
+    "one less than a power of two",
+    enum=[2**power - 1 for power in range(1, 15)],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +23,17 @@ class WindowSpec:
     """Geometry of the windows; travels in the model file.
 
     The defaults are those of Cai et al. (DCASE 2021), section 3: 2.08 s every 256 ms.
-
-    Attributes:
-        n_frames: Frames in a window.
-        hop_frames: Frames between the starts of two windows.
-        median_frames: Length of the median filter along time; 1 leaves the window as it is.
     """
 
-    n_frames: int = 64
-    hop_frames: int = 8
-    median_frames: int = 31
+    n_frames: Annotated[int, between(1, 16_384)] = 64
+    """Frames in a window, which is the third axis of the graph's input.  A window lasts at most
+    120 s, is of at most 4 194 304 samples, and holds at most 1 048 576 values."""
+    hop_frames: Annotated[int, between(1, 16_384)] = 8
+    """Frames between the starts of two windows; at most n_frames.  There are at most 500 windows a
+    second, with at most 4 000 000 values in them."""
+    median_frames: Annotated[int, between(1, 16_383), _MEDIAN_LENGTH] = 31
+    """Length of the median filter along time, frames: one less than a power of two and less than
+    twice n_frames; times n_frames and n_mels at most 16 777 216; 1 leaves the window as it is."""
 
     def n_windows(self, n_frames: int) -> int:
         """Return the number of whole windows in *n_frames* frames."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from edgeasd.common.errors import ModelError, os_reason
-from edgeasd.detect.model.network import Model, read_model
+from edgeasd.common.files.small_file import read_small
+from edgeasd.detect.model.network import MOST_BYTES, Model
 from edgeasd.models.trial import Trials
 
 
@@ -112,7 +113,7 @@ class Models:
 
     def _load(self, key: tuple[Path, _Stamp], trials: Trials) -> Model:
         path, stamp = key
-        content = read_model(path)
+        content = _read(path)
         digest = hashlib.sha256(content).hexdigest()
         model = self._by_digest.get((path, digest))
         if model is None:
@@ -161,6 +162,21 @@ class _Stamp:
     n_bytes: int = 0
     modified_ns: int = 0
     changed_ns: int = 0
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of the model file at *path*.
+
+    Raises:
+        ModelError: If it cannot be read, or is larger than a model may be.
+    """
+    try:
+        return read_small(path, MOST_BYTES)
+    except OSError as exc:
+        raise ModelError(
+            f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "
+            "'python -m train export'"
+        ) from exc
 
 
 def _stamp(path: Path) -> _Stamp:

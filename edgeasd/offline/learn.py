@@ -13,7 +13,15 @@ import numpy as np
 import edgeasd
 from edgeasd import __version__
 from edgeasd.baseline.alarm_rate import LEAST_DECISIONS, WEEK_S, AlarmRate, NormalScores
-from edgeasd.baseline.learning import CLIP_WINDOWS, FEATURES, WINDOW, cross_scores, cut_clips, learn
+from edgeasd.baseline.learning import (
+    CLIP_WINDOWS,
+    FEATURES,
+    SCORING,
+    WINDOW,
+    cross_scores,
+    cut_clips,
+    learn,
+)
 from edgeasd.baseline.tail import Rate
 from edgeasd.common.config import MachineConfig
 from edgeasd.common.errors import AudioFileError, ModelError
@@ -22,14 +30,14 @@ from edgeasd.common.text import rounded
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import LogMel
 from edgeasd.detect.model.document import (
+    METADATA_KEY,
     DistanceDocument,
-    Matrix,
     ModelDocument,
-    ScoringDocument,
     SectionDocument,
-    with_metadata,
 )
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import Model
+from edgeasd.detect.model.onnx_file import with_metadata
 from edgeasd.detect.model.spectrum import normal_spectrum
 from edgeasd.detect.signal import Defect, SignalMeter, defect_notes, joined, sounding
 from edgeasd.models.detector import alarm_spec
@@ -143,11 +151,8 @@ def learn_machine(
         machine.section or "00",
         threshold,
         rate.clear_threshold(threshold),
-        Matrix.of(normal.references[0]),
-        Matrix.of(normal_spectrum(frames).rows()),
-    )
-    distances = tuple(
-        DistanceDocument(weight, Matrix.of(values)) for weight, values in normal.distances
+        normal.references[0],
+        Matrix(normal_spectrum(frames).rows()),
     )
     training = {
         "recipe": "edgeasd learn",
@@ -155,7 +160,7 @@ def learn_machine(
         "recordings": [digest(path) for one in recordings for path in one.paths],
         "versions": {"edgeasd": __version__},
     }
-    content = _content(machine, section, distances, training)
+    content = _content(machine, section, normal.distances, training)
     with exclusively(machine.model):
         _refuse_to_replace(machine.model, over=over)
         replace_file(machine.model, content)
@@ -243,12 +248,12 @@ def _content(
         machine_type=machine.name,
         features=FEATURES,
         window=WINDOW,
-        scoring=ScoringDocument("mahalanobis", clip_windows=CLIP_WINDOWS),
+        scoring=SCORING,
         sections=(section,),
         distances=distances,
         training=training,
     )
-    content = with_metadata(TEMPLATE.read_bytes(), document)
+    content = with_metadata(TEMPLATE.read_bytes(), METADATA_KEY, document.to_json())
     Model(content, str(machine.model))
     return content
 

@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from edgeasd.baseline.adaptation import adapted_distances, adapted_references, resembles
-from edgeasd.baseline.covariance import MahalanobisRecipe
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
+from edgeasd.baseline.covariance import MahalanobisRecipe, NormalSound, learn_mahalanobis
 from edgeasd.common.types import Float64Array
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.model.document import (
-    DistanceDocument,
-    Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.windows import WindowSpec
 
 N_MELS = 6
@@ -48,10 +46,9 @@ def document_of(normal: NormalSound, n_mels: int = N_MELS) -> ModelDocument:
         window=WindowSpec(),
         scoring=ScoringDocument("mahalanobis" if normal.distances else "nearest"),
         sections=tuple(
-            SectionDocument(f"{i:02}", 1.0, 0.5, Matrix.of(each))
-            for i, each in enumerate(normal.references)
+            SectionDocument(f"{i:02}", 1.0, 0.5, each) for i, each in enumerate(normal.references)
         ),
-        distances=tuple(DistanceDocument(w, Matrix.of(each)) for w, each in normal.distances),
+        distances=normal.distances,
     )
 
 
@@ -65,8 +62,8 @@ def test_adaptation_of_edge_is_training_with_both_domains() -> None:
     (adapted,) = adapted_distances(before, 0, NEW)
 
     (expected,) = learn_mahalanobis([{"source": OLD, "target": NEW}], EDGE).distances
-    assert adapted.weight == expected[0]
-    assert adapted.whitening.values() == pytest.approx(expected[1], rel=1e-3, abs=1e-3)
+    assert adapted.weight == expected.weight
+    assert adapted.whitening.values == pytest.approx(expected.whitening.values, rel=1e-3, abs=1e-3)
 
 
 def test_adaptation_of_the_plain_distance_adds_to_its_covariance() -> None:
@@ -76,8 +73,8 @@ def test_adaptation_of_the_plain_distance_adds_to_its_covariance() -> None:
     (adapted,) = adapted_distances(before, 0, NEW)
 
     recipe = replace(PLAIN, domain_scatter=True, scatter_windows=8)
-    ((_, trained),) = learn_mahalanobis([{"source": OLD, "target": NEW}], recipe).distances
-    values = adapted.whitening.values()
+    (distance,) = learn_mahalanobis([{"source": OLD, "target": NEW}], recipe).distances
+    values, trained = adapted.whitening.values, distance.whitening.values
     assert values.T @ values == pytest.approx(trained.T @ trained, rel=1e-3, abs=1e-4)
 
 
@@ -95,23 +92,23 @@ def test_adaptation_leaves_the_distance_of_the_source_alone() -> None:
 def test_new_sound_is_nearer_after_adaptation() -> None:
     """What was far is near; what was near stays so."""
     before = document_of(learn_mahalanobis([{"source": OLD}], PRIOR))
-    reference = adapted_references(before, NEW[:5]).values()
+    reference = adapted_references(before, NEW[:5]).values
 
     distances = adapted_distances(before, 0, NEW[:5])
 
     new = np.mean(NEW[7], axis=0)
     old = before.sections[0].references
     assert old is not None
-    was = np.linalg.norm(before.distances[0].whitening.values() @ (new - old.values()[0]))
-    now = np.linalg.norm(distances[0].whitening.values() @ (new - reference[0]))
+    was = np.linalg.norm(before.distances[0].whitening.values @ (new - old.values[0]))
+    now = np.linalg.norm(distances[0].whitening.values @ (new - reference[0]))
     assert now < was / 4.0
 
 
 def test_references_of_nearest_are_directions_of_every_clip() -> None:
     """A row of length 1 for each new clip, and the distance stays."""
-    document = document_of(NormalSound([np.eye(N_MELS, dtype=np.float32)]))
+    document = document_of(NormalSound((Matrix(np.eye(N_MELS)),)))
 
-    added = adapted_references(document, NEW).values()
+    added = adapted_references(document, NEW).values
 
     assert added.shape == (10, N_MELS)
     assert np.linalg.norm(added, axis=1) == pytest.approx(np.ones(10))

@@ -12,7 +12,6 @@ import pytest
 from edgeasd.baseline.validity import AlarmCount, AlarmCounter
 from edgeasd.common.config import AlarmConfig, MachineConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock, Score
-from edgeasd.detect.model.network import load_model
 from edgeasd.detect.pipeline import Detection
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
@@ -21,7 +20,7 @@ from edgeasd.models.calibration_file import (
 )
 from edgeasd.models.detector import make_detector
 from edgeasd.service.machine.stages import Stages
-from tests.detect.models import make_model, normal_sound
+from tests.detect.models import load_model, make_model, normal_sound
 from tests.installation import calibration
 
 RATE = 16_000

@@ -19,8 +19,8 @@ import numpy as np
 from scipy import stats
 
 from edgeasd.baseline.alarm_rate import WEEK_S, AlarmRate, NormalScores, count_alarms
+from edgeasd.baseline.covariance import NormalSound
 from edgeasd.baseline.learning import CLIP_WINDOWS, cross_scores, cut_clips, learn, normal_scores
-from edgeasd.baseline.normal_sound import NormalSound
 from edgeasd.baseline.score_drift import QUANTILES, ScoreDriftMeter
 from edgeasd.baseline.tail import poisson_rate
 from edgeasd.baseline.validity import AlarmCounter
@@ -65,8 +65,8 @@ def scores_of(normal: NormalSound, rows: Float32Array) -> Float64Array:
     for start in range(0, len(rows) - CLIP_WINDOWS + 1, WINDOWS_PER_HOUR):
         block = sums[start : start + WINDOWS_PER_HOUR + CLIP_WINDOWS]
         means = (block[CLIP_WINDOWS:] - block[:-CLIP_WINDOWS]) / CLIP_WINDOWS
-        ((_, whitening),) = normal.distances
-        differences = (means - normal.references[0][0]) @ whitening.T.astype(np.float64)
+        (distance,) = normal.distances
+        differences = (means - normal.references[0].values[0]) @ distance.whitening.values.T
         scores.append(np.linalg.norm(differences, axis=1))
     return np.concatenate(scores)
 

@@ -9,11 +9,11 @@ import torch
 
 from edgeasd.detect.model.document import (
     DistanceDocument,
-    Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
+from edgeasd.detect.model.matrix import Matrix
 from train.export.graph import to_onnx, with_document
 from train.networks.model import SectionNet, Statistics
 from train.recipe.recipe import Recipe, load_recipe
@@ -43,8 +43,8 @@ def make_statistics() -> bytes:
     recipe = load_recipe(RECIPES / "edge.toml")
     n_mels = recipe.features.n_mels
     network = Statistics(n_mels, recipe.network.pooling).eval()
-    references = Matrix.of(np.full((2, n_mels), -60.0, np.float32))
-    whitening = Matrix.of(np.eye(n_mels, dtype=np.float32))
+    references = Matrix(np.full((2, n_mels), -60.0, np.float32))
+    whitening = Matrix(np.eye(n_mels, dtype=np.float32))
     scoring = ScoringDocument("mahalanobis", clip_windows=recipe.scoring.clip_windows)
     sections = (SectionDocument("00", _NEVER, _NEVER, references),)
     distances = (DistanceDocument(1.0, whitening), DistanceDocument(0.1, whitening))

@@ -17,18 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.baseline.adaptation import adapted_distances, adapted_references
-from edgeasd.baseline.covariance import MahalanobisRecipe
+from edgeasd.baseline.covariance import MahalanobisRecipe, NormalSound, learn_mahalanobis
 from edgeasd.baseline.learning import RECIPE
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
 from edgeasd.common.types import Float64Array
 from edgeasd.detect.model.document import (
-    DistanceDocument,
-    Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
-from edgeasd.detect.scoring import MahalanobisScoring, Scoring, clip_score
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import Scoring, clip_score
 from tests.benchmarks.ablation import EDGE, outputs_of
 from train.scoring.metrics import measure, official_score
 from train.scoring.scoring import ClipOutputs
@@ -58,21 +56,17 @@ def document_of(normal: NormalSound) -> ModelDocument:
         window=EDGE.window,
         scoring=ScoringDocument("mahalanobis", clip_windows=EDGE.scoring.clip_windows),
         sections=tuple(
-            SectionDocument(f"{index:02}", 1.0, 0.5, Matrix.of(each))
+            SectionDocument(f"{index:02}", 1.0, 0.5, each)
             for index, each in enumerate(normal.references)
         ),
-        distances=tuple(
-            DistanceDocument(weight, Matrix.of(each)) for weight, each in normal.distances
-        ),
+        distances=normal.distances,
     )
 
 
 def scoring_of(document: ModelDocument, section: int) -> Scoring:
     """Return the scoring of a section."""
     references = document.sections[section].references
-    assert references is not None
-    distances = [(one.weight, one.whitening.values()) for one in document.distances]
-    return MahalanobisScoring(references.values(), distances)
+    return make_scoring(document.scoring, section, references, document.distances)
 
 
 def with_new(document: ModelDocument, section: int, clips: list[Float64Array]) -> ModelDocument:

@@ -11,9 +11,9 @@ import pytest
 
 from edgeasd.capture.simulator.rotating_machine import render_clip
 from edgeasd.cli.demo.demo import MODEL
-from edgeasd.detect.model.network import load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import clip_score
+from tests.detect.models import load_model
 
 SCORE = 3.83363813816793
 

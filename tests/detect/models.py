@@ -20,11 +20,11 @@ from edgeasd.detect.model.document import (
     BY_DISTANCE,
     METADATA_KEY,
     DistanceDocument,
-    Matrix,
     ModelDocument,
     ScoringDocument,
     SectionDocument,
 )
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS, Model
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from edgeasd.detect.windows import WindowSpec, slice_windows
@@ -192,9 +192,9 @@ def make_content(
     # Without common frames: overlapping windows are so alike that the local density explodes.
     embeddings = np.stack([output.embedding for output in outputs[::8]])
     method = document.scoring.method
-    references = Matrix.of(embeddings) if method in BY_DISTANCE else None
+    references = Matrix(embeddings) if method in BY_DISTANCE else None
     sections = [replace(section, references=references) for section in document.sections]
-    plain = DistanceDocument(1.0, Matrix.of(np.eye(n_dims, dtype=np.float32)))
+    plain = DistanceDocument(1.0, Matrix(np.eye(n_dims, dtype=np.float32)))
     distances = (plain,) if method == "mahalanobis" else ()
     known = replace(document, sections=tuple(sections), distances=distances)
     model = Model(with_metadata(graph, known.to_json()), "tiny")
@@ -234,3 +234,8 @@ def make_model(
     )
     path.write_bytes(make_content(document, n_dims=n_dims, seed=seed, normal=normal))
     return path
+
+
+def load_model(path: Path) -> Model:
+    """Return the model in the file at *path*, which is of our own making and needs no trial."""
+    return Model(path.read_bytes(), str(path))

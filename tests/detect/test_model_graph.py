@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeasd.detect.model.document import METADATA_KEY, Matrix
+from edgeasd.detect.model.document import METADATA_KEY
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS
 from tests.detect.models import with_metadata, wrap_graph
 from tests.detect.small_models import LOG_ODDS, NEAREST, changed, document_of, refusal, setter
@@ -41,9 +41,11 @@ def test_model_logits_of_other_sections_are_refused() -> None:
 
 def test_model_references_of_another_embedding_are_refused() -> None:
     """References must be as long as what the network gives."""
-    references = Matrix.of(np.ones((2, 5), np.float32))
+    references = Matrix(np.ones((2, 5), np.float32))
 
-    message = refusal(changed(NEAREST, setter("sections", 0, "references", to=asdict(references))))
+    message = refusal(
+        changed(NEAREST, setter("sections", 0, "references", to=references.to_table()))
+    )
 
     assert message == (
         "sections[0].references.shape=[2, 5] must have 4 columns, as many as the graph's embedding"

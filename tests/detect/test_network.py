@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeasd.common.errors import ModelError
-from edgeasd.detect.model.document import Matrix, ModelDocument
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.document import ModelDocument
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.scoring import clip_score
 from tests.detect.models import (
     TinyNetwork,
     faulty_sound,
+    load_model,
     make_model,
     normal_sound,
     offline_windows,
@@ -34,18 +34,6 @@ def test_model_document_round_trips(content: bytes) -> None:
 
     assert ModelDocument.from_json(document.to_json()) == document
     assert json.loads(document.to_json()) == document_of(content)
-
-
-def test_load_model_gives_the_model_of_the_file(tmp_path: Path) -> None:
-    """A file gives its document and the digest of its bytes."""
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(NEAREST)
-
-    model = load_model(path)
-
-    assert model.document == Model(NEAREST, "tiny").document
-    assert model.sha256 == Model(NEAREST, "elsewhere").sha256
-    assert len(model.sha256) == 64
 
 
 def test_model_run_equals_the_network_in_numpy(tmp_path: Path) -> None:
@@ -123,23 +111,6 @@ def test_make_model_tells_a_fault_from_normal_sound(tmp_path: Path, method: str)
     assert scores[0] < section.clear_threshold < section.threshold < scores[1]
 
 
-def test_references_round_trip_keeps_every_bit() -> None:
-    """References come back from base64 as they went in, even if they were no float32 in C order."""
-    embeddings = np.asfortranarray(np.random.default_rng(0).standard_normal((5, 3)))
-
-    references = Matrix.of(embeddings.astype(np.float32))
-
-    assert references.shape == (5, 3)
-    np.testing.assert_array_equal(references.values(), embeddings.astype(np.float32))
-
-
-def test_references_little_endian_float32_in_row_order() -> None:
-    """The bytes behind the base64 are what the schema says, for readers in other languages."""
-    references = Matrix.of(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
-
-    assert base64.b64decode(references.float32) == np.array([1, 2, 3, 4], "<f4").tobytes()
-
-
 # --- sections ------------------------------------------------------------------------------------
 
 
@@ -166,30 +137,6 @@ def test_section_index_open_or_unknown_is_refused(name: str) -> None:
 
 
 # --- files that are no model ---------------------------------------------------------------------
-
-
-def test_load_model_missing_file_is_refused(tmp_path: Path) -> None:
-    """Without a file, the message says which one and how to make one."""
-    path = tmp_path / "tiny.onnx"
-
-    with pytest.raises(ModelError) as caught:
-        load_model(path)
-
-    assert str(caught.value) == (
-        f"{path}: cannot be read (No such file or directory); "
-        "make a model file with 'edgeasd learn' or 'python -m train export'"
-    )
-
-
-def test_load_model_folder_is_refused(tmp_path: Path) -> None:
-    """A folder is no model file."""
-    with pytest.raises(ModelError) as caught:
-        load_model(tmp_path)
-
-    assert str(caught.value) == (
-        f"{tmp_path}: cannot be read (Is a directory); make a model file with 'edgeasd learn' or "
-        "'python -m train export'"
-    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.levels import LevelMeter
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.scoring import clip_score
 from edgeasd.detect.windows import WindowSpec
@@ -27,6 +27,7 @@ from edgeasd.offline.recordings.cutter import Cutter
 from tests.detect.cutting import BLOCK_LENGTHS, Stream, cut_at, cut_every, cuts, stream_of, streams
 from tests.detect.models import (
     faulty_sound,
+    load_model,
     make_content,
     make_document,
     make_model,

@@ -13,7 +13,7 @@ import soundfile
 
 from edgeasd.common.config import FileConfig, MachineConfig
 from edgeasd.common.errors import ConfigError, ModelError
-from edgeasd.detect.model.document import Matrix
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
     calibration_path,
@@ -86,7 +86,7 @@ def test_undo_of_nothing_leaves_no_lock(machine: MachineConfig) -> None:
 PLAIN = CalibrationDocument("fan", (calibration("0" * 64),))
 ADDED = CalibrationDocument(
     "fan",
-    (replace(calibration("0" * 64), references=Matrix.of(np.eye(8, dtype=np.float32))),),
+    (replace(calibration("0" * 64), references=Matrix(np.eye(8, dtype=np.float32))),),
 )
 
 

@@ -8,12 +8,13 @@ import pytest
 from edgeasd.capture.simulator.rotating_machine import SECTIONS, render_clip
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import log_mel
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.model.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import clip_score
 from edgeasd.offline.explain.explain import N_BANDS, band_edges, explain, shares
 from tests.conftest import CHECKOUT
+from tests.detect.models import load_model
 
 
 @pytest.fixture(scope="module")

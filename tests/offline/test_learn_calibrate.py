@@ -22,7 +22,6 @@ from edgeasd.common.config import Config
 from edgeasd.common.config_file import load_config
 from edgeasd.common.errors import ModelError
 from edgeasd.common.types import Float32Array
-from edgeasd.detect.model.network import load_model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.models.calibration_file import (
     calibrated_model,
@@ -31,7 +30,7 @@ from edgeasd.models.calibration_file import (
     write_calibrations,
 )
 from edgeasd.offline.learn import TEMPLATE, Learned
-from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.detect.models import faulty_sound, load_model, make_model, normal_sound
 
 RATE = 16_000
 TEXT = """
@@ -389,7 +388,10 @@ def test_calibration_of_another_model_is_told_and_not_used(site: Path, calibrate
 
     assert found.model is model
     assert found.calibration is None
-    assert "press07.onnx.press07.json: is of another model (sha256 " in found.warning
+    assert (
+        "press07.onnx.press07.json: this calibration file is of another model (sha256 "
+        in found.warning
+    )
     assert "run 'edgeasd calibrate press07'" in found.warning
     assert "the model's own threshold is in force" in found.warning
 

@@ -22,13 +22,12 @@ from edgeasd.cli.main import main
 from edgeasd.common.config import FileConfig, MachineConfig
 from edgeasd.common.errors import AudioDeviceError, StorageError
 from edgeasd.common.types import AudioBlock
-from edgeasd.detect.model.network import load_model
 from edgeasd.models.calibration_file import CalibratedModel, calibrated_model, read_calibrations
 from edgeasd.offline.calibration.live_scores import SCHEMA, KeptScores
 from edgeasd.offline.calibration.scores import ScoreCollector, live_blocks
 from tests.conftest import CHECKOUT
 from tests.deploy.namespaces import eventually
-from tests.detect.models import make_model, normal_sound
+from tests.detect.models import load_model, make_model, normal_sound
 from tests.disks import mounted_tmpfs
 
 RATE = 16_000

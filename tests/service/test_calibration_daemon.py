@@ -10,13 +10,12 @@ import pytest
 import soundfile
 
 from edgeasd.common.config import MachineConfig
-from edgeasd.detect.model.network import load_model
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
     read_calibrations,
     write_calibrations,
 )
-from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.detect.models import faulty_sound, load_model, make_model, normal_sound
 from tests.installation import (
     PACED,
     RATE,

@@ -13,7 +13,6 @@ import pytest
 
 from edgeasd.common.config import AlarmConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
-from edgeasd.detect.model.network import load_model
 from edgeasd.models.cache import FileWatch
 from edgeasd.models.detector import Detector, make_detector
 from edgeasd.publish.payloads import AudioQuality, StreamClock
@@ -21,7 +20,7 @@ from edgeasd.service.machine import runwatch
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.stages import Stages
 from tests.detect.faulty_models import make_failing, make_stalling
-from tests.detect.models import make_model, normal_sound
+from tests.detect.models import load_model, make_model, normal_sound
 from tests.publish.brokers import wait_until
 
 N_BLOCK = 1000

@@ -12,8 +12,8 @@ import torch
 
 from edgeasd.baseline.covariance import MahalanobisRecipe
 from edgeasd.common.errors import EdgeasdError
-from edgeasd.detect.model.network import load_model
 from edgeasd.detect.windows import WindowSpec
+from tests.detect.models import load_model
 from tests.train.toy import RECIPE, labelled_clips, pipeline_score
 from train.evaluation.evaluate import evaluate
 from train.export.export import TOLERANCE, export

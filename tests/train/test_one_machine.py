@@ -16,8 +16,9 @@ from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMach
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
+from tests.detect.models import load_model
 from tests.train.toy import CHECKOUT, CNN_RECIPE
 from train.data.bank import WindowBank
 from train.data.split import load_training_data

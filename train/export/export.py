@@ -1,4 +1,4 @@
-"""A trained network as a model file for the daemon."""
+"""Export of a trained network as a model file for the daemon."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.covariance import NormalSound
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.common.types import Float32Array
-from edgeasd.detect.model.document import (
-    DistanceDocument,
-    Matrix,
-    ModelDocument,
-    ScoringDocument,
-    SectionDocument,
-)
+from edgeasd.detect.model.document import ModelDocument, ScoringDocument, SectionDocument
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.scoring import NetworkOutput, clip_score
 from train.data.clips import Clip
@@ -42,7 +37,7 @@ from train.scoring.threshold import Threshold, choose_thresholds
 TOLERANCE = 1e-4
 """Largest difference between a clip's scores before and after export, relative above 1."""
 _N_CALIBRATION = 256
-"""Windows that the ranges of int8 come from."""
+"""Windows from which the ranges of int8 are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +45,13 @@ class Export:
     """A model file that was made.
 
     Attributes:
-        path: Where it is.
-        n_bytes: Its size.
-        sha256: Its digest.
+        path: Path of the model file.
+        n_bytes: Size of the file.
+        sha256: Digest of the file.
         difference: Largest difference between torch and ONNX Runtime in a clip's score, in float32,
             relative above 1.
-        n_clips: Clips compared.
-        int8: How int8 compares with float32; `None` in float32.
+        n_clips: Number of clips that were compared.
+        int8: How int8 compares with float32; `None` if the model is in float32.
     """
 
     path: Path
@@ -79,21 +74,21 @@ def export(
 ) -> Export:
     """Write the model of a run to *path*.
 
-    References and thresholds come from the exported network itself, run as the daemon runs it.  The
-    file replaces one at *path* only once it has been loaded again.
+    References and thresholds come from the exported network itself, run as the daemon runs it.  A
+    file that is already at *path* is replaced only once the new one has been loaded.
 
     Args:
-        run_folder: Of the run.
-        path: Of the model file.
-        data_folder: Where the training data is now, if not where it was.
-        scoring: Method in place of the recipe's, which training does not depend on.
-        model_id: Name of the model; empty for machine type and recipe.
-        version: For people; empty for today's date.
-        int8: Whether to write convolutions in int8, if that is as good and quicker.
+        run_folder: Folder of the run.
+        path: Path of the model file.
+        data_folder: Folder of the training data, if it was moved since training.
+        scoring: Scoring method that replaces the recipe's; training does not depend on it.
+        model_id: Name of the model; empty takes machine type and recipe.
+        version: Version of the model, for people; empty takes today's date.
+        int8: Whether to write convolutions in int8, if that is as good and faster.
 
     Raises:
-        EdgeasdError: If there is no such run, torch and ONNX Runtime do not agree, or int8 is not
-            worth it.
+        EdgeasdError: If there is no such run, torch and ONNX Runtime do not agree, or int8 is
+            worse or no faster.
     """
     fitted = load_run(run_folder, data_folder)
     fitted = replace(fitted, recipe=fitted.recipe.override(scoring=scoring))
@@ -117,7 +112,7 @@ def _quantise(
     """Return graph and document in int8.
 
     Raises:
-        EdgeasdError: If int8 is not worth it.
+        EdgeasdError: If int8 is worse or no faster.
     """
     windows = _calibration_windows(fitted)
     exact = Model(with_document(proto, document), str(path))
@@ -139,7 +134,7 @@ def _calibration_windows(fitted: FittedRun) -> Float32Array:
 
 
 def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocument:
-    """Return the document of the model file, what normal sounds like yet to be learned."""
+    """Return the document of the model file, without references and thresholds."""
     recipe, info = fitted.recipe, fitted.info
     clips = [one.clip for one in fitted.data.fitted]
     spectra = {
@@ -160,7 +155,7 @@ def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocu
             recipe.scoring.method, recipe.nearest.n_neighbours, recipe.scoring.clip_windows
         ),
         sections=tuple(
-            SectionDocument(name, 0.0, 0.0, spectrum=Matrix.of(spectrum.rows()))
+            SectionDocument(name, 0.0, 0.0, spectrum=Matrix(spectrum.rows()))
             for name, spectrum in spectra.items()
         ),
         training={
@@ -182,7 +177,7 @@ def _draft_document(fitted: FittedRun, model_id: str, version: str) -> ModelDocu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Learned:
-    """What one form of the network makes of normal sound."""
+    """What was learned from normal sound with the network in one form."""
 
     normal: NormalSound | None
     thresholds: list[Threshold]
@@ -209,10 +204,9 @@ def _learn(fitted: FittedRun, run: RunWindows, title: str) -> _Learned:
 
 
 def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
-    """Return *document* with references and thresholds; the rest of a section stays."""
-    normal = learned.normal or NormalSound([])
-    references: list[Matrix | None] = [Matrix.of(each) for each in normal.references]
-    references = references or [None] * len(document.sections)
+    """Return *document* with the references, thresholds and distances *learned*."""
+    normal = learned.normal
+    references = [None] * len(document.sections) if normal is None else normal.references
     return replace(
         document,
         sections=tuple(
@@ -226,9 +220,7 @@ def _with_learned(document: ModelDocument, learned: _Learned) -> ModelDocument:
                 document.sections, learned.thresholds, references, strict=True
             )
         ),
-        distances=tuple(
-            DistanceDocument(weight, Matrix.of(whitening)) for weight, whitening in normal.distances
-        ),
+        distances=() if normal is None else normal.distances,
     )
 
 
@@ -240,13 +232,13 @@ def _check_parity(before: _Learned, after: _Learned, clips: Sequence[Clip]) -> f
     """Return the largest difference between clips' scores before and after export.
 
     Raises:
-        EdgeasdError: If it is more than the tolerance.
+        EdgeasdError: If it exceeds the tolerance.
     """
     largest = 0.0
     for clip in clips:
         expected, actual = before.scores[clip], after.scores[clip]
         difference = abs(expected - actual) / max(abs(expected), 1.0)
-        # Written so that a difference that is no number is refused as well.
+        # Not "difference > TOLERANCE", which would accept a difference that is not a number.
         if not difference <= TOLERANCE:
             raise EdgeasdError(
                 f"score difference={difference:.3g} between torch and ONNX Runtime must be at "
@@ -257,9 +249,9 @@ def _check_parity(before: _Learned, after: _Learned, clips: Sequence[Clip]) -> f
 
 
 def _compare(fitted: FittedRun, models: Mapping[str, Model], windows: Float32Array) -> Comparison:
-    """Compare float32 with int8 on the test clips, or on those of training where there are none.
+    """Compare int8 with float32 on the test clips, or on the training clips if there are none.
 
-    Each form is scored by the references that its own graph made.
+    Each form is scored by the references that its own graph gave.
     """
     tests = [clip for clip in read_clips(fitted.folder).clips if clip.split == "test"]
     tests = [clip for clip in tests if clip.section in fitted.data.sections]
@@ -289,7 +281,7 @@ def _run_model(model: Model) -> RunWindows:
 
 
 def _write(content: bytes, path: Path) -> Model:
-    """Write the model file, load it once more, and only then let it replace what is there."""
+    """Write the model file, and let it replace what is at *path* only once it has been loaded."""
     with atomically(path) as file:
         file.write(content)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Whether a model in int8 is as good as that in float32, and worth it."""
+"""The check that a model in int8 is nearly as good as in float32, and faster."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from train.data.clips import Clip
 from train.scoring.metrics import measure, official_score
 
 MOST_SCORE_LOST = 0.01
+"""Most that the official score may be lower in int8."""
 LEAST_CORRELATION = 0.98
+"""Least rank correlation of the scores of clips in int8 and in float32."""
 LEAST_SPEEDUP = 1.4
+"""Least ratio of the time of a window in float32 to that in int8."""
 
 _N_TIMED = 400
+"""Windows that are timed in each form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Int8 against float32.
+    """How a model in int8 compares with the same in float32.
 
     Attributes:
-        correlation: The least of the sections: Spearman's, of the scores of clips.
-        speedup: Time of a window in float32 over that in int8, of medians.
+        correlation: Spearman's rank correlation of the scores of clips, the least of all sections.
+        speedup: Median time of a window in float32 over that in int8.
         score_lost: Official score in float32 less that in int8; `None` without labelled clips.
-        n_clips: Clips compared.
+        n_clips: Number of clips that were compared.
     """
 
     correlation: float
@@ -40,10 +44,10 @@ class Comparison:
     n_clips: int
 
     def check(self) -> None:
-        """Check that int8 loses little and gains much.
+        """Check that int8 is nearly as good, and faster.
 
         Raises:
-            EdgeasdError: If not, with the figures.
+            EdgeasdError: If it is not; the message has the figures.
         """
         bad = not self.correlation >= LEAST_CORRELATION or not self.speedup >= LEAST_SPEEDUP
         if bad or (self.score_lost is not None and not self.score_lost <= MOST_SCORE_LOST):
@@ -70,10 +74,10 @@ def compare(
     """Return how the scores of the same *clips* in float32 and int8 agree.
 
     Args:
-        clips: Labelled ones if there are, else normal ones.
-        exact_scores: In float32.
-        small_scores: In int8.
-        speedup: See `Comparison`.
+        clips: Labelled clips if there are any, else normal ones.
+        exact_scores: Score of each clip in float32.
+        small_scores: Score of each clip in int8.
+        speedup: Median time of a window in float32 over that in int8.
     """
     correlations = []
     for section in sorted({clip.section for clip in clips}):
@@ -86,14 +90,14 @@ def compare(
             for scores in (exact_scores, small_scores)
         )
         lost = exact - small
-    except EdgeasdError:  # a section without normal or without anomalous clips: no such score
+    except EdgeasdError:  # a section without normal or anomalous clips has no official score
         lost = None
-    # Not min(): it may pass over a section that has none, as its scores do not differ.
+    # Not min(), which may pass over a NaN: the correlation of a section whose scores are all equal.
     return Comparison(float(np.min(correlations)), speedup, lost, len(clips))
 
 
 def time_windows(models: Mapping[str, Model], windows: Float32Array) -> dict[str, float]:
-    """Return the median seconds that each of *models* takes for a window, turn by turn."""
+    """Return the median seconds that each of *models* takes for a window; they run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for number in range(_N_TIMED):
         for name, model in models.items():

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, in float32 or int8, with the names that the daemon knows."""
+"""From a network to an ONNX graph in float32 or int8, with the names that the daemon expects."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from edgeasd.detect.model.network import EMBEDDING, INPUT, LOGITS
 from train.networks.model import Network, SectionNet
 from train.recipe.recipe import Recipe
 
-# What ONNX Runtime 1.17 reads, the oldest that the daemon runs on.
 OPSET = 18
+"""Version of the operators; ONNX Runtime 1.17, the oldest that the daemon runs on, reads it."""
 IR_VERSION = 9
+"""Version of the file format; see `OPSET`."""
 
 _QUANTISED = ["Conv", "Clip", "Add"]
-"""The convolutions with what stands between them; pooling and classifier stay exact."""
+"""The convolutions and what is between them; pooling and classifier stay in float32."""
 
 
 def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
     """Return *network* as a graph, without a document."""
-    # Two windows: of one, the exporter would take the batch size for a constant.
+    # Two windows, as the exporter would take a batch size of one for a constant.
     example = torch.zeros(2, 1, recipe.window.n_frames, recipe.features.n_mels)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it wonders about absent logits
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of absent logits
     program = torch.onnx.export(
         network,
         (example,),
@@ -54,17 +55,18 @@ def to_onnx(network: Network, recipe: Recipe) -> onnx.ModelProto:
 def quantise(proto: onnx.ModelProto, windows: Float32Array) -> onnx.ModelProto:
     """Return the graph with its convolutions in int8, by static quantisation in QDQ form.
 
-    Weights have a scale for each channel, activations one for each tensor, of the range that their
-    values in *windows* have.
+    Weights have a scale for each channel, activations one for each tensor, by the range of the
+    values that *windows* give.
 
     Args:
-        proto: In float32.
-        windows: What is typical, shape ``(n_windows, T, M)``, dB.
+        proto: The graph in float32.
+        windows: Typical windows, shape ``(n_windows, T, M)``, dB.
     """
     with tempfile.TemporaryDirectory() as folder:
         exact, prepared, small = (Path(folder) / f"{name}.onnx" for name in ("a", "b", "c"))
         onnx.save(proto, exact)
-        # Folds batch normalisation, which int8 would not survive.  Shapes are known: no sympy.
+        # Folds batch normalisation into the convolutions, as in int8 it would be far too coarse.
+        # Symbolic shapes would need sympy, and all shapes are known.
         quant_pre_process(exact, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -73,7 +75,7 @@ def quantise(proto: onnx.ModelProto, windows: Float32Array) -> onnx.ModelProto:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTISED,
             per_channel=True,
-            # The pair for which x86 has instructions.
+            # x86 has instructions for this pair of types.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
@@ -89,7 +91,7 @@ def with_document(proto: onnx.ModelProto, document: ModelDocument) -> bytes:
 
 
 class _Windows(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-    """Windows one by one, as the daemon runs them."""
+    """Gives the quantiser windows one by one, as the daemon runs them."""
 
     def __init__(self, windows: Float32Array) -> None:
         self._windows: Iterator[Float32Array] = iter(windows)
@@ -101,7 +103,7 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]  # the library has 
 
 
 def _without_traces(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return *proto* without what is of no use to the daemon and tells of who trained it."""
+    """Return *proto* without texts that the daemon does not need and that tell who trained it."""
     proto.ir_version = IR_VERSION
     proto.ClearField("doc_string")
     for entry in (proto.graph, *proto.graph.node, *proto.graph.value_info):

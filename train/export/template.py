@@ -1,8 +1,7 @@
 """``python -m train.export.template`` makes the graph that ``edgeasd learn`` fills.
 
-It writes edgeasd/models/mean.onnx.
-
-The mean of a window over time, which needs no weights.  It has no document: the command adds one.
+It writes edgeasd/models/mean.onnx.  The graph is the mean of a window over time, which needs no
+weights, and has no document yet: the command adds one.
 """
 
 from __future__ import annotations

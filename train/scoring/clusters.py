@@ -1,4 +1,4 @@
-"""What normal sounds like, from the embeddings of training clips."""
+"""Learning what is normal from the embeddings of training clips."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from edgeasd.baseline.covariance import clip_means
-from edgeasd.baseline.normal_sound import NormalSound, learn_mahalanobis
-from edgeasd.common.types import Float32Array, Float64Array
+from edgeasd.baseline.covariance import NormalSound, clip_means, learn_mahalanobis
+from edgeasd.common.types import Float64Array
+from edgeasd.detect.model.matrix import Matrix
 from train.data.clips import Clip
 from train.recipe.recipe import Recipe
 
@@ -26,28 +26,28 @@ class ClipEmbeddings:
 def learn_normal(
     method: str, clips: Sequence[ClipEmbeddings], sections: Sequence[str], recipe: Recipe
 ) -> NormalSound | None:
-    """Return what a scoring method needs to know of normal sound; `None` if nothing.
+    """Return what a scoring method needs to know of normal sound; `None` if it needs nothing.
 
     Args:
-        method: ``nearest``, ``mahalanobis``, or one without references.
-        clips: The training clips but those held out.
-        sections: Names.
-        recipe: Says how.
+        method: ``nearest``, ``mahalanobis``, or a method without references.
+        clips: The training clips without those held out.
+        sections: Names of the sections.
+        recipe: How to learn.
     """
     if method == "nearest":
-        return NormalSound([_directions(_by_domain(clips, name), recipe) for name in sections])
+        return NormalSound(tuple(_directions(_by_domain(clips, name), recipe) for name in sections))
     if method == "mahalanobis":
         groups = [_by_domain(clips, name) for name in sections]
         return learn_mahalanobis(groups, recipe.mahalanobis)
     return None
 
 
-def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float32Array:
-    """Return the references of a section for the distance of directions.
+def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Matrix:
+    """Return the references of a section for ``nearest``.
 
-    Of the target domain every clip's embedding, as there are few and each counts; of the source
-    domain k-means centroids, so that many clips do not outweigh them.  Embeddings get length 1
-    first.
+    They are the embeddings of all target clips, as there are few and each counts, and k-means
+    centroids of the source clips, so that these do not outweigh them.  Embeddings are scaled to
+    length 1 first.
     """
     unit = {name: clip_means(clips) for name, clips in domains.items()}
     unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in unit.items()}
@@ -56,7 +56,7 @@ def _directions(domains: dict[str, list[Float64Array]], recipe: Recipe) -> Float
         n_clusters = min(recipe.nearest.n_centroids, len(unit["source"]))
         clusters = KMeans(n_clusters, n_init=10, random_state=recipe.seed).fit(unit["source"])
         references.append(clusters.cluster_centers_)
-    return np.concatenate(references).astype(np.float32)
+    return Matrix(np.concatenate(references))
 
 
 def _by_domain(clips: Sequence[ClipEmbeddings], section: str) -> dict[str, list[Float64Array]]:

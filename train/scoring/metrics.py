@@ -21,15 +21,15 @@ class Measures:
     """How well normal and anomalous clips are told apart in one section and domain.
 
     Attributes:
-        section: For example ``00``.
+        section: Name of the section, for example ``00``.
         domain: ``source`` or ``target``.
-        n_normal: Normal test clips.
-        n_anomaly: Anomalous test clips.
+        n_normal: Number of normal test clips.
+        n_anomaly: Number of anomalous test clips.
         auc: Area under the ROC curve.
-        pauc: The same up to a false positive rate of 0.1, standardised (McClish): 0.5 is chance.
-        precision: Of the decisions; 0 where none was an alarm.
-        recall: Of the decisions.
-        f1: Harmonic mean of both.
+        pauc: Partial AUC up to a false positive rate of 0.1, standardised (McClish): 0.5 is chance.
+        precision: Precision of the decisions; 0 if none was an alarm.
+        recall: Recall of the decisions.
+        f1: Harmonic mean of precision and recall.
     """
 
     section: str
@@ -49,7 +49,7 @@ def measure(
     """Return the measures of each section and domain, in order.
 
     Raises:
-        EdgeasdError: If one has no normal or no anomalous clip.
+        EdgeasdError: If one of them has no normal or no anomalous clip.
     """
     groups = sorted({(clip.section, clip.domain) for clip in clips})
     return [

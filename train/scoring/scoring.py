@@ -1,4 +1,4 @@
-"""Scores of clips by the daemon's own scoring, from the network before or after export."""
+"""Scores of clips, by the daemon's own scoring and the network before or after export."""
 
 from __future__ import annotations
 
@@ -10,18 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.covariance import NormalSound
 from edgeasd.common.types import Float32Array, Float64Array
-from edgeasd.detect.scoring import (
-    LogOddsScoring,
-    MahalanobisScoring,
-    NearestScoring,
-    NetworkOutput,
-    ReconstructionScoring,
-    Scoring,
-    clip_score,
-    embeddings_of,
-)
+from edgeasd.detect.model.document import ScoringDocument
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score, embeddings_of
 from train.console import tracked
 from train.data.datasets import Clip
 from train.data.windows import ClipWindows
@@ -33,12 +26,12 @@ _BATCH = 64
 _N_FOLDS = 10
 
 RunWindows = Callable[[Float32Array], list[NetworkOutput]]
-"""Windows, shape ``(n_windows, T, M)``, to the network's output for each."""
+"""Function from windows, shape ``(n_windows, T, M)``, to the network's output for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipOutputs:
-    """What the network says of each window of a clip."""
+    """The network's output for each window of a clip."""
 
     clip: Clip
     outputs: list[NetworkOutput]
@@ -46,7 +39,7 @@ class ClipOutputs:
 
 def runner(network: Network) -> RunWindows:
     """Return *network*, in evaluation mode and float32, as a function of windows."""
-    # A quarter of the time on the CPU that PyTorch's own layout takes.
+    # On the CPU this layout takes a quarter of the time of PyTorch's default.
     network = network.to(memory_format=torch.channels_last)
 
     def run(windows: Float32Array) -> list[NetworkOutput]:
@@ -84,20 +77,13 @@ def make_scorings(
     method: str, sections: Sequence[str], normal: NormalSound | None, recipe: Recipe
 ) -> dict[str, Scoring]:
     """Return the scoring by *method* for each section, by its name."""
+    scoring = ScoringDocument(method, recipe.nearest.n_neighbours)
+    references = [None] * len(sections) if normal is None else normal.references
+    distances = () if normal is None else normal.distances
     return {
-        name: _make_scoring(method, index, normal, recipe) for index, name in enumerate(sections)
+        name: make_scoring(scoring, index, references[index], distances)
+        for index, name in enumerate(sections)
     }
-
-
-def _make_scoring(method: str, index: int, normal: NormalSound | None, recipe: Recipe) -> Scoring:
-    if method == "log_odds":
-        return LogOddsScoring(index)
-    if method == "reconstruction":
-        return ReconstructionScoring()
-    assert normal is not None
-    if method == "nearest":
-        return NearestScoring(normal.references[index], recipe.nearest.n_neighbours)
-    return MahalanobisScoring(normal.references[index], normal.distances)
 
 
 def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[float]:
@@ -105,7 +91,7 @@ def score_parts(one: ClipOutputs, scoring: Scoring, n_windows: int) -> list[floa
 
     Args:
         one: The clip.
-        scoring: The method, for its section.
+        scoring: Scoring method of the clip's section.
         n_windows: Windows that a score rests on; a shorter clip gives one score over all it has.
     """
     starts = range(0, max(len(one.outputs) - n_windows, 0) + 1, n_windows)
@@ -119,9 +105,10 @@ def normal_scores(
     scorings: Mapping[str, Scoring],
     recipe: Recipe,
 ) -> list[list[float]]:
-    """Return the scores of normal sound that nothing was learned from, for each section.
+    """Return, for each section, scores of normal sound that they were not learned from.
 
-    Of the clips held out; where none are, of each clip by what the others teach.
+    They are those of the clips held out or, if there are none, of each clip by what the others
+    teach.
     """
     if held_out:
         scored = [(one, scorings[one.clip.section]) for one in held_out]
@@ -142,7 +129,10 @@ def normal_scores(
 def _cross_scorings(
     method: str, clips: Sequence[ClipOutputs], sections: Sequence[str], recipe: Recipe
 ) -> Iterator[tuple[ClipOutputs, Scoring]]:
-    """Yield each clip with the scoring learned from the other folds; lone clips are left out."""
+    """Yield each clip with the scoring learned from the other folds.
+
+    A fold without which a section has no clip is left out.
+    """
     seen: Counter[tuple[str, str]] = Counter()
     folds = []
     for one in clips:

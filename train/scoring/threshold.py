@@ -1,4 +1,4 @@
-"""First threshold of a model: from few scores of normal sound that was not trained on."""
+"""The first threshold of a model, from few scores of normal sound that was not trained on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from scipy import stats
 from edgeasd.common.errors import EdgeasdError
 
 _ENOUGH = 10
-"""Scores from which a section's own spread is trusted; its 90 % interval is then -27 to +65 %."""
+"""Scores that a section needs for a spread of its own, which then has a 90 % interval of -27 to
++65 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """When a section's score becomes an alarm, and when it is one no longer."""
+    """Scores of a section at which an alarm starts, and below which it ends."""
 
     threshold: float
     clear_threshold: float
@@ -27,18 +28,18 @@ def choose_thresholds(
 ) -> list[Threshold]:
     """Return a threshold for each section.
 
-    The upper prediction bound of one further score under Student's t,
+    It is the upper prediction bound of one further score under Student's t,
     ``mean + t(1 - tail_probability, df) * s * sqrt(1 + 1 / n)``.  A handful of scores says little
-    about the tail, and the bound says so by being wide.  Sections with fewer than ten scores share
-    their spread, pooled within sections; one without any takes mean and spread of all scores.
-    The clear threshold is half way from the mean.
+    about the tail, and so the bound is wide.  Sections with fewer than ten scores share their
+    spread, pooled within sections; one without any takes mean and spread of all scores.  The clear
+    threshold is half way from the mean to the threshold.
 
-    It is a start: scores of normal sound are not normally distributed, and only recordings made on
-    site give a rate of false alarms.
+    It is a start: scores of normal sound are not normally distributed, and only ``edgeasd
+    calibrate`` with recordings of the machine itself gives a rate of false alarms.
 
     Args:
         scores: Held-out scores of each section.
-        tail_probability: That a score of normal sound is above the threshold.
+        tail_probability: Probability that a score of normal sound is above the threshold.
 
     Raises:
         EdgeasdError: If no section has two scores.

@@ -1,4 +1,5 @@
-"""The model: its document, its geometry, and the network that scores windows.
+"""The model: its document, its geometry, and the network that runs on windows.
 
-Only `network` talks to ONNX Runtime.
+A model comes as the bytes of a file; `edgeasd.models` reads files.  Only `network` talks to ONNX
+Runtime.
 """

@@ -1,20 +1,21 @@
 """What a model file says about itself: the JSON document in its metadata.
 
-``deploy/schemas/model.schema.json`` is the schema of that document.
+Each field has its description and its rule here, for the reader and for the JSON schema alike;
+``deploy/schemas/model.schema.json`` is generated from them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 import numpy as np
 
 from edgeasd.common.documents import (
     DocumentError,
+    Rule,
     at_most_items,
     between,
     one_of,
@@ -22,9 +23,9 @@ from edgeasd.common.documents import (
     rule,
 )
 from edgeasd.common.json_text import read_json
-from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.model.geometry import check_geometry
+from edgeasd.detect.model.matrix import MOST_ROWS, Matrix, StoredMatrix
 from edgeasd.detect.windows import WindowSpec
 
 METADATA_KEY = "edgeasd"
@@ -32,161 +33,131 @@ SCHEMA = "edgeasd.model/1"
 BY_DISTANCE = ("nearest", "mahalanobis")
 """Scoring methods that need references."""
 MOST_DOCUMENT_BYTES = 2**25
-"""All training clips of six sections as references of 512 values are 16 MB."""
-MOST_ROWS = 4096
-"""Of a matrix, and its columns; `nearest` compares each reference with each other: 128 MB."""
+"""Most bytes of a document.  It takes 16 MB with all training clips of six sections as references,
+of 512 values each."""
 SCORE_LIMIT = 1e15
-"""What scores and thresholds stay below, with either sign."""
+"""Largest magnitude of a score or threshold."""
+MOST_DISTANCES = 16
+"""Most distances that are multiplied to one score."""
 _MOST_CHARACTERS = 200
 _MOST_SECTIONS = 256
-MOST_DISTANCES = 16
+COMPLETE = ("features", "window", "scoring")
+"""Tables in which no key may be left out: a default that changes later must not change what old
+model files mean."""
 
-WORD = rule(
-    lambda value: len(value) <= _MOST_CHARACTERS and value.isprintable(),
-    f"at most {_MOST_CHARACTERS} printable characters",
-)
-"""Of a name, as it stands in messages, logs and payloads."""
+
+def _word(**keywords: str) -> Rule:
+    return rule(
+        lambda value: len(value) <= _MOST_CHARACTERS and value.isprintable(),
+        f"at most {_MOST_CHARACTERS} printable characters",
+        maxLength=_MOST_CHARACTERS,
+        **keywords,
+    )
+
+
+WORD = _word()
+"""Rule of a name that appears in messages, logs and payloads."""
+TIME = _word(format="date-time")
+"""Rule of a time, which is shown to people as it is."""
 THRESHOLD = between(-SCORE_LIMIT, SCORE_LIMIT)
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Numbers in rows, such as embeddings of normal sound.
-
-    Attributes:
-        shape: ``[n_rows, n_columns]``.
-        float32: The values in row order, little-endian float32, base64.
-    """
-
-    shape: Annotated[
-        tuple[int, ...],
-        rule(
-            lambda value: len(value) == 2 and min(value) > 0 and max(value) <= MOST_ROWS,  # noqa: PLR2004
-            f"two numbers from 1 to {MOST_ROWS}",
-        ),
-    ]
-    float32: str
-
-    @classmethod
-    def of(cls, values: Float32Array) -> Matrix:
-        """Return the matrix that holds *values*, shape ``(n_rows, n_columns)``."""
-        rows = np.ascontiguousarray(values, "<f4")
-        return cls(values.shape, base64.b64encode(rows.tobytes()).decode("ascii"))
-
-    def values(self) -> Float32Array:
-        """Return the values, shape ``(n_rows, n_columns)``.
-
-        Raises:
-            DocumentError: If the text is not base64 of as many numbers as the shape says.
-        """
-        try:
-            flat = np.frombuffer(base64.b64decode(self.float32, validate=True), "<f4")
-            values: Float32Array = flat.reshape(self.shape).astype(np.float32)
-        except (binascii.Error, ValueError) as exc:
-            raise DocumentError(f"float32 must be base64 of {self.shape} float32 values") from exc
-        if not np.isfinite(values).all():
-            raise DocumentError("float32 must hold finite numbers only")
-        return values
-
-    def extended(self, more: Matrix) -> Matrix:
-        """Return the rows of this matrix followed by those of *more*.
-
-        Raises:
-            DocumentError: If either is damaged, they differ in the number of columns, or there
-                would be too many.
-        """
-        rows, added = self.values(), more.values()
-        if rows.shape[1] != added.shape[1]:
-            raise DocumentError(f"references have {added.shape[1]} columns, not {rows.shape[1]}")
-        if len(rows) + len(added) > MOST_ROWS:
-            raise DocumentError(f"references={len(rows) + len(added)} must be at most {MOST_ROWS}")
-        return Matrix.of(np.concatenate((rows, added)))
+"""Rule of a score at which an alarm starts or ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class DistanceDocument:
-    """One way to measure how far an embedding is from the references.
-
-    Attributes:
-        weight: In the geometric mean of the distances.
-        whitening: What embeddings are multiplied by first, shape ``[n_values, n_dims]``.
-    """
+    """One way to measure how far an embedding is from the references."""
 
     weight: Annotated[float, between(1e-6, 1e6)]
-    whitening: Matrix
+    """Weight in the geometric mean of the distances."""
+    whitening: StoredMatrix
+    """Matrix that embeddings are multiplied by; as many columns as the graph's embedding has
+    values.  Its transpose times itself is the inverse of the covariance of normal sound, or another
+    weighting of its directions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringDocument:
-    """How the network's output becomes a score.
-
-    Attributes:
-        method: ``log_odds`` (Eq. 3 of the paper), ``nearest`` or ``mahalanobis`` (distance to the
-            references), or ``reconstruction`` (the graph's embedding is the score).
-        n_neighbours: For ``nearest``: references that make the local density.
-        clip_windows: Windows that a score rests on.
-    """
+    """How the network's output becomes a score; higher is more anomalous."""
 
     method: Annotated[str, one_of("log_odds", "nearest", "mahalanobis", "reconstruction")]
+    """``log_odds``: mean over the windows of logsumexp(other logits) minus the section's logit
+    (Cai et al., DCASE 2021, Eq. 3); needs at least two sections.  ``nearest``: cosine distance of
+    the mean embedding to the nearest reference, divided by the mean distance of that reference to
+    its n_neighbours nearest others.  ``mahalanobis``: Euclidean distance of the mean embedding to
+    the nearest reference, both multiplied by a whitening matrix first.  ``reconstruction``: mean
+    over the windows of the graph's embedding, which is one value."""
     n_neighbours: Annotated[int, between(1, MOST_ROWS)] = 1
+    """For ``nearest``: number of references that make the local density."""
     clip_windows: Annotated[int, between(1, 10_000)] = 31
+    """Number of windows that a score rests on."""
 
 
 @dataclass(frozen=True, slots=True)
 class SectionDocument:
-    """One section: a machine, or one of its operating conditions.
-
-    Attributes:
-        name: As in the names of the training clips, for example ``00``.
-        threshold: Score at which the alarm is raised unless the site says otherwise.
-        clear_threshold: Score below which the alarm may end.
-        references: Embeddings of normal sound; needed by ``nearest`` and ``mahalanobis``.
-        spectrum: How loud normal sound is, as `NormalSpectrum.rows`; no score depends on it.
-    """
+    """One section: a machine, or one of its operating conditions."""
 
     name: Annotated[str, WORD]
+    """Name of the section as in the names of the training clips, for example ``00``."""
     threshold: Annotated[float, THRESHOLD]
+    """Score at which the alarm is raised unless a calibration or the configuration says otherwise;
+    in the unit of the scoring method."""
     clear_threshold: Annotated[float, THRESHOLD]
-    references: Matrix | None = None
-    spectrum: Matrix | None = None
+    """Score below which the alarm may end; at most threshold."""
+    references: StoredMatrix | None = None
+    """Embeddings of normal sound, a row each; needed by ``nearest``, where none may be zero, and by
+    ``mahalanobis``."""
+    spectrum: StoredMatrix | None = None
+    """Log-mel of normal sound by mel bin, three rows in dB: mean over time, its standard deviation
+    between clips, and what the loudest 2 % of the frames exceed.  ``edgeasd explain`` compares with
+    it; no score depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDocument:
-    """What the model file says about itself.
+    """What a model file says about itself.
 
-    Attributes:
-        id: Name of the model.
-        version: Version of the model, for people.
-        created: RFC 3339 time at which it was made.
-        machine_type: As in DCASE Task 2, for example ``fan``.
-        features: Geometry of the log-mel frames.
-        window: Geometry of the windows.
-        scoring: How the network's output becomes a score.
-        sections: In the order of the logits.
-        distances: How ``mahalanobis`` measures; it needs at least one.
-        training: Provenance: recipe, data, seed, versions, metrics; free in form.
-        schema: Version of this form.
+    It says all that the network does not: geometry of the features, scoring method, sections with
+    thresholds and references, provenance.  It is JSON in the ONNX metadata property ``edgeasd``, of
+    at most 32 MiB, a million values and 32 levels.  Rules between fields that JSON Schema cannot
+    express are given in the descriptions; edgeasd refuses a file that breaks them.
     """
 
     id: Annotated[str, WORD]
+    """Name of the model."""
     version: Annotated[str, WORD]
-    created: Annotated[str, WORD]
+    """Version of the model, for people."""
+    created: Annotated[str, TIME]
+    """RFC 3339 time at which the model was made."""
     machine_type: Annotated[str, WORD]
+    """Type of machine as in DCASE Task 2, for example ``fan``."""
     features: FeatureSpec
+    """Geometry of the log-mel frames: periodic Hann window, no padding, power spectrum, Slaney's
+    mel scale and normalisation, 10 log10, dB."""
     window: WindowSpec
+    """Geometry of the windows."""
     scoring: ScoringDocument
+    """How the network's output becomes a score."""
     sections: Annotated[
         tuple[SectionDocument, ...],
-        rule(lambda value: 0 < len(value) <= _MOST_SECTIONS, f"1 to {_MOST_SECTIONS} sections"),
+        rule(
+            lambda value: 0 < len(value) <= _MOST_SECTIONS,
+            f"1 to {_MOST_SECTIONS} sections",
+            minItems=1,
+            maxItems=_MOST_SECTIONS,
+        ),
     ]
+    """Machines, or their operating conditions, in the order of the logits; their names differ."""
     distances: Annotated[tuple[DistanceDocument, ...], at_most_items(MOST_DISTANCES)] = ()
+    """For ``mahalanobis``, which needs at least one: how the distance to a reference is measured.
+    The score is their weighted geometric mean."""
     training: dict[str, Any] = field(default_factory=dict)
+    """Provenance: recipe, data, seed, versions, metrics; free in form."""
     schema: Annotated[str, one_of(SCHEMA)] = SCHEMA
+    """Version of this form."""
 
     @property
     def learned_from(self) -> frozenset[str]:
-        """Digests of the recordings that it was learned from, where the provenance has them."""
+        """Digests of the recordings that the model was learned from, if the provenance has them."""
         found = self.training.get("recordings")
         return frozenset(filter(_is_text, found)) if isinstance(found, list) else frozenset()
 
@@ -201,9 +172,28 @@ class ModelDocument:
         n_hops = self.scoring.clip_windows - 1
         return self.features.n_samples(self.window.n_frames) + n_hops * self.hop_samples
 
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """Yield the name and the value of each matrix in the document."""
+        for index, section in enumerate(self.sections):
+            if section.references is not None:
+                yield f"sections[{index}].references", section.references
+            if section.spectrum is not None:
+                yield f"sections[{index}].spectrum", section.spectrum
+        for index, distance in enumerate(self.distances):
+            yield f"distances[{index}].whitening", distance.whitening
+
     def to_json(self) -> str:
-        """Return the document as it stands in the model file."""
-        return json.dumps(asdict(self), allow_nan=False)
+        """Return the text of the document in the model file."""
+        return json.dumps(self, default=to_table, allow_nan=False)
+
+    def without_numbers(self) -> dict[str, Any]:
+        """Return the document as plain values, with only the shape of each matrix."""
+
+        def shown(part: Any) -> dict[str, Any]:
+            return {"shape": part.shape} if isinstance(part, Matrix) else to_table(part)
+
+        plain: dict[str, Any] = json.loads(json.dumps(self, default=shown))
+        return plain
 
     @classmethod
     def from_json(cls, text: str) -> ModelDocument:
@@ -216,25 +206,25 @@ class ModelDocument:
             table = read_json(text)
         except DocumentError as exc:
             raise DocumentError(f"metadata {METADATA_KEY!r} {exc}") from exc
+        del text  # it may be megabytes, and the numbers in it are about to be decoded
         if not isinstance(table, dict):
             raise DocumentError(f"metadata {METADATA_KEY!r} must be a table")
-        # Told first: of another version of the form every other complaint would mislead.
+        # First, as any other complaint about another version of the form would mislead.
         if table.get("schema") != SCHEMA:
             raise DocumentError(f"schema={table.get('schema')!r:.80} must be {SCHEMA!r}")
         document = read_table(cls, table)
-        for name in ("features", "window", "scoring"):
-            for key in asdict(getattr(document, name)):
-                # Else a default that changes would change what old model files mean.
+        for name in COMPLETE:
+            for key in to_table(getattr(document, name)):
                 if key not in table[name]:
                     raise DocumentError(f"{name}.{key} is missing")
         document.check()
         return document
 
     def check(self) -> None:
-        """Check what concerns more than one field.
+        """Check the rules between fields.
 
         Raises:
-            DocumentError: If the fields contradict each other.
+            DocumentError: If fields contradict each other; the message names them.
         """
         check_geometry(self.features, self.window)
         names = [section.name for section in self.sections]
@@ -260,35 +250,20 @@ class ModelDocument:
                 )
         if self.scoring.method == "mahalanobis" and not self.distances:
             raise DocumentError("distances must be at least one for scoring.method='mahalanobis'")
+        for name, matrix in self.matrices():
+            if not np.isfinite(matrix.values).all():
+                raise DocumentError(f"{name}.float32 must hold finite numbers only")
 
 
-def with_metadata(graph: bytes, document: ModelDocument) -> bytes:
-    """Return the bytes of a model file: the ONNX *graph*, which has no document, with *document*.
+def to_table(part: Any) -> dict[str, Any]:
+    """Return *part* of a document as a table of its file; the argument *default* of ``json.dumps``.
 
-    Serialised messages of Protocol Buffers that follow each other are merged when they are read, so
-    that the document need only be appended, as one more entry of ``ModelProto.metadata_props``.
-
-    References:
-        onnx.proto, ModelProto (field 14) and StringStringEntryProto (1, 2); Protocol Buffers,
-        Encoding, "Last One Wins".
+    Parts within it stay as they are: ``json.dumps`` asks for each of them.
     """
-    entry = _length_delimited(1, METADATA_KEY) + _length_delimited(2, document.to_json())
-    return graph + _length_delimited(14, entry)
+    if isinstance(part, Matrix):
+        return part.to_table()
+    return {one.name: getattr(part, one.name) for one in fields(part)}
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _length_delimited(field_number: int, value: str | bytes) -> bytes:
-    content = value.encode() if isinstance(value, str) else value
-    return _varint(field_number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Return seven bits a byte, the lowest first; all but the last have the top bit set."""
-    groups = bytearray()
-    while value > 0x7F:  # noqa: PLR2004 - seven bits
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])

@@ -1,11 +1,17 @@
-"""What a model's document says of normal sound, made ready to be used."""
+"""From the document of a model to its scoring methods."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgeasd.common.documents import DocumentError
-from edgeasd.common.types import Float32Array
-from edgeasd.detect.model.document import BY_DISTANCE, MOST_ROWS, Matrix, ModelDocument
-from edgeasd.detect.model.spectrum import NormalSpectrum
+from edgeasd.detect.model.document import (
+    BY_DISTANCE,
+    DistanceDocument,
+    ModelDocument,
+    ScoringDocument,
+)
+from edgeasd.detect.model.matrix import MOST_ROWS, Matrix
 from edgeasd.detect.scoring import (
     LogOddsScoring,
     MahalanobisScoring,
@@ -16,34 +22,58 @@ from edgeasd.detect.scoring import (
 )
 
 _MOST_CLIP_VALUES = 2**22
-"""Of the windows that a score rests on: 32 MB, moved at every window."""
+"""Most values in the windows that a score rests on: 32 MB, which are moved at every window."""
+
+
+def make_scoring(
+    scoring: ScoringDocument,
+    section: int,
+    references: Matrix | None,
+    distances: Sequence[DistanceDocument],
+) -> Scoring:
+    """Return the scoring method of one section.
+
+    Args:
+        scoring: The method and its parameters.
+        section: Index of the section among the logits.
+        references: Embeddings of its normal sound; `None` for methods without references.
+        distances: How ``mahalanobis`` measures.
+
+    Raises:
+        ValueError: If these references or distances do not suffice for the method.
+    """
+    if scoring.method == "log_odds":
+        return LogOddsScoring(section)
+    if scoring.method == "reconstruction":
+        return ReconstructionScoring()
+    if references is None:
+        raise ValueError("references is missing")
+    if scoring.method == "nearest":
+        return NearestScoring(references.values, scoring.n_neighbours)
+    pairs = [(one.weight, one.whitening.values) for one in distances]
+    return MahalanobisScoring(references.values, pairs)
 
 
 def scorings_of(document: ModelDocument) -> list[Scoring]:
     """Return the scoring method for each section of *document*.
 
     Raises:
-        DocumentError: If numbers of it are missing or damaged; the message names the field.
+        DocumentError: If references or distances do not suffice for the method; the message names
+            the field.
     """
     return [_scoring_of(document, index) for index in range(len(document.sections))]
 
 
-def spectra_of(document: ModelDocument) -> list[NormalSpectrum | None]:
-    """Return how loud normal sound is in each section of *document*, where it says so.
-
-    Raises:
-        DocumentError: If numbers of it are damaged; the message names the field.
-    """
-    return [
-        None
-        if one.spectrum is None
-        else NormalSpectrum.of_rows(_values(one.spectrum, f"sections[{index}].spectrum"))
-        for index, one in enumerate(document.sections)
-    ]
+def _scoring_of(document: ModelDocument, index: int) -> Scoring:
+    references = document.sections[index].references
+    try:
+        return make_scoring(document.scoring, index, references, document.distances)
+    except ValueError as exc:
+        raise DocumentError(f"sections[{index}].{exc}") from exc
 
 
 def check_lengths(document: ModelDocument, output: NetworkOutput) -> None:
-    """Check that the numbers in *document* fit what its network says of a window.
+    """Check that the shapes in *document* fit the *output* of its network.
 
     Raises:
         DocumentError: If they do not; the message names the field.
@@ -60,12 +90,8 @@ def check_lengths(document: ModelDocument, output: NetworkOutput) -> None:
             f"{_MOST_CLIP_VALUES // n_dims} for an embedding of {n_dims} values"
         )
     sections = document.sections
-    references = {f"sections[{i}].references": one.references for i, one in enumerate(sections)}
-    whitenings = {
-        f"distances[{i}].whitening": one.whitening for i, one in enumerate(document.distances)
-    }
-    for name, matrix in {**references, **whitenings}.items():
-        if matrix is not None and matrix.shape[1] != n_dims:
+    for name, matrix in document.matrices():
+        if matrix.shape[1] != n_dims and not name.endswith("spectrum"):
             raise DocumentError(
                 f"{name}.shape={list(matrix.shape)} must have {n_dims} columns, as many as "
                 "the graph's embedding"
@@ -80,36 +106,3 @@ def check_lengths(document: ModelDocument, output: NetworkOutput) -> None:
             f"sections has {len(sections)} entries and must have one for each of "
             f"the graph's {len(output.logits)} logits"
         )
-
-
-def _scoring_of(document: ModelDocument, index: int) -> Scoring:
-    method = document.scoring
-    if method.method == "log_odds":
-        return LogOddsScoring(index)
-    if method.method == "reconstruction":
-        return ReconstructionScoring()
-    name = f"sections[{index}].references"
-    matrix = document.sections[index].references
-    if matrix is None:
-        raise DocumentError(f"{name} is missing")
-    references = _values(matrix, name)
-    try:
-        if method.method == "nearest":
-            return NearestScoring(references, method.n_neighbours)
-        return MahalanobisScoring(references, _distances_of(document))
-    except ValueError as exc:
-        raise DocumentError(f"sections[{index}].{exc}") from exc
-
-
-def _distances_of(document: ModelDocument) -> list[tuple[float, Float32Array]]:
-    return [
-        (one.weight, _values(one.whitening, f"distances[{index}].whitening"))
-        for index, one in enumerate(document.distances)
-    ]
-
-
-def _values(matrix: Matrix, name: str) -> Float32Array:
-    try:
-        return matrix.values()
-    except DocumentError as exc:
-        raise DocumentError(f"{name}.{exc}") from exc

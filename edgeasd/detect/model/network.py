@@ -1,21 +1,19 @@
-"""The model file: ONNX, with one JSON document in its metadata that says all else."""
+"""The model: an ONNX network, and the JSON document in its metadata that says all else."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import reprlib
-from pathlib import Path
 
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
 from edgeasd.common.documents import DocumentError
 from edgeasd.common.errors import ModelError
-from edgeasd.common.files.small_file import read_small
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.model.document import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument
-from edgeasd.detect.model.methods import check_lengths, scorings_of, spectra_of
+from edgeasd.detect.model.methods import check_lengths, scorings_of
 from edgeasd.detect.model.onnx_file import read_metadata
 from edgeasd.detect.model.spectrum import NormalSpectrum
 from edgeasd.detect.scoring import NetworkOutput, Scoring
@@ -24,10 +22,13 @@ INPUT = "log_mel"
 EMBEDDING = "embedding"
 LOGITS = "logits"
 MOST_BYTES = 2**26
-"""In a model file: 16 million weights in float32, some times those of what a factory PC runs."""
+"""Most bytes of a model file: 16 million float32 weights, several times as many as a factory PC
+can run."""
 _FATAL = 4
+"""The only severity that ONNX Runtime logs: what fails is raised, and its log would show names out
+of the file unchecked."""
 _LONGEST_REASON = 200
-"""Characters of ONNX Runtime's messages; they hold names that stand in the file."""
+"""Characters shown of a message of ONNX Runtime, which may repeat names out of the file."""
 
 
 class Model:
@@ -35,32 +36,32 @@ class Model:
 
     Args:
         content: The bytes of a model file.
-        origin: Where they come from, for messages.
+        origin: Name of the file, for messages.
 
     Attributes:
         document: What the file says about itself.
         sha256: Hexadecimal digest of the file, as events carry it.
 
     Raises:
-        ModelError: If the file is not a model of ours or contradicts itself; the message names
-            the field.
+        ModelError: If the file is not a model for edgeasd, or contradicts itself; the message
+            names the field.
     """
 
     def __init__(self, content: bytes, origin: str) -> None:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._origin = origin
         try:
-            # What the file says of itself comes first: only then is the network worth a try.
-            self.document = _read_document(content)
+            # The document first: a network that it does not fit is never run.
+            self.document = ModelDocument.from_json(_metadata_of(content))
             self._session = _open_session(content)
             self._outputs = self._check_graph()
             self._check_run()
-            self._learn_normal()
+            self._scorings = scorings_of(self.document)
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{origin}: {exc}") from exc
 
     def with_document(self, document: ModelDocument) -> Model:
-        """Return the same network with another *document*, as one that was adapted on site.
+        """Return the same network with another *document*, such as one from a calibration.
 
         Raises:
             ModelError: If the document contradicts itself or the network.
@@ -69,28 +70,29 @@ class Model:
         other.document = document
         try:
             document.check()
-            other._check_run()  # noqa: SLF001 - of this very class
-            other._learn_normal()  # noqa: SLF001
+            other._check_run()  # noqa: SLF001 - the same class
+            other._scorings = scorings_of(document)  # noqa: SLF001
         except (DocumentError, ValueError) as exc:
             raise ModelError(f"{self._origin}: {exc}") from exc
         return other
 
     def run(self, values: Float32Array, control: RunControl | None = None) -> NetworkOutput:
-        """Return what the network says of one window.
+        """Return the network's output for one window.
 
-        One window a call: a batch may be rounded differently, and replay must equal live.
+        Windows are run one by one: a batch may be rounded differently, and a replay must give the
+        scores that were given live.
 
         Args:
             values: Shape ``(window_frames, n_mels)``, dB, median filtered.
-            control: Ends the run when it is told to; by default nothing does.
+            control: Lets another thread end the run.
 
         Raises:
-            ModelError: If the network fails, or its output is not finite: nobody would notice
-                otherwise.
+            ModelError: If the network fails, or its output is not finite, which no later stage
+                would notice.
         """
         try:
             output = self._infer(values, control)
-        except Exception as exc:  # as in _open_session
+        except Exception as exc:  # see _open_session
             reason = _first_line(exc)
             if control is not None and control.stopped:
                 reason = "it does not come to an end"
@@ -103,10 +105,10 @@ class Model:
         return output
 
     def section_index(self, name: str) -> int:
-        """Return the index of the section *name*; an empty name is the model's only section.
+        """Return the index of the section *name*; an empty name means the model's only section.
 
         Raises:
-            ModelError: If there is no such section, or the choice is open.
+            ModelError: If there is no such section, or the name is empty and there are several.
         """
         names = [section.name for section in self.document.sections]
         if name == "" and len(names) == 1:
@@ -121,14 +123,12 @@ class Model:
         return self._scorings[section]
 
     def normal_spectrum(self, section: int) -> NormalSpectrum | None:
-        """Return how loud normal sound of *section* is, if the file says so."""
-        return self._spectra[section]
-
-    def _learn_normal(self) -> None:
-        self._scorings, self._spectra = scorings_of(self.document), spectra_of(self.document)
+        """Return how loud normal sound is in the section of index *section*, if that is known."""
+        rows = self.document.sections[section].spectrum
+        return None if rows is None else NormalSpectrum.of_rows(rows.values)
 
     def _check_graph(self) -> list[str]:
-        """Check the graph's ends against the document and return the names of its outputs."""
+        """Check the graph's inputs and outputs by the document; return the outputs to compute."""
         document = self.document
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = [node.name for node in self._session.get_outputs()]
@@ -140,7 +140,7 @@ class Model:
             )
         expected = [1, document.window.n_frames, document.features.n_mels]
         shape = inputs[INPUT].shape
-        # A batch of any size has a name or nothing at that place.
+        # The first axis is the batch; where its size is free, it has a name or none.
         if shape[1:] != expected or (isinstance(shape[0], int) and shape[0] != 1):
             raise DocumentError(
                 f"graph input {INPUT} has shape {reprlib.repr(shape)}; window.n_frames and "
@@ -160,13 +160,13 @@ class Model:
         return NetworkOutput(embedding[0], logits[0][0] if logits else None)
 
     def _check_run(self) -> None:
-        """Run the graph on silence and check what comes out against the document."""
+        """Run the graph on silence and check the output by the document."""
         features, window = self.document.features, self.document.window
         silence_db = np.float32(10.0 * np.log10(features.floor))
         try:
             output = self._infer(np.full((window.n_frames, features.n_mels), silence_db))
         except Exception as exc:
-            # As in _open_session; outputs without a batch axis fail in run() itself.
+            # See _open_session.  Outputs without a batch axis fail here, in _infer.
             raise DocumentError(f"graph cannot be run on silence ({_first_line(exc)})") from exc
         for name, value in ((EMBEDDING, output.embedding), (LOGITS, output.logits)):
             if value is not None and (value.ndim != 1 or value.dtype != np.float32):
@@ -177,7 +177,7 @@ class Model:
 
 
 class RunControl:
-    """By which another thread can end a run of a network that lasts too long."""
+    """Lets another thread end a run of a network that takes too long."""
 
     def __init__(self) -> None:
         self.options = onnxruntime.RunOptions()
@@ -185,40 +185,15 @@ class RunControl:
 
     @property
     def stopped(self) -> bool:
-        """Whether runs are ended."""
+        """Whether the run in progress, and every later one, is ended at once."""
         return bool(self.options.terminate)
 
     @stopped.setter
     def stopped(self, value: bool) -> None:
-        """End the run that goes on and those that begin, or let them last as long as they do."""
         self.options.terminate = value
 
 
-def read_model(path: Path) -> bytes:
-    """Return the bytes of the model file at *path*.
-
-    Raises:
-        ModelError: If it cannot be read, or is larger than any that is taken.
-    """
-    try:
-        return read_small(path, MOST_BYTES)
-    except OSError as exc:
-        raise ModelError(
-            f"{path}: cannot be read ({exc.strerror}); make a model file with 'edgeasd learn' or "
-            "'python -m train export'"
-        ) from exc
-
-
-def load_model(path: Path) -> Model:
-    """Load a model file of our own making; `edgeasd.models.cache.open_model` is for all others.
-
-    Raises:
-        ModelError: If it cannot be read or used; the message names the field.
-    """
-    return Model(read_model(path), str(path))
-
-
-def _read_document(content: bytes) -> ModelDocument:
+def _metadata_of(content: bytes) -> str:
     if len(content) > MOST_BYTES:
         raise DocumentError(f"is larger than {MOST_BYTES // 2**20} MiB")
     metadata = read_metadata(content, METADATA_KEY)
@@ -231,7 +206,7 @@ def _read_document(content: bytes) -> ModelDocument:
         raise DocumentError(
             f"metadata {METADATA_KEY!r} is larger than {MOST_DOCUMENT_BYTES // 2**20} MiB"
         )
-    return ModelDocument.from_json(metadata.decode())
+    return metadata.decode()
 
 
 def _open_session(content: bytes) -> onnxruntime.InferenceSession:
@@ -241,15 +216,14 @@ def _open_session(content: bytes) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # `read_metadata` lets no external data through; there would be none to read.
+    # `read_metadata` has refused models with external data; here they would not find any either.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", "/dev/null/none"
     )
     options.enable_cpu_mem_arena = False
-    # What fails is raised; ONNX Runtime's own log would show names of the file as they stand there.
     options.log_severity_level = _FATAL
     try:
-        # Without the fallback, which has nothing to fall back on but says so on standard output.
+        # There is nothing to fall back to, and the attempt would be told on standard output.
         return onnxruntime.InferenceSession(
             content,
             sess_options=options,
@@ -257,7 +231,7 @@ def _open_session(content: bytes) -> onnxruntime.InferenceSession:
             enable_fallback=False,
         )
     except Exception as exc:
-        # ONNX Runtime's exceptions share no base class but this one.
+        # The exceptions of ONNX Runtime have no other base class in common.
         raise DocumentError(f"is not an ONNX model that can be run ({_first_line(exc)})") from exc
 
 

@@ -1,7 +1,7 @@
-"""What an ONNX file says before anything of it is run or even loaded.
+"""The metadata of an ONNX file, read and written without loading the file.
 
-A walk over the wire format of Protocol Buffers: it copies no tensor, calls itself nowhere, and does
-not depend on what a version of ONNX Runtime takes or refuses.
+The reader goes over the wire format of Protocol Buffers: it copies no tensor, does not recurse, and
+does not depend on what a version of ONNX Runtime accepts.
 
 References:
     onnx.proto; Protocol Buffers, Encoding.
@@ -16,15 +16,15 @@ from types import MappingProxyType
 from edgeasd.common.documents import DocumentError
 
 _MOST_FIELDS = 200_000
-"""Numbers and texts in a file, weights not counted; networks have some thousands."""
+"""Most fields in a file; the weights of a tensor are one field.  Networks have some thousands."""
 _DEEPEST = 16
-"""Graphs within graphs."""
+"""Most levels of graphs within graphs."""
 _RANDOM = frozenset(
     (b"Bernoulli", b"Multinomial", b"RandomNormal", b"RandomNormalLike", b"RandomUniform",
      b"RandomUniformLike")
 )  # fmt: skip
 
-# By kind of message: the fields that hold messages in which a tensor may be.
+# For each kind of message, the fields that may hold a tensor, directly or further down.
 _INNER = MappingProxyType(
     {
         "model": {7: "graph", 20: "training", 25: "function"},
@@ -52,7 +52,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field of a message: a number, or the place of bytes."""
+    """One field of a message: a number, or where its bytes are in the file."""
 
     number: int
     value: int = 0
@@ -65,8 +65,8 @@ def read_metadata(content: bytes, key: str) -> bytes | None:
     """Return the metadata property *key* of the ONNX file *content*; `None` if it has none.
 
     Raises:
-        DocumentError: If it is no ONNX file, is not self-contained, or gives the same sound another
-            score each time.
+        DocumentError: If it is not an ONNX file, needs other files, or draws random numbers, which
+            would give the same sound another score each time.
     """
     if content[4:8] == b"ORTM":
         raise DocumentError(
@@ -77,7 +77,7 @@ def read_metadata(content: bytes, key: str) -> bytes | None:
     fields = list(walk.fields(0, len(content)))
     for field in fields:
         if field.number == _METADATA and field.is_bytes:
-            # Of several with one key the last one holds, as in ONNX Runtime.
+            # Of several properties with one key the last one counts, as in ONNX Runtime.
             inner = {one.number: content[one.start : one.end] for one in walk.fields_of(field)}
             found = inner.get(2, b"") if inner.get(1) == key.encode() else found
     if not any(field.number == _GRAPH and field.is_bytes for field in fields):
@@ -86,8 +86,22 @@ def read_metadata(content: bytes, key: str) -> bytes | None:
     return found
 
 
+def with_metadata(content: bytes, key: str, text: str) -> bytes:
+    """Return the ONNX file *content* with the metadata property *key* added, which holds *text*.
+
+    Serialised messages of Protocol Buffers that follow each other are merged when they are read, so
+    that the property need only be appended, as one more entry of ``ModelProto.metadata_props``.
+
+    References:
+        onnx.proto, ModelProto (field 14) and StringStringEntryProto (1, 2); Protocol Buffers,
+        Encoding, "Last One Wins".
+    """
+    entry = _length_delimited(1, key) + _length_delimited(2, text)
+    return content + _length_delimited(_METADATA, entry)
+
+
 class _Walk:
-    """Reads the fields of messages in *content*, so many in all."""
+    """Reads the fields of messages in *content*, up to a number of them in all."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -114,7 +128,7 @@ class _Walk:
         return self.fields(field.start, field.end)
 
     def fields(self, at: int, end: int) -> Iterator[_Field]:
-        """Yield the fields of the message that stands in these bytes of the file."""
+        """Yield the fields of the message between two positions in the file."""
         while at < end:
             self._n_fields += 1
             if self._n_fields > _MOST_FIELDS:
@@ -164,6 +178,20 @@ class _Walk:
                 f"graph node of type {op_type.decode()} draws random numbers; the same sound must "
                 "always give the same score"
             )
+
+
+def _length_delimited(field_number: int, value: str | bytes) -> bytes:
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(field_number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Return *value* in groups of seven bits, the lowest first; the top bit says if more follow."""
+    groups = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def _damaged(at: int) -> DocumentError:

@@ -1,7 +1,7 @@
-"""How loud normal sound is in each mel bin: what a sound is compared with to say what is new in it.
+"""The spectrum of normal sound, with which ``edgeasd explain`` compares.
 
-A score says how unlike normal a sound is, in a space that nobody can picture; the mean log-mel says
-it in hertz and decibels.
+A score says how unlike normal sound is, but not in what; a comparison of spectra says it in hertz
+and decibels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 from edgeasd.common.types import Float32Array, Float64Array
 
 _LEAST_SPREAD_DB = 0.3
-"""Of clips that differ less, as simulated or repeated ones do, any other clip would stand out."""
+"""Least spread between clips, dB: simulated or repeated clips differ less, and any other clip would
+stand out from them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NormalSpectrum:
-    """Normal sound by mel bin; each array has shape ``(n_mels,)``, float32.
+    """How loud normal sound is in each mel bin; each array has shape ``(n_mels,)``, float32.
 
     Attributes:
         level_db: Mean of the log-mel over time, averaged over clips.
@@ -33,18 +34,22 @@ class NormalSpectrum:
     peak_db: Float32Array
 
     @classmethod
-    def of_rows(cls, rows: Float32Array) -> NormalSpectrum:
-        """Return the spectrum that `rows` gave."""
-        level_db, spread_db, peak_db = rows
+    def of_rows(cls, rows: Float32Array | Float64Array) -> NormalSpectrum:
+        """Return the spectrum whose `rows` these are."""
+        level_db, spread_db, peak_db = rows.astype(np.float32)
         return cls(level_db, spread_db, peak_db)
 
     def rows(self) -> Float32Array:
-        """Return level, spread and peak as shape ``(3, n_mels)``."""
+        """Return level, spread and peak, shape ``(3, n_mels)``."""
         return np.stack([self.level_db, self.spread_db, self.peak_db])
 
 
 def peak_level(frames: Float32Array) -> Float64Array:
-    """Return what the loudest 2 % of *frames*, shape ``(n_frames, n_mels)``, exceed, by mel bin."""
+    """Return the level that 2 % of *frames* exceed in each mel bin, shape ``(n_mels,)``.
+
+    Args:
+        frames: Log-mel, shape ``(n_frames, n_mels)``, dB.
+    """
     return np.asarray(np.quantile(frames, 0.98, axis=0), np.float64)
 
 
@@ -61,7 +66,7 @@ def normal_spectrum(clips: Sequence[Float32Array]) -> NormalSpectrum:
     if not clips or any(len(frames) == 0 for frames in clips):
         raise ValueError("clips must be at least one, each with at least one frame")
     means = np.stack([frames.mean(axis=0, dtype=np.float64) for frames in clips])
-    # Of one clip nothing is known about the next one.
+    # One clip does not show how clips differ; how its frames differ stands in for that.
     one = len(clips) == 1
     spread = clips[0].std(axis=0, dtype=np.float64) if one else means.std(axis=0, ddof=1)
     return NormalSpectrum(

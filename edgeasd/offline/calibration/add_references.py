@@ -16,7 +16,8 @@ from edgeasd.common.errors import AudioFileError, ModelError
 from edgeasd.common.files.whole_file import require_writable
 from edgeasd.common.text import rounded
 from edgeasd.common.types import AudioBlock, Float64Array
-from edgeasd.detect.model.document import BY_DISTANCE, Matrix
+from edgeasd.detect.model.document import BY_DISTANCE
+from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
@@ -224,7 +225,7 @@ def _added(before: Model, after: Model, section: int) -> Matrix:
     own, extended = (one.document.sections[section].references for one in (before, after))
     assert own is not None
     assert extended is not None
-    return Matrix.of(extended.values()[own.shape[0] :])
+    return Matrix(extended.values[own.shape[0] :])
 
 
 def _notes(calibrated: CalibratedModel, sound: _Sound, alarms: Sequence[Path]) -> tuple[str, ...]:

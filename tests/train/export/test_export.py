@@ -10,7 +10,8 @@ import train.export.export
 from edgeasd.capture.recording.wavfile import read_clip
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.features import log_mel
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
+from tests.detect.models import load_model
 from tests.train.toy import RECIPE, labelled_clips, pipeline_score, run_trainer
 from train.evaluation.evaluate import evaluate
 from train.export.export import TOLERANCE, export

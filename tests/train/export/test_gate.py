@@ -10,8 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from edgeasd.common.errors import EdgeasdError
-from edgeasd.detect.model.network import load_model
-from tests.detect.models import make_model
+from tests.detect.models import load_model, make_model
 from train.data.clips import Clip
 from train.export.gate import Comparison, compare, time_windows
 

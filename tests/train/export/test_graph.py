@@ -12,7 +12,8 @@ import pytest
 import train.export.export
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.document import METADATA_KEY, ModelDocument
-from edgeasd.detect.model.network import Model, load_model
+from edgeasd.detect.model.network import Model
+from tests.detect.models import load_model
 from train.export.export import export
 from train.export.gate import Comparison
 from train.export.graph import quantise, with_document

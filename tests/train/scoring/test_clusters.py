@@ -9,10 +9,16 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
-from edgeasd.baseline.covariance import MahalanobisRecipe, anomaly_prior, learn_covariance
-from edgeasd.baseline.normal_sound import NormalSound
+from edgeasd.baseline.covariance import (
+    MahalanobisRecipe,
+    NormalSound,
+    anomaly_prior,
+    learn_covariance,
+)
 from edgeasd.common.types import Float64Array
-from edgeasd.detect.scoring import MahalanobisScoring
+from edgeasd.detect.model.document import ScoringDocument
+from edgeasd.detect.model.methods import make_scoring
+from edgeasd.detect.scoring import Scoring
 from tests.train.toy import RECIPE
 from train.data.clips import DOMAINS, Clip
 from train.scoring.clusters import ClipEmbeddings, learn_normal
@@ -85,8 +91,8 @@ def test_mahalanobis_diagonal_weighs_each_value_by_its_variance(embeddings: Floa
     source = [rows_of(embeddings, name, "source") for name in ("00", "01")]
     residuals = np.concatenate([rows - rows.mean(axis=0) for rows in source])
     std = np.sqrt(np.square(residuals).mean(axis=0) + 1e-6)
-    ((_, whitening),) = normal.distances
-    assert whitening == pytest.approx(np.diag(1.0 / std), rel=1e-6)
+    (distance,) = normal.distances
+    assert distance.whitening.values == pytest.approx(np.diag(1.0 / std), rel=1e-6)
 
 
 def test_mahalanobis_references_are_means_or_clips(embeddings: Float64Array) -> None:
@@ -96,8 +102,9 @@ def test_mahalanobis_references_are_means_or_clips(embeddings: Float64Array) -> 
 
     for index, name in enumerate(("00", "01")):
         rows = [rows_of(embeddings, name, domain) for domain in ("source", "target")]
-        assert means[index] == pytest.approx(np.stack([one.mean(axis=0) for one in rows]), rel=1e-6)
-        assert clips[index] == pytest.approx(np.concatenate(rows), rel=1e-6)
+        expected = np.stack([one.mean(axis=0) for one in rows])
+        assert means[index].values == pytest.approx(expected, rel=1e-6)
+        assert clips[index].values == pytest.approx(np.concatenate(rows), rel=1e-6)
 
 
 def test_mahalanobis_does_not_change_with_the_basis(embeddings: Float64Array) -> None:
@@ -122,10 +129,10 @@ def test_mahalanobis_with_source_weight_has_two_distances(embeddings: Float64Arr
     whole = learn(CLIPS, embeddings, MahalanobisRecipe()).distances
     source = learn(CLIPS, embeddings, MahalanobisRecipe(domain_scatter=False)).distances
 
-    assert [weight for weight, _ in both] == [1.0, 0.1]
-    assert [weight for weight, _ in whole] == [1.0]
-    assert (both[0][1] == whole[0][1]).all()
-    assert (both[1][1] == source[0][1]).all()
+    assert [one.weight for one in both] == [1.0, 0.1]
+    assert [one.weight for one in whole] == [1.0]
+    assert both[0].whitening == whole[0].whitening
+    assert both[1].whitening == source[0].whitening
 
 
 @pytest.mark.parametrize("sections", [["00", "01"], ["00"]])
@@ -195,12 +202,12 @@ def test_nearest_references_have_length_1_and_keep_target_clips(embeddings: Floa
     normal = learn_normal("nearest", of_windows(CLIPS, embeddings), ["00", "01"], RECIPE)
 
     assert normal is not None
-    assert normal.distances == []
+    assert normal.distances == ()
     for references, name in zip(normal.references, ("00", "01"), strict=True):
         target = rows_of(embeddings, name, "target")
         unit = target / np.linalg.norm(target, axis=1, keepdims=True)
-        assert references[: len(target)] == pytest.approx(unit, abs=1e-6)
-        assert len(references) == len(target) + RECIPE.nearest.n_centroids
+        assert references.values[: len(target)] == pytest.approx(unit, abs=1e-6)
+        assert references.shape[0] == len(target) + RECIPE.nearest.n_centroids
 
 
 @pytest.mark.parametrize("method", ["log_odds", "reconstruction"])
@@ -223,9 +230,10 @@ def learn(
     return normal
 
 
-def scoring(normal: NormalSound, index: int = 0) -> MahalanobisScoring:
+def scoring(normal: NormalSound, index: int = 0) -> Scoring:
     """Return the daemon's scoring of a section."""
-    return MahalanobisScoring(normal.references[index], normal.distances)
+    method = ScoringDocument("mahalanobis")
+    return make_scoring(method, index, normal.references[index], normal.distances)
 
 
 def of_windows(clips: list[Clip], embeddings: Float64Array) -> list[ClipEmbeddings]:
