@@ -21,7 +21,7 @@ from edgeasd.publish.clips import folder as clips
 from edgeasd.publish.clips import writer as clipwriter
 from edgeasd.publish.clips.folder import Clip, ClipFolder, clip_name, find_clip, find_clips
 from edgeasd.publish.clips.writer import MOST_WAITING_BYTES, ClipWriter
-from edgeasd.publish.health import ClipsHealth
+from edgeasd.publish.payloads.health import ClipsHealth
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgeasd.publish.health import encode_health
-from edgeasd.publish.payloads import encode
+from edgeasd.publish.payloads.encoding import encode
+from edgeasd.publish.payloads.health import encode_health
 from tests.publish.test_payloads import health
 
 SCHEMA = Path(__file__).parents[2] / "deploy" / "schemas" / "health.schema.json"

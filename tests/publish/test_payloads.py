@@ -16,22 +16,18 @@ from hypothesis import strategies as st
 from edgeasd.baseline.score_drift import Drift
 from edgeasd.baseline.validity import AlarmCount
 from edgeasd.common.types import AlarmEvent, Score
-from edgeasd.publish import payloads
-from edgeasd.publish.health import (
+from edgeasd.publish.payloads.encoding import StreamClock, encode, rfc3339
+from edgeasd.publish.payloads.event import AudioQuality, event_payload
+from edgeasd.publish.payloads.fields import ModelIdentity, Payload
+from edgeasd.publish.payloads.health import (
     CalibrationHealth,
     ClipsHealth,
     MachineHealth,
     MqttHealth,
     health_payload,
 )
-from edgeasd.publish.payloads import (
-    AudioQuality,
-    ModelIdentity,
-    Payload,
-    StreamClock,
-    encode,
-    rfc3339,
-)
+from edgeasd.publish.payloads.score import score_payload
+from edgeasd.publish.payloads.state import state_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +56,7 @@ def event(**changed: Any) -> Payload:
         "audio": AUDIO,
         **changed,
     }
-    return payloads.event_payload(arguments.pop("event"), **arguments)
+    return event_payload(arguments.pop("event"), **arguments)
 
 
 def state(**changed: Any) -> Payload:
@@ -76,13 +72,13 @@ def state(**changed: Any) -> Payload:
         "reason": "score 3.42 is above the threshold 2.80",
         **changed,
     }
-    return payloads.state_payload(**arguments)
+    return state_payload(**arguments)
 
 
 def score(values: tuple[float, ...] = (1.0, 4.0, 2.5), level_dbfs: float = -31.2) -> Payload:
     """Three scores, 4096 samples apart."""
     scores = [Score(value, 4096 * index, 160_000) for index, value in enumerate(values)]
-    return payloads.score_payload(
+    return score_payload(
         scores,
         node="edge-03",
         machine="press07",
@@ -269,14 +265,19 @@ def test_schema_describes_every_field(name: str) -> None:
     """Each property says in words what it means."""
     silent: list[str] = []
 
+    definitions = validator(name).schema.get("$defs", {})
+
     def walk(where: str, schema: dict[str, Any]) -> None:
         for key, inner in schema.get("properties", {}).items():
-            if not inner.get("description"):
+            kind = definitions.get(inner.get("$ref", "").rpartition("/")[2], {})
+            if not (inner.get("description") or kind.get("description")):
                 silent.append(f"{where}.{key}")
             walk(f"{where}.{key}", inner)
             walk(f"{where}.{key}[]", inner.get("items", {}))
 
     walk(name, validator(name).schema)
+    for key, kind in definitions.items():
+        walk(key, kind)
 
     assert silent == []
 

@@ -16,7 +16,8 @@ from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
 from edgeasd.detect.model.network import load_model
 from edgeasd.models.cache import FileWatch
 from edgeasd.models.detector import Detector, make_detector
-from edgeasd.publish.payloads import AudioQuality, StreamClock
+from edgeasd.publish.payloads.encoding import StreamClock
+from edgeasd.publish.payloads.event import AudioQuality
 from edgeasd.service.machine import runwatch
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.stages import Stages

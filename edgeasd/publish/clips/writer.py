@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeasd.common.config import ClipsConfig
 from edgeasd.common.errors import StorageError
 from edgeasd.publish.clips.folder import Clip, ClipFolder
-from edgeasd.publish.health import ClipsHealth
+from edgeasd.publish.payloads.health import ClipsHealth
 
 MOST_WAITING_BYTES = 64_000_000
 """Of sound that waits for the disk, 22 clips at 48 kHz; beyond it the oldest are dropped."""
