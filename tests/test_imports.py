@@ -120,7 +120,7 @@ def test_module_never_imports_the_trainer(path: Path) -> None:
         ("paho", {"publish/mqtt/client.py"}),
         ("onnxruntime", {"detect/model/network.py"}),
         # The first talks to the file, the others must tell what its errors mean.
-        ("sqlite3", {f"publish/outbox/{name}.py" for name in ("eventfile", "outbox", "copy")}),
+        ("sqlite3", {f"publish/outbox/{name}.py" for name in ("event_file", "outbox", "snapshot")}),
     ],
 )
 def test_library_is_imported_in_one_place(library: str, allowed: set[str]) -> None:

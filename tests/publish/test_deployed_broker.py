@@ -11,9 +11,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeasd.common.config import MqttConfig
 from edgeasd.common.errors import BrokerError
-from edgeasd.publish.mqtt.connection import Connection, check_broker
+from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.topics import Topics
-from tests.publish.brokers import Mosquitto, wait_until
+from tests.publish.brokers import Mosquitto, connect_once, wait_until
 from tests.publish.certificates import Authority
 
 if TYPE_CHECKING:
@@ -335,10 +335,10 @@ def test_deployed_broker_serves_nobody_in_clear_or_unknown(
         config_of(broker, "edge-01", password_file=wrong_file),
     ]
 
-    check_broker(right)
+    connect_once(right)
     for config in refused:
         with pytest.raises(BrokerError):
-            check_broker(config)
+            connect_once(config)
 
 
 def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
@@ -359,7 +359,7 @@ def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
 
     node = Connection(config, "node")
     with pytest.raises(BrokerError, match=r"mqtt\.cert_file"):
-        check_broker(without)
+        connect_once(without)
 
     assert answer(node, OWN.event("m")) == ""
     assert answer(node, OTHER.event("m")) == "Not authorized"

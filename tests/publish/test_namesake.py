@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.publish.mqtt.namesake import HELD_S, QUIET_S, EarlierName, Namesake
+from edgeasd.publish.delivery.namesake import HELD_S, QUIET_S, EarlierName, Namesake
 from edgeasd.publish.topics import Topics
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pytest
 
 from edgeasd.common.errors import StorageError
 from edgeasd.publish.outbox import outbox as outbox_module
-from edgeasd.publish.outbox.eventfile import EventFile, QueuedEvent
+from edgeasd.publish.outbox.event_file import EventFile, QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from tests.disks import mounted_tmpfs
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.event_file import QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from tests.mutation import fewer_examples, spoiled
 

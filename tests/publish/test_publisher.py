@@ -16,7 +16,7 @@ from edgeasd.common.config import MqttConfig
 from edgeasd.common.errors import ConfigError
 from edgeasd.publish.delivery.delivery import MAX_IN_FLIGHT
 from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
-from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.event_file import QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.delivery.inflight import Message, Sent
+from edgeasd.publish.delivery.messages import Message, Sent
 from edgeasd.publish.delivery.troubles import Troubles
 from edgeasd.publish.mqtt.limits import Limits
 
 EVENT = Message("event", "a/event", b"." * 100, "a-1")
-STATE = Message("standing", "a/state", b"." * 50)
-HEALTH = Message("standing", "health", b"." * 900)
+STATE = Message("retained", "a/state", b"." * 50)
+HEALTH = Message("retained", "health", b"." * 900)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_trouble_over_is_forgotten_and_frees_the_others(troubles: Troubles) -> N
     assert troubles.verdict(EVENT, 120, 2.0) == "send"
 
 
-def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Troubles) -> None:
+def test_trouble_of_a_retained_message_ends_with_a_smaller_one(troubles: Troubles) -> None:
     """Its size is probably why: one that is not much smaller waits like the first."""
     troubles.accept(sent(STATE))
     for second in (0, 1):
@@ -127,7 +127,7 @@ def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Trouble
     assert troubles.largest_packet == 460
     assert [troubles.verdict(HEALTH, size, 2.0) for size in (919, 800)] == ["wait", "send"]
 
-    troubles.accept(sent(Message("standing", "health", b"." * 400)))
+    troubles.accept(sent(Message("retained", "health", b"." * 400)))
     assert (troubles.words, troubles.smallest_not_taken) == ([], 920)
     troubles.accept(sent(HEALTH))
     assert troubles.smallest_not_taken is None

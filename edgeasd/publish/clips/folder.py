@@ -20,7 +20,7 @@ from edgeasd.common.errors import StorageError
 from edgeasd.common.files.folders import opened_folder
 from edgeasd.common.files.whole_file import sweep_drafts, whole_file
 from edgeasd.common.types import Int16Array
-from edgeasd.publish.clips.ages import ClipAges
+from edgeasd.publish.clips.clip_ages import ClipAges
 
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
 _RESERVE_SHARE = 0.05

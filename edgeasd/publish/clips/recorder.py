@@ -10,7 +10,7 @@ from edgeasd.common.config import ClipsConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock
 from edgeasd.detect.model.document import ModelDocument
 from edgeasd.publish.clips.folder import Clip
-from edgeasd.publish.clips.history import History
+from edgeasd.publish.clips.recent_sound import RecentSound
 
 _SLACK_S = 3.0
 """Blocks are of up to a second, scores come up to a hop and what the resampler holds later."""
@@ -40,15 +40,15 @@ class Recorder:
         self._config = config
         self._sample_rate = sample_rate
         kept_s = config.before_s + config.after_s + _SLACK_S
-        self._history = History(round(kept_s * sample_rate))
+        self._recent = RecentSound(round(kept_s * sample_rate))
         self._take = take
         self._wishes: list[_Wish] = []
 
     def process(self, block: AudioBlock) -> None:
         """Take in *block* of the source, and hand over the clips that it completes."""
-        self._history.process(block)
+        self._recent.process(block)
         if self._wishes:
-            self._hand_over(self._history.end_sample)
+            self._hand_over(self._recent.end_sample)
 
     def keep(self, name: str, event: AlarmEvent, document: ModelDocument) -> None:
         """Have a clip made.
@@ -79,6 +79,6 @@ class Recorder:
         for wish in list(self._wishes):
             if end_sample is None or wish.end_sample <= end_sample:
                 self._wishes.remove(wish)
-                samples = self._history.cut(wish.first_sample, wish.end_sample)
+                samples = self._recent.cut(wish.first_sample, wish.end_sample)
                 if samples.size:
                     self._take(Clip(wish.name, samples, self._sample_rate))

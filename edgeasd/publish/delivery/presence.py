@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeasd.publish.delivery.namesake import EarlierName, Namesake
 from edgeasd.publish.delivery.publisher import MqttPublisher
+from edgeasd.publish.delivery.retained_notes import RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
-from edgeasd.publish.mqtt.namesake import EarlierName, Namesake
-from edgeasd.publish.retained import RetainedNotes
 from edgeasd.publish.topics import Topics, topics_of_retained
 
 _LEAVE_S = 3.0

@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from edgeasd.common.errors import StorageError
-from edgeasd.publish.outbox.eventfile import EventFile, QueuedEvent, salvage
+from edgeasd.publish.outbox.event_file import EventFile, QueuedEvent, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeasd.common.errors import StorageError, os_reason
 from edgeasd.common.files.folders import open_plain, opened_folder
-from edgeasd.publish.outbox.eventfile import EventFile
+from edgeasd.publish.outbox.event_file import EventFile
 
 _MOST_BYTES = 128 * 2**20
 """As many events as may wait take 14 MB."""

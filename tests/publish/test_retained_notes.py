@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.publish.retained import RetainedNotes
+from edgeasd.publish.delivery.retained_notes import RetainedNotes
 from edgeasd.publish.topics import Topics, topics_of_retained
 
 PLACES = [Topics("", "pc-1"), Topics("hall/2", "pc-1"), Topics("edgeasd/v1", "v1")]
@@ -89,8 +89,8 @@ def test_retained_notes_that_a_disk_spoiled_hold_topics_only(tmp_path: Path, see
 
 def test_retained_notes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go when there are too many."""
-    monkeypatch.setattr("edgeasd.publish.retained._MAX_TOPICS", 3)
-    monkeypatch.setattr("edgeasd.publish.retained._MAX_RUNS", 2)
+    monkeypatch.setattr("edgeasd.publish.delivery.retained_notes._MAX_TOPICS", 3)
+    monkeypatch.setattr("edgeasd.publish.delivery.retained_notes._MAX_RUNS", 2)
     notes = RetainedNotes(tmp_path / "notes")
     for number in range(5):
         notes.begin(f"{number}")

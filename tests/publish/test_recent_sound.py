@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeasd.common.types import INT16_FULL_SCALE, AudioBlock, Float32Array, Int16Array
-from edgeasd.publish.clips.history import History
+from edgeasd.publish.clips.recent_sound import RecentSound
 
 
 def block(values: Int16Array, first_sample: int) -> AudioBlock:
@@ -21,7 +21,7 @@ def test_history_gives_back_the_latest_samples_bit_for_bit(
 ) -> None:
     """However the sound was cut, what is kept is what was heard."""
     sound = rng.integers(-32_768, 32_768, 1000).astype(np.int16)
-    history = History(100)
+    history = RecentSound(100)
 
     for start in range(0, len(sound), length):
         history.process(block(sound[start : start + length], start))
@@ -35,7 +35,7 @@ def test_history_gives_back_the_latest_samples_bit_for_bit(
 @pytest.mark.parametrize("n_lost", [1, 30, 99, 100, 101, 5000])
 def test_history_has_silence_where_sound_was_lost(n_lost: int) -> None:
     """A gap keeps its length, so that positions stay times."""
-    history = History(100)
+    history = RecentSound(100)
     ones = np.ones(60, np.int16)
     history.process(block(ones, 0))
 
@@ -48,7 +48,7 @@ def test_history_has_silence_where_sound_was_lost(n_lost: int) -> None:
 
 def test_history_of_a_stream_that_begins_later_does_not_invent_its_beginning() -> None:
     """Before the first sample there was no sound."""
-    history = History(100)
+    history = RecentSound(100)
     history.process(block(np.ones(10, np.int16), 500))
 
     assert history.cut(0, 1000).tolist() == [1] * 10
@@ -56,10 +56,10 @@ def test_history_of_a_stream_that_begins_later_does_not_invent_its_beginning() -
 
 def test_history_empty_has_nothing() -> None:
     """Nothing was heard."""
-    assert History(10).cut(0, 10).size == 0
+    assert RecentSound(10).cut(0, 10).size == 0
 
 
 def test_history_without_room_is_refused() -> None:
     """It must hold something."""
     with pytest.raises(ValueError, match="capacity=0 must be at least 1"):
-        History(0)
+        RecentSound(0)

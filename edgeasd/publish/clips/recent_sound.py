@@ -7,7 +7,7 @@ import numpy as np
 from edgeasd.common.types import AudioBlock, Int16Array, to_int16
 
 
-class History:
+class RecentSound:
     """Keeps the latest samples of a stream, by position; sound that is lost reads as silence.
 
     For one thread.  The samples lie in one array made at the start.

@@ -1,13 +1,13 @@
-"""What was sent is known by its number until it is answered."""
+"""Messages are known until they are answered, and the latest on a topic is the one sent."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.delivery.inflight import InFlight, Message
+from edgeasd.publish.delivery.messages import InFlight, Message, RetainedMessages
 
-STATE = Message("standing", "a/state", b"ok")
-SCORE = Message("passing", "a/score", b"1.0")
+STATE = Message("retained", "a/state", b"ok")
+SCORE = Message("transient", "a/score", b"1.0")
 
 
 def event(name: str, topic: str = "a/event") -> Message:
@@ -22,8 +22,8 @@ def in_flight() -> InFlight:
 
 
 def add(in_flight: InFlight, number: int, message: Message, now_s: float = 0.0) -> None:
-    """Send a message as *number*; passing ones at QoS 0."""
-    qos = 0 if message.kind == "passing" else 1
+    """Send a message as *number*; transient ones at QoS 0."""
+    qos = 0 if message.kind == "transient" else 1
     in_flight.add(number, message, size=50, qos=qos, retain=False, now_s=now_s)
 
 
@@ -48,10 +48,10 @@ def test_in_flight_counts_what_takes_a_place_at_the_broker(in_flight: InFlight) 
     add(in_flight, 2, event("a"))
     add(in_flight, 3, SCORE)
 
-    assert (in_flight.count("event"), in_flight.count("event", "standing", "passing")) == (1, 2)
+    assert (in_flight.count("event"), in_flight.count("event", "retained", "transient")) == (1, 2)
 
 
-def test_in_flight_passing_takes_the_place_of_the_one_before(in_flight: InFlight) -> None:
+def test_in_flight_transient_takes_the_place_of_the_one_before(in_flight: InFlight) -> None:
     """A message a second whose answer nobody awaits does not pile up."""
     for number in range(1, 100):
         add(in_flight, number, SCORE)
@@ -62,7 +62,7 @@ def test_in_flight_passing_takes_the_place_of_the_one_before(in_flight: InFlight
 
 
 def test_in_flight_stalls_while_nothing_is_answered(in_flight: InFlight) -> None:
-    """From the first message on, and from each answer; a passing one is not awaited."""
+    """From the first message on, and from each answer; a transient message is not awaited."""
     add(in_flight, 1, SCORE, 0.0)
     before = in_flight.stalled_s(100.0)
     add(in_flight, 2, STATE, 100.0)
@@ -91,3 +91,53 @@ def test_in_flight_skipped_is_what_only_later_ones_were_answered_of(in_flight: I
     assert skipped.message == event("a", "a/event")
     assert in_flight.skipped(100.0, 200.0) is None
     assert in_flight.skipped(100.0, 60.0) is None
+
+
+@pytest.fixture
+def retained() -> RetainedMessages:
+    """One message, not sent yet."""
+    return RetainedMessages({"first": b"1"})
+
+
+def test_retained_is_sent_once_for_each_time_it_is_put(retained: RetainedMessages) -> None:
+    """In the order in which the topics were first put."""
+    retained.put("second", b"2")
+    before = retained.unsent()
+    retained.sent("first", b"1")
+    retained.sent("second", b"2")
+
+    assert before == [("first", b"1"), ("second", b"2")]
+    assert retained.unsent() == []
+
+
+def test_retained_put_anew_while_it_is_sent_is_sent_again(retained: RetainedMessages) -> None:
+    """No news is lost between being sent and being noted as sent."""
+    retained.put("first", b"new")
+    retained.sent("first", b"1")
+
+    assert retained.unsent() == [("first", b"new")]
+
+
+def test_retained_is_repeated_one_by_one_or_all(retained: RetainedMessages) -> None:
+    """What was refused, and everything to a new connection; an unknown topic is none."""
+    retained.put("second", b"2")
+    retained.sent("first", b"1")
+    retained.sent("second", b"2")
+
+    retained.repeat("second")
+    retained.repeat("unknown")
+    one = retained.unsent()
+    retained.repeat_all()
+
+    assert one == [("second", b"2")]
+    assert retained.unsent() == [("first", b"1"), ("second", b"2")]
+
+
+def test_retained_cleared_is_forgotten_unless_put_anew(retained: RetainedMessages) -> None:
+    """Clearing is done once it was taken."""
+    retained.put("first", b"")
+    retained.put("second", b"2")
+    retained.taken("first", b"")
+    retained.taken("second", b"2")
+
+    assert retained.items() == [("second", b"2")]
