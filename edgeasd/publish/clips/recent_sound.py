@@ -1,4 +1,4 @@
-"""The last seconds of a machine's sound, for those who ask later what was heard."""
+"""The last seconds of a machine's sound, from which clips are cut."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from edgeasd.common.types import AudioBlock, Int16Array, to_int16
 
 
 class RecentSound:
-    """Keeps the latest samples of a stream, by position; sound that is lost reads as silence.
+    """Keeps the latest samples of a stream, by position; lost sound reads as silence.
 
-    For one thread.  The samples lie in one array made at the start.
+    For one thread.
 
     Args:
-        capacity: Samples kept.
+        capacity: Number of samples kept.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,7 +25,7 @@ class RecentSound:
         """Position just after the latest sample."""
 
     def process(self, block: AudioBlock) -> None:
-        """Take in *block*, later than all before it."""
+        """Add *block*, which must be later than all before it."""
         if self._start is None:
             self._start = self.end_sample = block.first_sample
         n_lost = block.first_sample - self.end_sample
@@ -36,11 +36,11 @@ class RecentSound:
         self._write(values[-self._samples.size :], end_sample)
 
     def cut(self, first_sample: int, end_sample: int) -> Int16Array:
-        """Return what is kept of the samples from *first_sample* to before *end_sample*.
+        """Return the samples from *first_sample* to before *end_sample*, as far as they are kept.
 
         Returns:
-            Shape ``(n_samples,)``; shorter where the sound began later, is forgotten, or not there
-            yet; may be empty.
+            Shape ``(n_samples,)``; shorter, or empty, where the sound began later, is no longer
+            kept, or has not been heard yet.
         """
         oldest = max(self._start or 0, self.end_sample - self._samples.size)
         first, end = max(first_sample, oldest), min(end_sample, self.end_sample)

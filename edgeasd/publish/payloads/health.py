@@ -244,10 +244,10 @@ def health_payload(
 
 
 def encode_health(payload: Payload, room: int | None) -> bytes:
-    """Return the JSON of a health payload in at most *room* bytes, if that can be; None is any.
+    """Return a health payload as JSON of at most *room* bytes, if possible; None for any number.
 
-    Machines are left out until it fits, those that are well before others, and then the texts of
-    what is not applied; ``truncated`` says so.
+    To make it fit, machines are left out, those in state ok first, and then the words on what of
+    the configuration is not applied; ``truncated`` says so.
     """
     whole = encode(payload)
     if room is None or len(whole) <= room:
