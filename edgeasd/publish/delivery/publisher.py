@@ -208,9 +208,7 @@ class MqttPublisher:
                 self._set_fault("internal error; see the log")
             self._is_connected = False
             self._outbox.recover()
-            now_s = time.monotonic()
-            self._back_off.fail(now_s)
-            self._stop_requested.wait(self._back_off.wait_s(now_s))
+            self._stop_requested.wait(self._back_off.fail(time.monotonic()))
         with self._lock:
             fd, self._wake_fd = self._wake_fd, None
         if fd is not None:
@@ -286,8 +284,8 @@ class MqttPublisher:
             delivery.settle()
             if delivery.n_taken:
                 self._takes_nothing = ""
-            # If every connection breaks at once, the waits must not stay short.
-            if time.monotonic() - accepted_s > self._back_off.next_s:
+            # If every connection breaks soon, the waits must not stay short.
+            if time.monotonic() - accepted_s > 2 * self._back_off.delay_s:
                 self._back_off.reset()
         delivery.send()
 
