@@ -74,12 +74,14 @@ class MqttPublisher:
         outbox: Events to send; they are removed when the broker has acknowledged them.
         client_id: Name of this client, unique at the broker and the same at every start.
         timing: How patient to be.
-        on_taken: Called with topic and payload of each retained message that the broker has taken;
-            with an empty payload, it has cleared the topic.
+        on_taken: Called with topic and payload of each retained message that the broker took.
         subscribes: Topics to subscribe to, at QoS 0; the broker may refuse it.
         on_received: Called with each message received.
-        on_not_cleared: Called with each topic that the broker does not let be cleared; this is not
-            tried again.
+        on_not_cleared: Called with each topic that the broker does not let be cleared.
+
+    Attributes:
+        connected: Whether the broker has accepted the connection, which has not ended yet.
+        fault: Why messages do not get out, in words with the remedy; empty when they do.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -116,9 +118,9 @@ class MqttPublisher:
         self._retained = RetainedMessages({topics.availability: ONLINE}, on_taken, on_not_cleared)
         self._transient: deque[tuple[str, bytes]] = deque(maxlen=_MAX_TRANSIENT)
         # Changed by the thread of this object only.
-        self._is_connected = False
+        self.connected = False
         self._n_connections = 0
-        self._fault = "not connected yet"
+        self.fault = "not connected yet"
         self._takes_nothing = ""  # why the connection before ended, if it took nothing
         self._told: set[str] = set()
         self._largest_packet: int | None = None
@@ -129,19 +131,9 @@ class MqttPublisher:
         )
 
     @property
-    def connected(self) -> bool:
-        """Whether the broker has accepted the connection and it stands."""
-        return self._is_connected
-
-    @property
     def reconnects(self) -> int:
         """Connections accepted after the first one."""
         return max(0, self._n_connections - 1)
-
-    @property
-    def fault(self) -> str:
-        """Why alerts do not get out, in words with the remedy; empty when they do."""
-        return self._fault
 
     @property
     def is_alive(self) -> bool:
@@ -178,7 +170,7 @@ class MqttPublisher:
 
     def publish_transient(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 0 a message of no use later; dropped while there is no connection."""
-        if self._is_connected:
+        if self.connected:
             self._transient.append((topic, payload))
             self.notify()
 
@@ -202,11 +194,11 @@ class MqttPublisher:
             try:
                 self._session()
             except EdgeasdError as exc:
-                self._set_fault(str(exc))
+                self._report(str(exc))
             except Exception:  # noqa: BLE001  # without this thread no alert gets out again
                 _log.exception("publishing failed")
-                self._set_fault("internal error; see the log")
-            self._is_connected = False
+                self._report("internal error; see the log")
+            self.connected = False
             self._outbox.recover()
             self._stop_requested.wait(self._back_off.fail(time.monotonic()))
         with self._lock:
@@ -263,9 +255,9 @@ class MqttPublisher:
         )
         for topic in self._subscribes:
             connection.subscribe(topic, qos=0)
-        self._report_troubles()
+        self._report()
         self._n_connections += 1
-        self._is_connected = True
+        self.connected = True
         _log.info("connected to %s", self._address)
         return delivery
 
@@ -274,7 +266,7 @@ class MqttPublisher:
         accepted_s = time.monotonic()
         while not self._stop_requested.is_set():
             delivery.send()
-            self._report_troubles()
+            self._report()
             connection.serve(min(_TURN_S, self._timing.reconnect_min_s), self._wake_fd)
             if self._wake_fd is not None:
                 with contextlib.suppress(BlockingIOError):  # the network woke the thread
@@ -289,22 +281,18 @@ class MqttPublisher:
                 self._back_off.reset()
         delivery.send()
 
-    def _report_troubles(self) -> None:
-        """Report what the broker does not take: once in the log, in health while it lasts."""
-        words = [*([self._takes_nothing] if self._takes_nothing else []), *self._troubles.words]
-        self._log_news(words)
-        more = len(words) - _MOST_TOLD
-        rest = [f"{more} more such; see the log"] if more > 0 else []
-        self._fault = "; ".join([*words[:_MOST_TOLD], *rest])
-        self._largest_packet = self._troubles.largest_packet
+    def _report(self, fault: str = "") -> None:
+        """Report what the broker does not take: once in the log, in health while it lasts.
 
-    def _set_fault(self, fault: str) -> None:
-        """Report why the connection ended or could not be made."""
-        self._log_news([fault, *self._troubles.words])
-        self._fault = fault
-
-    def _log_news(self, words: list[str]) -> None:
+        Args:
+            fault: Why the connection ended or could not be made; health then has this alone.
+        """
+        words = [*filter(None, [fault or self._takes_nothing]), *self._troubles.words]
         for one in words:
             if one not in self._told:
                 _log.warning("%s", one)
         self._told = set(words)
+        more = len(words) - _MOST_TOLD
+        rest = [f"{more} more such; see the log"] if more > 0 else []
+        self.fault = fault or "; ".join([*words[:_MOST_TOLD], *rest])
+        self._largest_packet = self._troubles.largest_packet
