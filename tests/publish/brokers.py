@@ -165,7 +165,7 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Message:
-    """What a subscriber got."""
+    """A message that a subscriber got."""
 
     topic: str
     payload: bytes

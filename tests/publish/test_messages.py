@@ -28,7 +28,7 @@ def add(in_flight: InFlight, number: int, message: Message, now_s: float = 0.0) 
 
 
 def test_in_flight_answered_is_no_longer_on_its_way(in_flight: InFlight) -> None:
-    """An unknown number is nobody's; what is not answered stays."""
+    """An unknown number has no message; unanswered messages stay."""
     add(in_flight, 1, STATE)
     add(in_flight, 2, event("a"))
     add(in_flight, 3, SCORE)
@@ -43,7 +43,7 @@ def test_in_flight_answered_is_no_longer_on_its_way(in_flight: InFlight) -> None
 
 
 def test_in_flight_counts_what_takes_a_place_at_the_broker(in_flight: InFlight) -> None:
-    """Messages at QoS 0 take none."""
+    """Messages at QoS 0 take no place."""
     add(in_flight, 1, STATE)
     add(in_flight, 2, event("a"))
     add(in_flight, 3, SCORE)
@@ -52,7 +52,7 @@ def test_in_flight_counts_what_takes_a_place_at_the_broker(in_flight: InFlight) 
 
 
 def test_in_flight_transient_takes_the_place_of_the_one_before(in_flight: InFlight) -> None:
-    """A message a second whose answer nobody awaits does not pile up."""
+    """Messages whose answer is not awaited do not pile up."""
     for number in range(1, 100):
         add(in_flight, number, SCORE)
 
@@ -62,7 +62,7 @@ def test_in_flight_transient_takes_the_place_of_the_one_before(in_flight: InFlig
 
 
 def test_in_flight_stalls_while_nothing_is_answered(in_flight: InFlight) -> None:
-    """From the first message on, and from each answer; a transient message is not awaited."""
+    """Time counts from the first message and from each answer; transient ones are not awaited."""
     add(in_flight, 1, SCORE, 0.0)
     before = in_flight.stalled_s(100.0)
     add(in_flight, 2, STATE, 100.0)
@@ -100,7 +100,7 @@ def retained() -> RetainedMessages:
 
 
 def test_retained_is_sent_once_for_each_time_it_is_put(retained: RetainedMessages) -> None:
-    """In the order in which the topics were first put."""
+    """They are sent in the order in which the topics were first put."""
     retained.put("second", b"2")
     before = retained.unsent()
     retained.sent("first", b"1")
@@ -111,7 +111,7 @@ def test_retained_is_sent_once_for_each_time_it_is_put(retained: RetainedMessage
 
 
 def test_retained_put_anew_while_it_is_sent_is_sent_again(retained: RetainedMessages) -> None:
-    """No news is lost between being sent and being noted as sent."""
+    """A change between sending and noting it is not lost."""
     retained.put("first", b"new")
     retained.sent("first", b"1")
 
@@ -119,7 +119,7 @@ def test_retained_put_anew_while_it_is_sent_is_sent_again(retained: RetainedMess
 
 
 def test_retained_is_repeated_one_by_one_or_all(retained: RetainedMessages) -> None:
-    """What was refused, and everything to a new connection; an unknown topic is none."""
+    """A refused one, or all over a new connection; an unknown topic is ignored."""
     retained.put("second", b"2")
     retained.sent("first", b"1")
     retained.sent("second", b"2")
@@ -134,7 +134,7 @@ def test_retained_is_repeated_one_by_one_or_all(retained: RetainedMessages) -> N
 
 
 def test_retained_cleared_is_forgotten_unless_put_anew(retained: RetainedMessages) -> None:
-    """Clearing is done once it was taken."""
+    """A topic is cleared once the broker took the empty message."""
     retained.put("first", b"")
     retained.put("second", b"2")
     retained.taken("first", b"")
