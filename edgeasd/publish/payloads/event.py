@@ -15,8 +15,8 @@ from edgeasd.publish.payloads.fields import (
     ModelIdentity,
     Name,
     Payload,
-    Rule,
     Time,
+    like,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class EventPayload:
     """The model that scores."""
     audio: AudioQuality
     """How far the sound can be trusted."""
-    clip: Annotated[str, Rule(pattern=r"^\d{8}T\d{6}Z_.+_.+\.flac$")] | None
+    clip: Annotated[str, like(r"^\d{8}T\d{6}Z_.+_.+\.flac$")] | None
     """Name of a FLAC file with the sound around the start, in the node's folder of clips. The file
     appears some seconds after the event; later, or never, if the disk does not take it (see
     clips in the health message). Sound that was lost is silence in it. Null where no clip is

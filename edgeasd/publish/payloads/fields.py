@@ -5,29 +5,19 @@ The text below a field is its description in the schemas.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+from edgeasd.common.documents import Rule, at_least, rule
+
 Payload: TypeAlias = Mapping[str, Any]
 
 
-class Rule:
-    """Rules for a value, in the keywords of JSON Schema; metadata of `Annotated`.
-
-    `pydantic.Field` says the same, but the daemon would have to import pydantic for it, which takes
-    a tenth of a second.  Only `schemas` does.
-
-    Args:
-        keywords: For example ``minimum=0``.
-    """
-
-    def __init__(self, **keywords: object) -> None:
-        self._keywords = keywords
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        """Return what pydantic says of the annotated type, with these rules."""
-        return {**handler(schema), **self._keywords}
+def like(pattern: str) -> Rule:
+    """Return the rule of a string in which *pattern* is found."""
+    return rule(lambda value: re.search(pattern, value) is not None, pattern, pattern=pattern)
 
 
 class SchemaOf:
@@ -48,14 +38,14 @@ class SchemaOf:
 _NAME = "[A-Za-z0-9_.-]{1,64}"
 _BOOT_ID = "[0-9a-f]{8}"
 
-Name: TypeAlias = Annotated[str, Rule(pattern=f"^{_NAME}$")]
-BootId: TypeAlias = Annotated[str, Rule(pattern=f"^{_BOOT_ID}$")]
-EventId: TypeAlias = Annotated[str, Rule(pattern=f"^{_NAME}-{_BOOT_ID}-[0-9]{{6,}}$")]
-Time: TypeAlias = Annotated[str, Rule(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
-Count: TypeAlias = Annotated[int, Rule(minimum=0)]
-Positive: TypeAlias = Annotated[int, Rule(minimum=1)]
-Duration: TypeAlias = Annotated[float, Rule(minimum=0)]
-FloatOrNull: TypeAlias = Annotated[float, Rule(type=["number", "null"])]
+Name: TypeAlias = Annotated[str, like(f"^{_NAME}$")]
+BootId: TypeAlias = Annotated[str, like(f"^{_BOOT_ID}$")]
+EventId: TypeAlias = Annotated[str, like(f"^{_NAME}-{_BOOT_ID}-[0-9]{{6,}}$")]
+Time: TypeAlias = Annotated[str, like(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
+Count: TypeAlias = Annotated[int, at_least(0)]
+Positive: TypeAlias = Annotated[int, at_least(1)]
+Duration: TypeAlias = Annotated[float, at_least(0)]
+FloatOrNull: TypeAlias = Annotated[float, Rule(lambda _: "", keywords={"type": ["number", "null"]})]
 """A float in the daemon; null in JSON where it is infinite or not a number."""
 
 
@@ -65,7 +55,7 @@ class ModelIdentity:
 
     id: str
     """Name of the model."""
-    sha256: Annotated[str, Rule(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, like("^[0-9a-f]{64}$")]
     """SHA-256 of the model file, hexadecimal."""
     version: str
     """Version of the model."""

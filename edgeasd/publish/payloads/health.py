@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from edgeasd.baseline.score_drift import Drift
 from edgeasd.baseline.validity import AlarmCount
+from edgeasd.common.documents import at_least, between
 from edgeasd.publish.payloads.encoding import encode, rfc3339, table
 from edgeasd.publish.payloads.fields import (
     BootId,
@@ -19,7 +20,6 @@ from edgeasd.publish.payloads.fields import (
     Name,
     Payload,
     Positive,
-    Rule,
     SchemaOf,
     Time,
 )
@@ -64,7 +64,7 @@ class ScoreDrift:
     """Median score of the last hours minus that at calibration, over half the range from 5 to 95 %
     of the scores then.
     """
-    hours: Annotated[int, Rule(minimum=1, maximum=24)]
+    hours: Annotated[int, between(1, 24)]
     """Hours of sound that it rests on."""
     drifted: bool
     """Whether this is more than chance and more than a little: calibrate again, or look at machine
@@ -78,9 +78,9 @@ class AlarmsRaised:
 
     raised: Count
     """Alarms that began in the last day of sound."""
-    hours: Annotated[float, Rule(minimum=0, maximum=24)]
+    hours: Annotated[float, between(0, 24)]
     """Hours of sound that it rests on, at most 24."""
-    foreseen: Annotated[float, Rule(minimum=0)]
+    foreseen: Duration
     """The most to expect in normal sound, by the upper end of the calibration's interval."""
     too_many: bool
     """Whether there are more than chance would bring: look at the machine; if it is well, calibrate
@@ -122,7 +122,7 @@ class MachineHealth:
     """Interruptions of the stream since it started."""
     overruns: Count
     """Blocks of sound lost since the stream started because the computer was too slow."""
-    real_time_factor: Annotated[FloatOrNull, Rule(minimum=0)]
+    real_time_factor: Annotated[FloatOrNull, at_least(0)]
     """Seconds of computing per second of sound; null when not known yet."""
     level_dbfs: FloatOrNull
     """Level of the sound, dB re full scale; null is digital silence."""
