@@ -134,7 +134,7 @@ def test_pure_folder_imports_no_clock_thread_or_file(folder: str) -> None:
         ("paho", {"publish/mqtt/client.py"}),
         ("onnxruntime", {"detect/model/network.py"}),
         # The first talks to the file, the others must tell what its errors mean.
-        ("sqlite3", {f"publish/outbox/{name}.py" for name in ("eventfile", "outbox", "copy")}),
+        ("sqlite3", {f"publish/outbox/{name}.py" for name in ("event_file", "outbox", "snapshot")}),
     ],
 )
 def test_library_is_imported_in_one_place(library: str, allowed: set[str]) -> None:

@@ -21,7 +21,7 @@ from edgeasd.common.config import (
     SimulatorConfig,
 )
 from edgeasd.common.config_file import parse_config
-from edgeasd.publish.payloads import State
+from edgeasd.publish.payloads.state import State
 from edgeasd.publish.topics import Topics
 
 CHECKOUT = Path(__file__).parents[1]

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from edgeasd.common.config import Config
 from edgeasd.common.documents import json_schema
+from edgeasd.publish.payloads.event import EventPayload
+from edgeasd.publish.payloads.health import HealthPayload
+from edgeasd.publish.payloads.score import ScorePayload
+from edgeasd.publish.payloads.state import StatePayload
 from tools.configuration import example, page
 from tools.schemas import calibration_schema, model_schema
 
@@ -36,12 +41,24 @@ def _config_schema() -> str:
     return _as_text(json_schema(Config) | {"title": "edgeasd configuration"})
 
 
+def _payload_schema(cls: type, kind: str) -> str:
+    schema = json_schema(cls)
+    address = f"https://github.com/edgeasd/edgeasd/raw/main/deploy/schemas/{kind}.schema.json"
+    heading = {"$schema": schema["$schema"], "$id": address}
+    rest = {key: value for key, value in schema.items() if value != {}}  # perhaps no $defs
+    return _as_text(heading | rest | {"title": kind.capitalize()})
+
+
 FILES: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "deploy/edgeasd.example.toml": example,
         "deploy/schemas/calibration.schema.json": lambda: _as_text(calibration_schema()),
         "deploy/schemas/config.schema.json": _config_schema,
+        "deploy/schemas/event.schema.json": partial(_payload_schema, EventPayload, "event"),
+        "deploy/schemas/health.schema.json": partial(_payload_schema, HealthPayload, "health"),
         "deploy/schemas/model.schema.json": lambda: _as_text(model_schema()),
+        "deploy/schemas/score.schema.json": partial(_payload_schema, ScorePayload, "score"),
+        "deploy/schemas/state.schema.json": partial(_payload_schema, StatePayload, "state"),
         "docs/configuration.md": page,
     }
 )

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from edgeasd.capture.circular import CircularArray
 
 if TYPE_CHECKING:
     from edgeasd.common.types import Int16Array
@@ -30,16 +30,12 @@ class RingBuffer:
     When the ring is full the *oldest* samples are dropped: a monitor that fell behind must say what
     the machine does now, and the writer must never wait, as the device would lose sound instead.
 
-    The samples lie in one array made at the start; `write` allocates no other.
-
     Args:
         capacity: Samples that fit.
     """
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity={capacity} must be at least 1")
-        self._samples: Int16Array = np.zeros(capacity, np.int16)
+        self._samples = CircularArray(capacity)
         self._n_written = 0
         self._n_unread = 0
         self._runs: deque[_Run] = deque([_Run(0, 0)])
@@ -64,15 +60,12 @@ class RingBuffer:
         Raises:
             ValueError: If *samples* is longer than the ring.
         """
-        capacity = self._samples.size
+        capacity = self._samples.capacity
         if samples.size > capacity:
             raise ValueError(f"n_samples={samples.size} must be at most capacity={capacity}")
         with self._changed:
             self._drop(self._n_unread + samples.size - capacity)
-            start = self._n_written % capacity
-            n_before_wrap = min(samples.size, capacity - start)
-            self._samples[start : start + n_before_wrap] = samples[:n_before_wrap]
-            self._samples[: samples.size - n_before_wrap] = samples[n_before_wrap:]
+            self._samples.write(self._n_written, samples)
             self._n_written += samples.size
             self._n_unread += samples.size
             self._runs[-1].n_samples += samples.size
@@ -110,11 +103,7 @@ class RingBuffer:
             run = self._runs[0]
             first_sample = run.first_sample
             n_samples = min(max_samples, run.n_samples)
-            start = (self._n_written - self._n_unread) % self._samples.size
-            n_wrapped = max(0, start + n_samples - self._samples.size)
-            samples = np.concatenate(
-                [self._samples[start : start + n_samples], self._samples[:n_wrapped]]
-            )
+            samples = self._samples.read(self._n_written - self._n_unread, n_samples)
             self._discard(n_samples)
             self._dropped_since_read = False
         return samples, first_sample

@@ -71,7 +71,7 @@ class DocumentError(Exception):
         return "; ".join(self.lines)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # hashable, as a union of types needs it
 class Rule:
     """What a value must keep to beside its type, for use in ``Annotated``.
 

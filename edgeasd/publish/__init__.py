@@ -1,4 +1,7 @@
-"""Alarm out: topics, payloads, the outbox on disk, the broker, the clips of alarms.
+"""Alarm out: payloads, the outbox on disk, delivery to the MQTT broker, and clips of alarms.
 
-It may import what stands below it, and knows nothing of the daemon.
+An event goes through `payloads` (what is said), `outbox` (on disk until it is acknowledged),
+`delivery` (what is sent when) and `mqtt` (the connection).  `topics` names where to, `clips` keeps
+the sound.  It may import the folders below it (``models`` to ``common``), and knows nothing of the
+daemon.
 """

@@ -13,7 +13,7 @@ _TREE = ("edgeasd", "v1")
 
 
 def state_beside(event_topic: str) -> str:
-    """Return the state topic of the machine whose event topic it is, of whatever node."""
+    """Return the state topic of the machine with this event topic, whatever its node."""
     return event_topic.rpartition("/")[0] + "/state"
 
 
@@ -22,7 +22,7 @@ class Topics:
     """The topics of one node.
 
     Attributes:
-        base: Levels put in front, for example ``acme/plant1``; may be empty.
+        base: First levels of all topics, for example ``acme/plant1``; may be empty.
         node: Name of this computer.
     """
 
@@ -31,34 +31,34 @@ class Topics:
 
     @property
     def availability(self) -> str:
-        """Whether the node is there: `ONLINE` or `OFFLINE`, retained."""
+        """Topic of whether the node runs: `ONLINE` or `OFFLINE`, retained."""
         return self._topic("availability")
 
     @property
     def health(self) -> str:
-        """How the node is: a health payload, retained."""
+        """Topic of the health payload, retained."""
         return self._topic("health")
 
     @property
     def check(self) -> str:
-        """Where ``edgeasd check`` sends a message to itself; nobody else need read it."""
+        """Topic on which ``edgeasd check`` sends a message to itself; nobody else need read it."""
         return self._topic("check")
 
     def state(self, machine: str) -> str:
-        """How *machine* is now: a state payload, retained."""
+        """Return the topic of the state payloads of *machine*, retained."""
         return self._topic(machine, "state")
 
     def event(self, machine: str) -> str:
-        """Alarms of *machine*: event payloads."""
+        """Return the topic of the event payloads of *machine*."""
         return self._topic(machine, "event")
 
     def machine_of(self, event_topic: str) -> str | None:
-        """Return the machine whose event topic it is; None if it is no such topic of this node."""
+        """Return the machine with this event topic; None if it is not one of this node."""
         machine = event_topic.rpartition("/")[0].rpartition("/")[2]
         return machine if event_topic == self.event(machine) else None
 
     def score(self, machine: str) -> str:
-        """Scores of *machine*: score payloads."""
+        """Return the topic of the score payloads of *machine*."""
         return self._topic(machine, "score")
 
     def _topic(self, *levels: str) -> str:
@@ -67,9 +67,9 @@ class Topics:
 
 
 def topics_of_retained(topic: str) -> Topics | None:
-    """Return the topics of the node that retains its messages on *topic*; None if none would.
+    """Return the topics of the node that retains messages on *topic*; None if no node does.
 
-    Whatever text it is given, what it returns something for is a topic that can be published on.
+    For any *topic* on which nothing can be published the answer is None.
     """
     levels = topic.split("/")
     of_machine = levels[-1] == "state"

@@ -15,7 +15,7 @@ from edgeasd.common.config import Config, MachineConfig
 from edgeasd.common.config_file import load_config
 from edgeasd.common.errors import ConfigError, HungDeviceError
 from edgeasd.models.cache import Models
-from edgeasd.publish.health import MqttHealth, encode_health, health_payload
+from edgeasd.publish.payloads.health import MqttHealth, encode_health, health_payload
 from edgeasd.service.departures import Departures
 from edgeasd.service.machine.health import alive, hangs
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine

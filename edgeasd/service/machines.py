@@ -19,7 +19,7 @@ from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.network import Model
 from edgeasd.models.cache import FileWatch, Models
 from edgeasd.models.calibration_file import files_of
-from edgeasd.publish.health import MachineHealth
+from edgeasd.publish.payloads.health import MachineHealth
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.service.machine.states import Condition
 from edgeasd.service.machine.stopping import stop_all

@@ -15,14 +15,12 @@ from edgeasd.common.config import Config, MqttConfig
 from edgeasd.publish.clips.writer import ClipWriter
 from edgeasd.publish.delivery.presence import Presence
 from edgeasd.publish.delivery.publisher import MqttPublisher
+from edgeasd.publish.delivery.retained_notes import FILE_NAME
 from edgeasd.publish.mqtt.status import StatusFile
 from edgeasd.publish.outbox.outbox import Outbox
-from edgeasd.publish.payloads import (
-    Payload,
-    closing_payload,
-    encode,
-)
-from edgeasd.publish.retained import FILE_NAME
+from edgeasd.publish.payloads.encoding import encode
+from edgeasd.publish.payloads.event import closing_payload
+from edgeasd.publish.payloads.fields import Payload
 from edgeasd.publish.topics import Topics, state_beside
 from edgeasd.service.machine.last_event import LastEvent
 from edgeasd.service.machine.states import StateReporter

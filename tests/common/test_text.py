@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from edgeasd.common.documents import DocumentError
 from edgeasd.common.text import LONGEST, LineFormatter, printable, quoted, shortened
-from edgeasd.publish.payloads import encode
+from edgeasd.publish.payloads.encoding import encode
 from edgeasd.service.process.systemd import JournalFormatter, notify
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_content, make_document

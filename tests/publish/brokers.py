@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edgeasd.publish.mqtt.connection import Connection
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from edgeasd.common.config import MqttConfig
 
 DEADLINE_S = 20.0
 
@@ -34,6 +39,17 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def connect_once(config: MqttConfig, timeout_s: float = 10.0) -> None:
+    """Connect as a client with a name of its own, and disconnect.
+
+    Raises:
+        ConfigError: If a file that *config* names cannot be used.
+        BrokerError: If the broker cannot be reached or refuses.
+    """
+    client_id = f"test-{secrets.token_hex(4)}"
+    Connection(config, client_id, connect_timeout_s=timeout_s).close(cleanly=True)
 
 
 class Mosquitto:
@@ -149,7 +165,7 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Message:
-    """What a subscriber got."""
+    """A message that a subscriber got."""
 
     topic: str
     payload: bytes

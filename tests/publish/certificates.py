@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KINDS = ("plain", "with key usage", "version 1", "intermediate", "the broker's own")
-"""What plants name as the authority of their broker."""
+"""Kinds of authorities that operators name for their brokers."""
 
 _NAMES = "subjectAltName = DNS:{host}, IP:127.0.0.1"
 _CA_EXTENSIONS = {

@@ -1,4 +1,4 @@
-"""The daemon, with a note of what it committed and what the broker acknowledged: run as a script.
+"""The daemon, run as a script, which notes the events that it committed and that were acknowledged.
 
 Arguments: a file for the notes, then the command line of ``edgeasd``.  A note is a line, ``put`` or
 ``remove`` and an event's id; the first is written once `Outbox.put` has returned, the second before

@@ -1,4 +1,4 @@
-"""A daemon reduced to its publisher, for tests that kill it: run as a script.
+"""A daemon reduced to its publisher, run as a script by tests that kill it.
 
 Arguments: port, outbox file, and how many events to put once the broker has accepted.  Prints
 ``connected``, then each event's id once it is in the outbox.

@@ -1,4 +1,4 @@
-"""A broker that does with each message as it is told, by MQTT 3.1.1 and 5: real ones rarely do.
+"""A broker, of MQTT 3.1.1 and 5, that treats each message as a test says.
 
 It announces its limits by MQTT 5 and keeps to them under both versions: who oversteps one is
 disconnected, as the standard asks, and that is noted.

@@ -6,7 +6,7 @@ from edgeasd.publish.mqtt.answers import Answers
 
 
 def test_answers_at_qos_1_are_the_brokers() -> None:
-    """In the order of the answers, each once; what was never sent has none."""
+    """Answers come in their order, each once; a message that was never sent has none."""
     answers = Answers()
     for number in (1, 2, 3):
         answers.sent(number, 1)
@@ -21,7 +21,7 @@ def test_answers_at_qos_1_are_the_brokers() -> None:
 
 
 def test_answers_at_qos_0_come_with_what_was_sent_later() -> None:
-    """A ping or a message at QoS 1 tells of all before it, and of none behind it."""
+    """An answered ping, or message at QoS 1, tells about all before it, and about none after it."""
     answers = Answers()
     answers.sent(1, 0)
     answers.pinged()
@@ -38,7 +38,7 @@ def test_answers_at_qos_0_come_with_what_was_sent_later() -> None:
 
 
 def test_answers_need_a_ping_while_none_is_on_its_way() -> None:
-    """One ping tells of all before it; an answer to none sent is ignored."""
+    """One ping tells about all before it; an answer without a ping is ignored."""
     answers = Answers()
     needed = [answers.needs_ping]
 
@@ -57,7 +57,7 @@ def test_answers_need_a_ping_while_none_is_on_its_way() -> None:
 
 
 def test_answers_of_a_number_used_again_are_for_the_later_message() -> None:
-    """The library numbers from 1 to 65,535, over and over."""
+    """The library counts from 1 to 65,535 and then starts again at 1."""
     answers = Answers()
     answers.sent(1, 0)
     answers.sent(1, 1)

@@ -1,4 +1,4 @@
-"""Tests of the clips: files on real disks, old ones removed, trouble told."""
+"""Clips are whole files on real disks; old ones are removed, and faults reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeasd.publish.clips import folder as clips
 from edgeasd.publish.clips import writer as clipwriter
 from edgeasd.publish.clips.folder import Clip, ClipFolder, clip_name, find_clip, find_clips
 from edgeasd.publish.clips.writer import MOST_WAITING_BYTES, ClipWriter
-from edgeasd.publish.health import ClipsHealth
+from edgeasd.publish.payloads.health import ClipsHealth
 from tests.disks import FrozenDisk, SmallDisk, mounted_tmpfs
 from tests.publish.brokers import wait_until
 
@@ -72,7 +72,7 @@ def clip(number: int) -> Clip:
 
 
 def health(writer: ClipWriter) -> ClipsHealth:
-    """Return what *writer* says of itself."""
+    """Return the health that *writer* reports."""
     assert writer.health is not None
     return writer.health
 
@@ -85,7 +85,7 @@ def names(directory: Path) -> list[str]:
 def test_clip_is_written_bit_for_bit_for_its_owner_alone(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """The file holds the very samples, and only the service's user can read it."""
+    """The file holds exactly the samples, and only the service's user can read it."""
     writer = open_writer(tmp_path / "clips")
 
     writer.put(clip(1))
@@ -107,7 +107,7 @@ def test_find_clip_of_an_unknown_event_is_none(tmp_path: Path) -> None:
 
 
 def test_find_clips_are_of_the_machine_whatever_it_is_called(tmp_path: Path) -> None:
-    """Names may hold the marks that part them: ``fan`` is neither ``big_fan`` nor ``fan_2``."""
+    """Names may contain separators of file names: ``fan`` is neither ``big_fan`` nor ``fan_2``."""
     of_fan = "20261122T161535Z_fan_pc_1-5f1c2a9b-000001.flac"
     for name in (of_fan, of_fan.replace("fan", "big_fan"), of_fan.replace("fan", "fan_2")):
         (tmp_path / name).touch()
@@ -118,7 +118,7 @@ def test_find_clips_are_of_the_machine_whatever_it_is_called(tmp_path: Path) -> 
 def test_clips_beyond_the_size_go_the_oldest_first(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """All clips together stay within the limit; files that are not ours stay in any case."""
+    """All clips together stay within the limit; other files stay in any case."""
     folder = tmp_path / "clips"
     folder.mkdir()
     (folder / "notes.flac").write_bytes(bytes(2_000_000))
@@ -135,7 +135,7 @@ def test_clips_beyond_the_size_go_the_oldest_first(
 
 
 def remember(path: Path, days: dict[str, float]) -> None:
-    """Have the file at *path* say for how many days clips have been kept."""
+    """Write into the file at *path* for how many days clips have been kept."""
     ran_s = 100 * 86_400.0
     seen_s = {name: ran_s - age * 86_400 for name, age in days.items()}
     path.write_text(json.dumps({"ran_s": ran_s, "first_seen_s": seen_s}))
@@ -144,7 +144,7 @@ def remember(path: Path, days: dict[str, float]) -> None:
 def test_clips_too_old_and_half_written_ones_go_at_the_start(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """What a crash left, and what is older than is kept, is removed; the rest stays."""
+    """Files left by a crash and clips that are too old are removed; the others stay."""
     folder = tmp_path / "clips"
     folder.mkdir()
     for number in range(3):
@@ -166,7 +166,7 @@ def test_clips_too_old_and_half_written_ones_go_at_the_start(
 @pytest.mark.parametrize("years", [-56.0, -1.0, 0.0, 30.0], ids=lambda years: f"{years:+.0f} years")
 @pytest.mark.parametrize("part", ["sound file", "name"])
 def test_clips_do_not_age_by_the_wall_clock(tmp_path: Path, years: float, part: str) -> None:
-    """Whatever time their files and names bear, they are as old as daemons have run."""
+    """Whatever the times of their files and names, the time that daemons have run counts."""
     wrong_s = max(0.0, time.time() + years * 365.25 * 86_400)
     name = clip(1).name
     if part == "name":
@@ -183,7 +183,7 @@ def test_clips_do_not_age_by_the_wall_clock(tmp_path: Path, years: float, part: 
 
 
 def test_clips_beyond_the_size_go_by_age_though_the_clock_was_set_back(tmp_path: Path) -> None:
-    """The clip of this moment is the newest, though by its name it is the oldest."""
+    """The clip written now is the newest, although by its name it is the oldest."""
     folder = ClipFolder(ClipsConfig(max_size_mb=0.25), tmp_path / "clips")
     for number in (3, 2, 1):
         folder.write(clip(number))
@@ -206,7 +206,7 @@ def test_clips_beyond_the_size_go_by_age_though_the_clock_was_set_back(tmp_path:
     ],
 )
 def test_clips_are_kept_where_nothing_says_how_old_they_are(tmp_path: Path, content: bytes) -> None:
-    """A file of ages that is lost or damaged costs no clip, and is made anew."""
+    """No clip is lost with a lost or damaged file of ages, and the file is written anew."""
     (tmp_path / "ages").write_bytes(content)
     folder = ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages")
     folder.write(clip(1))
@@ -222,7 +222,7 @@ def test_clips_are_kept_where_nothing_says_how_old_they_are(tmp_path: Path, cont
 
 
 def test_clips_are_kept_where_a_pipe_stands_in_place_of_their_ages(tmp_path: Path) -> None:
-    """Nothing waits for the other end of it."""
+    """No clip waits for its other end."""
     os.mkfifo(tmp_path / "ages")
     folder = ClipFolder(ClipsConfig(), tmp_path / "clips", tmp_path / "ages")
 
@@ -233,7 +233,7 @@ def test_clips_are_kept_where_a_pipe_stands_in_place_of_their_ages(tmp_path: Pat
 
 
 def test_clips_age_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hours of many runs add up; those in which no daemon ran do not count."""
+    """The hours of many runs add up; hours in which no daemon ran do not count."""
     running_s = iter(float(hour * 3600) for hour in range(10_000))
     monkeypatch.setattr(time, "monotonic", lambda: next(running_s))
     config = ClipsConfig(max_age_days=1.0)
@@ -264,7 +264,7 @@ def test_clips_removed_by_somebody_else_are_no_fault(
 
 
 def test_half_written_clip_of_another_daemon_stays(tmp_path: Path) -> None:
-    """Where two share a folder, what the other is writing is not what a crash left."""
+    """Where two daemons share a folder, a file that the other is writing is not removed."""
     folder = tmp_path / "clips"
     folder.mkdir()
 
@@ -280,7 +280,7 @@ def test_half_written_clip_of_another_daemon_stays(tmp_path: Path) -> None:
 def test_clips_on_a_small_disk_leave_a_twentieth_free(
     disk: SmallDisk, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """However much may be kept, clips do not fill the disk: the oldest go."""
+    """However much may be kept, clips do not fill the disk: the oldest are removed."""
     folder = disk.root / "clips"
     writer = open_writer(folder)
 
@@ -297,7 +297,7 @@ def test_clips_on_a_small_disk_leave_a_twentieth_free(
 def test_clip_on_a_full_disk_waits_and_is_told_until_there_is_room(
     disk: SmallDisk, open_writer: Callable[..., ClipWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is lost: not the clip, which waits, nor those there, which would not help."""
+    """The clip waits, and no other is removed, since that would not help."""
     monkeypatch.setattr(clipwriter, "_RETRY_S", 0.1)
     folder = disk.root / "clips"
     writer = open_writer(folder)
@@ -320,7 +320,7 @@ def test_clip_on_a_full_disk_waits_and_is_told_until_there_is_room(
 
 
 def test_clips_that_nobody_takes_are_dropped_the_oldest_first(tmp_path: Path) -> None:
-    """Whoever leaves a clip never waits: beyond what memory may hold they are counted."""
+    """No caller waits for the disk; clips beyond what memory may hold are dropped and counted."""
     writer = ClipWriter(ClipsConfig(), tmp_path / "clips")  # not started: takes nothing
     n_fit = MOST_WAITING_BYTES // NOISE.nbytes
 
@@ -335,7 +335,7 @@ def test_clips_that_nobody_takes_are_dropped_the_oldest_first(tmp_path: Path) ->
 def test_clip_larger_than_all_may_be_is_dropped_and_others_are_written(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """What can never be kept does not keep back what can; the log names the remedy."""
+    """A clip that can never be kept does not delay others; the log names the remedy."""
     writer = open_writer(tmp_path / "clips", ClipsConfig(max_size_mb=1.0))
 
     writer.put(Clip(clip(1).name, np.tile(NOISE, 20), 48_000))
@@ -364,7 +364,7 @@ def test_clips_on_a_disk_that_does_not_answer_are_told_and_written_later(
     open_writer: Callable[..., ClipWriter],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A frozen file system holds up the writing thread alone; when it answers, all is written."""
+    """A frozen file system delays only the writing thread; when it answers, all is written."""
     monkeypatch.setattr(clipwriter, "_SLOW_S", 0.5)
     writer = open_writer(frozen_disk.root / "clips")
     wait_until((frozen_disk.root / "clips").exists, "the folder")
@@ -408,7 +408,7 @@ def test_clips_grow_old_while_the_daemon_runs(
 def test_clips_switched_off_leave_no_trace(
     tmp_path: Path, open_writer: Callable[..., ClipWriter]
 ) -> None:
-    """Not even a folder is made, and nothing is said of them."""
+    """No folder is made, and health does not mention clips."""
     writer = open_writer(tmp_path / "clips", ClipsConfig(enabled=False))
 
     writer.stop(5.0)

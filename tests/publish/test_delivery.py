@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.publish.scripted_broker import (
     Refuse,
     ScriptedBroker,
     Take,
+    take_all,
 )
 
 if TYPE_CHECKING:
@@ -35,63 +37,87 @@ KINDS = (b"start", b"update", b"end")
 QUICK = Timing(reconnect_min_s=0.02, reconnect_max_s=0.1, acknowledge_s=0.25, stop_s=0.5)
 VERSIONS = ("3.1.1", "5")
 POISON = b"poison " + b"." * 300
+STATES_AND_HEALTH = [*map(TOPICS.state, MACHINES), TOPICS.health]
+
+
+@dataclass
+class Chain:
+    """A publisher with an empty outbox, and the broker that it connects to once it is started."""
+
+    broker: ScriptedBroker
+    publisher: MqttPublisher
+    outbox: Outbox
+    caplog: pytest.LogCaptureFixture
+
+    def put_alarms(self, poison: dict[str, bytes] | None = None) -> None:
+        """Put an alarm of each machine, its messages in turn; *poison* by their ids."""
+        for kind in KINDS:
+            for machine in MACHINES:
+                event_id = f"{machine}-{kind.decode()}"
+                self.outbox.put(event_id, TOPICS.event(machine), (poison or {}).get(event_id, kind))
+        self.publisher.notify()
+
+    def put_states(self, poison: dict[str, bytes] | None = None) -> None:
+        """Publish the state of each machine, and health; *poison* by topic."""
+        for topic in STATES_AND_HEALTH:
+            self.publisher.publish_retained(topic, (poison or {}).get(topic, b"well"))
+
+    def wait_for_alarms(self, but: tuple[str, bytes] = ("", b"")) -> None:
+        """Wait until each alarm arrived whole and in order, *but* for one message."""
+        expected = {
+            machine: [kind for kind in KINDS if (machine, kind) != but] for machine in MACHINES
+        }
+
+        def taken() -> dict[str, list[bytes]]:
+            return {machine: self.broker.on(TOPICS.event(machine)) for machine in MACHINES}
+
+        wait_until(lambda: taken() == expected, f"all events but {but} arrive")
+
+    def wait_for(self, topic: str, payload: bytes) -> None:
+        """Wait until *payload*, and no other, arrived on *topic*."""
+        wait_until(lambda: self.broker.on(topic) == [payload], f"{payload!r} on {topic}")
+
+    def wait_for_empty_outbox(self, n_left: int = 0) -> None:
+        """Wait until no more than *n_left* events wait."""
+        wait_until(lambda: len(self.outbox) == n_left, f"{n_left} events are left")
+
+    def told(self, topic: str) -> list[str]:
+        """Return the warnings about *topic*."""
+        return [
+            record.message
+            for record in self.caplog.records
+            if f"{topic} " in f"{record.message} ".replace(";", " ;")
+        ]
 
 
 @pytest.fixture
-def make_publisher(outbox: Outbox) -> Iterator[Callable[..., MqttPublisher]]:
-    """Makes publishers, not started, and stops them in the end."""
+def arrange(
+    make_broker: Callable[..., ScriptedBroker], outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> Iterator[Callable[..., Chain]]:
+    """Makes chains, not started, to a broker of its own or a given one; stops them in the end."""
     made: list[MqttPublisher] = []
 
-    def make(port: int, version: str, **more: Any) -> MqttPublisher:
-        config = MqttConfig("127.0.0.1", port, version=version)
+    def arrange(
+        answer: Callable[[Published], Answer] = take_all,
+        limits: Limits | None = None,
+        *,
+        version: str = "5",
+        broker: ScriptedBroker | None = None,
+        **more: Any,
+    ) -> Chain:
+        broker = broker or make_broker(answer, limits)
+        config = MqttConfig("127.0.0.1", broker.port, version=version)
         made.append(MqttPublisher(config, TOPICS, outbox, "edgeasd-n", QUICK, **more))
-        return made[-1]
+        return Chain(broker, made[-1], outbox, caplog)
 
-    yield make
+    yield arrange
     for publisher in made:
         publisher.stop()
-
-
-def put_alarms(outbox: Outbox, poison: dict[str, bytes] | None = None) -> None:
-    """Put an alarm of each machine, its messages in turn; *poison* by their ids."""
-    for kind in KINDS:
-        for machine in MACHINES:
-            event_id = f"{machine}-{kind.decode()}"
-            outbox.put(event_id, TOPICS.event(machine), (poison or {}).get(event_id, kind))
-
-
-def say_states(publisher: MqttPublisher, poison: dict[str, bytes] | None = None) -> None:
-    """Say the state of each machine, and health; *poison* by topic."""
-    for topic in [*map(TOPICS.state, MACHINES), TOPICS.health]:
-        publisher.publish_retained(topic, (poison or {}).get(topic, b"well"))
-
-
-def missing(broker: ScriptedBroker, but: tuple[str, bytes] = ("", b"")) -> dict[str, list[bytes]]:
-    """What was taken of each machine whose alarm did not arrive whole and in order."""
-    return {
-        machine: broker.on(TOPICS.event(machine))
-        for machine in MACHINES
-        if broker.on(TOPICS.event(machine)) != [kind for kind in KINDS if (machine, kind) != but]
-    }
-
-
-def wait_for(broker: ScriptedBroker, topic: str, payload: bytes) -> None:
-    """Wait until *payload*, and no other, arrived on *topic*."""
-    wait_until(lambda: broker.on(topic) == [payload], f"{payload!r} on {topic}")
 
 
 def on_poison(answer: Answer) -> Callable[[Published], Answer]:
     """Take all but the poison."""
     return lambda message: answer if message.payload.startswith(b"poison") else Take()
-
-
-def told(caplog: pytest.LogCaptureFixture, topic: str) -> list[str]:
-    """The warnings about *topic*."""
-    return [
-        record.message
-        for record in caplog.records
-        if f"{topic} " in f"{record.message} ".replace(";", " ;")
-    ]
 
 
 UNTAKEN = [
@@ -105,148 +131,113 @@ UNTAKEN = [
 @pytest.mark.parametrize(("version", "answer"), UNTAKEN, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_event_that_is_never_taken_keeps_no_other_back(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    version: str,
-    answer: Answer,
-    kind: bytes,
+    arrange: Callable[..., Chain], *, version: str, answer: Answer, kind: bytes
 ) -> None:
-    """All others arrive in their order, also those behind it; it is told once with its size."""
-    broker = make_broker(on_poison(answer))
-    publisher = make_publisher(broker.port, version)
-    put_alarms(outbox, {f"b-{kind.decode()}": POISON})
+    """All others arrive in order, also those behind it; it is reported once with its size."""
+    chain = arrange(on_poison(answer), version=version)
+    topic = TOPICS.event("b")
+    chain.put_alarms({f"b-{kind.decode()}": POISON})
 
-    publisher.start()
-    say_states(publisher)
-    wait_until(lambda: missing(broker, ("b", kind)) == {}, "all others arrive")
-    wait_until(lambda: told(caplog, TOPICS.event("b")), "it is told")
-    wait_until(lambda: len(outbox) == (kind == b"end"), "the outbox holds no more than it")
-    for topic in [*map(TOPICS.state, MACHINES), TOPICS.health]:
-        wait_for(broker, topic, b"well")
+    chain.publisher.start()
+    chain.put_states()
+    chain.wait_for_alarms(but=("b", kind))
+    wait_until(lambda: chain.told(topic), "it is reported")
+    chain.wait_for_empty_outbox(n_left=int(kind == b"end"))
+    for other in STATES_AND_HEALTH:
+        chain.wait_for(other, b"well")
 
-    size = packet_size(TOPICS.event("b"), POISON, qos=1, version=version)
-    (words,) = told(caplog, TOPICS.event("b"))
-    assert f"{size} bytes" in words
-    assert outbox.dropped == (kind != b"end")
+    (words,) = chain.told(topic)
+    assert f"{packet_size(topic, POISON, qos=1, version=version)} bytes" in words
+    assert chain.outbox.dropped == (kind != b"end")
 
 
 @pytest.mark.parametrize(("version", "answer"), UNTAKEN, ids=str)
 @pytest.mark.parametrize("topic", [TOPICS.state("a"), TOPICS.health, TOPICS.availability])
-def test_standing_message_that_is_never_taken_keeps_no_other_back(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    version: str,
-    answer: Answer,
-    topic: str,
+def test_retained_message_that_is_never_taken_keeps_no_other_back(
+    arrange: Callable[..., Chain], *, version: str, answer: Answer, topic: str
 ) -> None:
-    """Events arrive, those of later too; it is told once with its size, and taken when changed."""
-    broker = make_broker(on_poison(answer))
-    publisher = make_publisher(broker.port, version)
-    put_alarms(outbox)
-    say_states(publisher, {topic: POISON})
-    publisher.publish_retained(topic, POISON)
+    """Events arrive, later ones too; it is reported once with its size, and taken when changed."""
+    chain = arrange(on_poison(answer), version=version)
+    chain.put_alarms()
+    chain.put_states({topic: POISON})
+    chain.publisher.publish_retained(topic, POISON)
 
-    publisher.start()
-    wait_until(lambda: missing(broker) == {}, "all events arrive")
-    wait_until(lambda: told(caplog, topic), "it is told")
-    outbox.put("late", TOPICS.event("late"), b"late")
-    publisher.notify()
-    wait_until(lambda: broker.on(TOPICS.event("late")) == [b"late"], "a later event arrives")
-    wait_until(lambda: topic in publisher.fault, "it is a fault")
-    publisher.publish_retained(topic, b"well again")
-    wait_until(lambda: broker.on(topic) == [b"well again"], "the new one arrives")
-    wait_until(lambda: publisher.fault == "", "the fault is over")
+    chain.publisher.start()
+    chain.wait_for_alarms()
+    wait_until(lambda: chain.told(topic), "it is reported")
+    chain.outbox.put("late", TOPICS.event("late"), b"late")
+    chain.publisher.notify()
+    chain.wait_for(TOPICS.event("late"), b"late")
+    wait_until(lambda: topic in chain.publisher.fault, "it is a fault")
+    chain.publisher.publish_retained(topic, b"well again")
+    chain.wait_for(topic, b"well again")
+    wait_until(lambda: chain.publisher.fault == "", "the fault is over")
 
-    size = packet_size(topic, POISON, qos=1, version=version)
-    (words,) = told(caplog, topic)
-    assert f"{size} bytes" in words
-    for other in {*map(TOPICS.state, MACHINES), TOPICS.health} - {topic}:
-        assert broker.on(other) == [b"well"]
+    (words,) = chain.told(topic)
+    assert f"{packet_size(topic, POISON, qos=1, version=version)} bytes" in words
+    for other in set(STATES_AND_HEALTH) - {topic}:
+        assert chain.broker.on(other) == [b"well"]
 
 
 @pytest.mark.parametrize("receive_maximum", [1, 2, 3])
 @pytest.mark.parametrize("answer", [Ignore(), End(), Refuse(0x87), Take(0.1)], ids=str)
-def test_standing_messages_never_taken_leave_a_place_for_events(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    *,
-    answer: Answer,
-    receive_maximum: int,
+def test_retained_messages_never_taken_leave_a_place_for_events(
+    arrange: Callable[..., Chain], *, answer: Answer, receive_maximum: int
 ) -> None:
-    """However few messages a broker takes at once; events of later arrive too."""
-    broker = make_broker(
+    """However few messages a broker takes at once, events that come later arrive too."""
+    chain = arrange(
         lambda message: Take() if message.topic.endswith("/event") else answer,
         Limits(receive_maximum),
     )
-    publisher = make_publisher(broker.port, "5")
-    say_states(publisher)
-    publisher.start()
-    wait_until(lambda: broker.published, "something is sent")
+    chain.put_states()
+    chain.publisher.start()
+    wait_until(lambda: chain.broker.published, "something is sent")
 
-    put_alarms(outbox)
-    publisher.notify()
-    wait_until(lambda: missing(broker) == {}, "all events arrive")
+    chain.put_alarms()
+    chain.wait_for_alarms()
 
-    assert broker.overstepped == []
+    assert chain.broker.overstepped == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_passing_message_that_ends_connections_is_no_longer_sent(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    caplog: pytest.LogCaptureFixture,
-    version: str,
+def test_transient_message_that_ends_connections_is_no_longer_sent(
+    arrange: Callable[..., Chain], version: str
 ) -> None:
     """Scores that a broker does not take keep no event back."""
-    broker = make_broker(on_poison(End()))
-    publisher = make_publisher(broker.port, version)
+    chain = arrange(on_poison(End()), version=version)
     score = TOPICS.score("a")
-    publisher.start()
+    chain.publisher.start()
 
     def is_told() -> bool:
-        publisher.publish_transient(score, POISON)
-        return bool(told(caplog, score))
+        chain.publisher.publish_transient(score, POISON)
+        return bool(chain.told(score))
 
-    wait_until(is_told, "it is told")
-    put_alarms(outbox)
-    publisher.notify()
-    wait_until(lambda: missing(broker) == {}, "all events arrive")
+    wait_until(is_told, "it is reported")
+    chain.put_alarms()
+    chain.wait_for_alarms()
 
-    assert len(told(caplog, score)) == 1
+    assert len(chain.told(score)) == 1
 
 
 @pytest.mark.parametrize("n_refusals", [1, 3])
 @pytest.mark.parametrize("code", [0x80, 0x87, 0x97])
 def test_event_refused_for_a_while_is_not_overtaken(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    code: int,
-    n_refusals: int,
+    arrange: Callable[..., Chain], code: int, n_refusals: int
 ) -> None:
-    """What is behind it waits until it is taken; other machines do not."""
+    """Later events of its machine wait until it is taken; other machines do not."""
 
     def answer(message: Published) -> Answer:
         is_refused = message.topic == TOPICS.event("a") and message.n_before < n_refusals
         return Refuse(code) if is_refused else Take()
 
-    broker = make_broker(answer)
-    publisher = make_publisher(broker.port, "5")
-    put_alarms(outbox)
+    chain = arrange(answer)
+    chain.put_alarms()
 
-    publisher.start()
-    wait_until(lambda: missing(broker) == {}, "all events arrive")
-    wait_until(lambda: publisher.fault == "", "the fault is over")
+    chain.publisher.start()
+    chain.wait_for_alarms()
+    wait_until(lambda: chain.publisher.fault == "", "the fault is over")
 
-    assert outbox.dropped == 0
+    assert chain.outbox.dropped == 0
 
 
 LIMITS = [
@@ -266,106 +257,87 @@ LIMITS = [
 
 @pytest.mark.parametrize(("version", "limits"), LIMITS, ids=str)
 def test_limits_of_a_broker_are_kept(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    version: str,
-    limits: Limits,
+    arrange: Callable[..., Chain], *, version: str, limits: Limits
 ) -> None:
     """Announced ones are never overstepped, and others found out; all that is taken arrives."""
-    broker = make_broker(lambda _message: Take(0.002), limits)
-    publisher = make_publisher(broker.port, version)
-    put_alarms(outbox)
-    say_states(publisher)
+    chain = arrange(lambda _message: Take(0.002), limits, version=version)
+    chain.put_alarms()
+    chain.put_states()
 
-    publisher.start()
-    wait_until(lambda: missing(broker) == {}, "all events arrive")
-    for topic in [*map(TOPICS.state, MACHINES), TOPICS.health]:
-        wait_for(broker, topic, b"well")
+    chain.publisher.start()
+    chain.wait_for_alarms()
+    for topic in STATES_AND_HEALTH:
+        chain.wait_for(topic, b"well")
 
-    wait_until(lambda: len(outbox) == 0, "the outbox is empty")
+    chain.wait_for_empty_outbox()
     words = {
         "QoS 0 only": limits.maximum_qos == 0,
         "keeps no retained messages": not limits.retain_available,
     }
     wait_until(
-        lambda: {one: one in publisher.fault for one in words} == words, "what lacks is told"
+        lambda: {one: one in chain.publisher.fault for one in words} == words,
+        "it is reported what the broker lacks",
     )
     for one, lacks in words.items():
-        assert sum(one in record.message for record in caplog.records) == lacks
+        assert sum(one in record.message for record in chain.caplog.records) == lacks
     if version == "5":
-        assert broker.overstepped == []
+        assert chain.broker.overstepped == []
 
 
-# A broker that names no limit is asked one question at a time: it is not asked two at once here.
+# A broker that announces no limit gets suspects one at a time: here it never gets two at once.
 @pytest.mark.parametrize(("version", "qos"), [("3.1.1", 1), ("5", 1), ("5", 0)])
 def test_messages_larger_than_the_broker_takes_are_left_out(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    version: str,
-    qos: int,
+    arrange: Callable[..., Chain], *, version: str, qos: int
 ) -> None:
-    """An event and health are told with their size and the limit; all others arrive."""
-    broker = make_broker(limits=Limits(1, maximum_packet_size=300, maximum_qos=qos))
-    publisher = make_publisher(broker.port, version)
-    put_alarms(outbox, {"b-update": POISON})
-    say_states(publisher, {TOPICS.health: POISON})
+    """An event and health are reported with their size and the limit; all others arrive."""
+    limits = Limits(1, maximum_packet_size=300, maximum_qos=qos)
+    chain = arrange(limits=limits, version=version)
+    publisher = chain.publisher
+    chain.put_alarms({"b-update": POISON})
+    chain.put_states({TOPICS.health: POISON})
 
     publisher.start()
-    wait_until(lambda: missing(broker, ("b", b"update")) == {}, "all others arrive")
+    chain.wait_for_alarms(but=("b", b"update"))
     for topic in map(TOPICS.state, MACHINES):
-        wait_for(broker, topic, b"well")
-    wait_until(lambda: len(outbox) == 0, "the outbox is empty")
-    wait_until(lambda: TOPICS.health in publisher.fault, "health tells of itself")
+        chain.wait_for(topic, b"well")
+    chain.wait_for_empty_outbox()
+    wait_until(lambda: TOPICS.health in publisher.fault, "health is reported")
 
     for topic in (TOPICS.event("b"), TOPICS.health):
-        (words,) = told(caplog, topic)
+        (words,) = chain.told(topic)
         assert f"{packet_size(topic, POISON, qos=qos, version=version)} bytes" in words
         assert ("300" in words) == (version == "5")
-    assert outbox.dropped == 1
+    assert chain.outbox.dropped == 1
     if version == "5":
-        assert broker.overstepped == []
+        assert chain.broker.overstepped == []
         assert publisher.room(TOPICS.health) == 300 - 2 - 1 - 2 - len(TOPICS.health) - 3
-    wait_until(lambda: 0 < (publisher.room(TOPICS.health) or 0) < 300, "what fits is known")
+    wait_until(lambda: 0 < (publisher.room(TOPICS.health) or 0) < 300, "the room is known")
 
 
-def test_limits_grown_let_what_waits_go_in_order(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-    outbox: Outbox,
-) -> None:
+def test_limits_grown_let_what_waits_go_in_order(arrange: Callable[..., Chain]) -> None:
     """Events that are too large wait for as long as nothing later of their machine arrived."""
-    broker = make_broker(limits=Limits(maximum_packet_size=300))
-    publisher = make_publisher(broker.port, "5")
+    chain = arrange(limits=Limits(maximum_packet_size=300))
     for n in range(3):
-        outbox.put(str(n), TOPICS.event("a"), b"%d" % n * 400)
+        chain.outbox.put(str(n), TOPICS.event("a"), b"%d" % n * 400)
 
-    publisher.start()
-    wait_until(lambda: "takes at most 300" in publisher.fault, "it is told")
-    publisher.stop()
-    broker.limits = Limits()
-    make_publisher(broker.port, "5").start()
-    wait_until(lambda: len(outbox) == 0, "the outbox is empty")
+    chain.publisher.start()
+    wait_until(lambda: "takes at most 300" in chain.publisher.fault, "it is reported")
+    chain.publisher.stop()
+    chain.broker.limits = Limits()
+    arrange(broker=chain.broker).publisher.start()
+    chain.wait_for_empty_outbox()
 
-    assert broker.on(TOPICS.event("a")) == [b"%d" % n * 400 for n in range(3)]
-    assert outbox.dropped == 0
+    assert chain.broker.on(TOPICS.event("a")) == [b"%d" % n * 400 for n in range(3)]
+    assert chain.outbox.dropped == 0
 
 
-def test_retained_that_was_taken_is_told(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
-) -> None:
-    """Who has to clear something learns when that was done; it is not said for ever."""
-    broker = make_broker(on_poison(Refuse(0x97)))
+def test_retained_that_was_taken_is_told(arrange: Callable[..., Chain]) -> None:
+    """Whoever clears a topic learns when that is done; it is not sent for ever."""
     taken: list[tuple[str, bytes]] = []
-    publisher = make_publisher(
-        broker.port, "5", on_taken=lambda topic, payload: taken.append((topic, payload))
+    chain = arrange(
+        on_poison(Refuse(0x97)), on_taken=lambda topic, payload: taken.append((topic, payload))
     )
+    publisher = chain.publisher
     publisher.publish_retained("old/state", b"")
     publisher.publish_retained("new/state", POISON)
 
@@ -377,20 +349,19 @@ def test_retained_that_was_taken_is_told(
 
 
 def test_retained_to_be_cleared_where_nothing_is_kept_needs_no_sending(
-    make_broker: Callable[..., ScriptedBroker],
-    make_publisher: Callable[..., MqttPublisher],
+    arrange: Callable[..., Chain],
 ) -> None:
     """There is nothing to clear."""
-    broker = make_broker(limits=Limits(retain_available=False))
     taken: list[tuple[str, bytes]] = []
-    publisher = make_publisher(
-        broker.port, "5", on_taken=lambda topic, payload: taken.append((topic, payload))
+    chain = arrange(
+        limits=Limits(retain_available=False),
+        on_taken=lambda topic, payload: taken.append((topic, payload)),
     )
-    publisher.publish_retained("old/state", b"")
+    chain.publisher.publish_retained("old/state", b"")
 
-    publisher.start()
+    chain.publisher.start()
     wait_until(lambda: ("old/state", b"") in taken, "it is told")
 
-    wait_until(lambda: (TOPICS.availability, b"online") in taken, "all is said")
-    assert [message.topic for message in broker.published] == [TOPICS.availability]
-    assert publisher.retained() == {TOPICS.availability: b"online"}
+    wait_until(lambda: (TOPICS.availability, b"online") in taken, "all is sent")
+    assert [message.topic for message in chain.broker.published] == [TOPICS.availability]
+    assert chain.publisher.retained() == {TOPICS.availability: b"online"}

@@ -1,4 +1,4 @@
-"""The broker configuration that is shipped, on a real mosquitto: who gets in, and who may what."""
+"""The shipped broker configuration, on a real mosquitto: who may connect, and do what."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeasd.common.config import MqttConfig
 from edgeasd.common.errors import BrokerError
-from edgeasd.publish.mqtt.connection import Connection, check_broker
+from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.topics import Topics
-from tests.publish.brokers import Mosquitto, wait_until
+from tests.publish.brokers import Mosquitto, connect_once, wait_until
 from tests.publish.certificates import Authority
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class DeployedMosquitto(Mosquitto):
         self._saved = folder / "mosquitto.db"
 
     def saved_bytes(self) -> int:
-        """Size of what it has saved."""
+        """Size of its saved state."""
         return self._saved.stat().st_size
 
 
@@ -103,7 +103,7 @@ def config_of(tmp_path: Path, authority: Authority) -> Callable[..., MqttConfig]
 
 
 class Consumer:
-    """A client of its own that subscribes with an account and collects what it gets."""
+    """A client that subscribes with an account and collects the messages."""
 
     def __init__(self, config: MqttConfig, *filters: str) -> None:
         self.connection = Connection(config, f"consumer-{config.username}")
@@ -112,7 +112,7 @@ class Consumer:
         self.got: list[tuple[str, bytes]] = []
 
     def take(self) -> None:
-        """Collect what came."""
+        """Collect the messages that came."""
         self.got += [(one.topic, one.payload) for one in self.connection.received()]
 
     def wait_for(self, topic: str, payload: bytes) -> None:
@@ -147,7 +147,7 @@ def answer(
 def test_deployed_broker_lets_a_node_write_its_own_topics_only(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """A node's own topics reach a consumer; those of others, and any that are none, do not."""
+    """Messages on a node's own topics reach a consumer; all others of the node do not."""
     broker = deploy()
     consumer = Consumer(config_of(broker, "viewer"))
     node = Connection(config_of(broker, "edge-01"), "edgeasd-edge-02")  # any client id will do
@@ -174,7 +174,7 @@ def test_deployed_broker_lets_a_node_write_its_own_topics_only(
 def test_deployed_broker_lets_consumers_read_only(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """An account that reads the alerts can forge none."""
+    """An account that reads the alerts cannot publish one."""
     broker = deploy()
     viewer = Connection(config_of(broker, "viewer"), "viewer")
 
@@ -190,7 +190,7 @@ def test_deployed_broker_lets_consumers_read_only(
 def test_deployed_broker_passes_no_will_on_another_node(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """Nobody has a node said offline by leaving a will on its topic."""
+    """No account can report a node as offline by a will on its topic."""
     broker = deploy()
     consumer = Consumer(config_of(broker, "viewer"))
 
@@ -213,7 +213,7 @@ def test_deployed_broker_lets_an_account_read_what_concerns_it(
     account: str,
     reads: list[str],
 ) -> None:
-    """A consumer reads all nodes, a node what is said in its name; neither reads the broker's."""
+    """A consumer reads all nodes, a node its own topics; neither reads those of the broker."""
     broker = deploy({"acl_file": "sys_interval 1\nacl_file"})
     nodes = [Connection(config_of(broker, name), name) for name in ("edge-01", "edge-02")]
     for node, topic in zip(
@@ -239,7 +239,7 @@ def test_deployed_broker_lets_an_account_read_what_concerns_it(
 def test_deployed_broker_ties_the_client_id_to_the_account(
     deploy: Callable[..., DeployedMosquitto], authority: Authority, *, by_certificate: bool
 ) -> None:
-    """Whatever id another account connects with, it takes neither connection nor what waits."""
+    """Whatever client id another account uses, it gets neither the connection nor the queue."""
     broker = deploy(BY_CERTIFICATE if by_certificate else None)
 
     def client(account: str, client_id: str, *, forgets: bool) -> paho.Client:
@@ -283,7 +283,7 @@ def test_deployed_broker_ties_the_client_id_to_the_account(
 def test_deployed_broker_refuses_what_no_node_sends_for_its_size(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """A message beyond all that a node sends ends its sender's connection, and stays unsaid."""
+    """A message larger than any of a node ends the sender's connection and is not delivered."""
     broker = deploy()
     consumer = Consumer(config_of(broker, "viewer"))
     node = Connection(config_of(broker, "edge-01"), "node")
@@ -301,7 +301,7 @@ def test_deployed_broker_refuses_what_no_node_sends_for_its_size(
 def test_deployed_broker_bounds_what_an_account_makes_it_keep(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """Memory and disk end at the limit, and what is small still gets through."""
+    """Memory and disk stay within the limit, and small messages still get through."""
     limit = 5_000_000
     broker = deploy({"memory_limit 300000000": f"memory_limit {limit}"})
     node = Connection(config_of(broker, "edge-01"), "node")
@@ -335,16 +335,16 @@ def test_deployed_broker_serves_nobody_in_clear_or_unknown(
         config_of(broker, "edge-01", password_file=wrong_file),
     ]
 
-    check_broker(right)
+    connect_once(right)
     for config in refused:
         with pytest.raises(BrokerError):
-            check_broker(config)
+            connect_once(config)
 
 
 def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
     deploy: Callable[..., DeployedMosquitto], authority: Authority
 ) -> None:
-    """With the three lines in force a certificate is needed, its name counts, and no password."""
+    """With the three lines in force a certificate of the right name is needed, and no password."""
     broker = deploy(BY_CERTIFICATE)
     certificate, key = authority.issue("edge-01", "edge-01")
     without = MqttConfig("localhost", broker.port, ca_file=authority.ca_file, version="5")
@@ -359,7 +359,7 @@ def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
 
     node = Connection(config, "node")
     with pytest.raises(BrokerError, match=r"mqtt\.cert_file"):
-        check_broker(without)
+        connect_once(without)
 
     assert answer(node, OWN.event("m")) == ""
     assert answer(node, OTHER.event("m")) == "Not authorized"
@@ -369,7 +369,7 @@ def test_deployed_broker_with_certificates_takes_the_common_name_for_the_node(
 def test_deployed_broker_killed_keeps_what_waits_for_a_consumer(
     deploy: Callable[..., DeployedMosquitto], config_of: Callable[..., MqttConfig]
 ) -> None:
-    """What mosquitto has acknowledged reaches a consumer that was away, though it is killed."""
+    """A message that mosquitto acknowledged reaches a consumer that was away, even after a kill."""
     broker = deploy()
     config = config_of(broker, "viewer")
 

@@ -1,4 +1,4 @@
-"""A health message fits the broker: machines that are well are the first to be left out."""
+"""A health message fits the broker; if need be, machines in state ok are left out first."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgeasd.publish.health import encode_health
-from edgeasd.publish.payloads import encode
+from edgeasd.publish.payloads.encoding import encode
+from edgeasd.publish.payloads.health import encode_health
 from tests.publish.test_payloads import health
 
 SCHEMA = Path(__file__).parents[2] / "deploy" / "schemas" / "health.schema.json"
 
 
-def plant(n_machines: int) -> dict[str, Any]:
+def large_health(n_machines: int) -> dict[str, Any]:
     """The health of a node whose every third machine is dead."""
     made = dict(health())
     (machine,) = made["machines"]
@@ -29,16 +29,16 @@ def plant(n_machines: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("room", [None, 1_000_000])
 def test_health_that_fits_is_told_whole(room: int | None) -> None:
-    """Nothing is left out, and nothing said of that."""
-    assert encode_health(plant(9), room) == encode(plant(9))
-    assert encode_health(plant(9), len(encode(plant(9)))) == encode(plant(9))
+    """Nothing is left out, and the message does not say so."""
+    assert encode_health(large_health(9), room) == encode(large_health(9))
+    assert encode_health(large_health(9), len(encode(large_health(9)))) == encode(large_health(9))
 
 
 @pytest.mark.parametrize("n_machines", [0, 1, 9, 200])
 def test_health_of_any_room_fits_and_is_valid(n_machines: int) -> None:
-    """As many machines as fit, the dead ones first; the rest of the message stays."""
+    """It has as many machines as fit, the dead ones first, and all else."""
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    whole = plant(n_machines)
+    whole = large_health(n_machines)
     size, least = len(encode(whole)), len(encode_health(whole, 0))
 
     for room in {least, least + 1, 1000, 1500, size // 2, size - 1} - set(range(least)):
@@ -56,8 +56,8 @@ def test_health_of_any_room_fits_and_is_valid(n_machines: int) -> None:
 
 
 def test_health_that_cannot_fit_is_as_small_as_can_be() -> None:
-    """Without machines and without the words of what is not applied."""
-    told = json.loads(encode_health(plant(9), 10))
+    """It has no machines, and no words on what is not applied."""
+    told = json.loads(encode_health(large_health(9), 10))
 
     assert told["machines"] == []
     assert told["configuration"] == {"ok": False, "refused": []}

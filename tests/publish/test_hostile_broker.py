@@ -1,4 +1,4 @@
-"""A broker that sends what nobody asked for, or what no broker sends, costs nothing."""
+"""A broker that sends messages without a subscription, or breaks the protocol, does no harm."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def resident_mb() -> float:
 
 
 def unasked(version: str, qos: int, n_bytes: int) -> bytes:
-    """A message that nobody subscribed to."""
+    """A message without a subscription."""
     body = TOPIC + (b"\x00\x07" if qos else b"") + (b"\x00" if version == "5" else b"")
     return packet(0x30 | qos << 1, body + bytes(n_bytes))
 
@@ -98,7 +98,7 @@ def unasked(version: str, qos: int, n_bytes: int) -> bytes:
 def test_connection_flooded_with_messages_that_nobody_asked_for_holds_none(
     make_raw_broker: Callable[..., RawBroker], version: str, qos: int, n_bytes: int
 ) -> None:
-    """However much comes, nothing is kept and nothing answered."""
+    """However much comes, nothing is kept and nothing is answered."""
     broker = make_raw_broker(CONNACK[version], unasked(version, qos, n_bytes))
     connection = Connection(MqttConfig("127.0.0.1", broker.port, version=version), "node")
     before_mb = resident_mb()
@@ -127,7 +127,7 @@ def test_connection_flooded_with_messages_that_nobody_asked_for_holds_none(
 def test_connection_to_what_is_no_broker_says_so(
     make_raw_broker: Callable[..., RawBroker], version: str, greeting: bytes, words: str
 ) -> None:
-    """At once, whatever is still to come."""
+    """The connection ends at once, whatever is still to come."""
     broker = make_raw_broker(greeting)
 
     with pytest.raises(BrokerError) as caught:
@@ -148,7 +148,7 @@ def test_connection_to_what_is_no_broker_says_so(
 def test_connection_to_a_broker_of_impossible_limits_says_so(
     make_raw_broker: Callable[..., RawBroker], properties: bytes
 ) -> None:
-    """Rather than to wait for ever."""
+    """The connection ends instead of waiting for ever."""
     broker = make_raw_broker(packet(0x20, b"\x00\x00" + properties))
 
     with pytest.raises(BrokerError, match=r"which MQTT 5 forbids|cannot be read"):
@@ -159,7 +159,7 @@ def test_connection_to_a_broker_of_impossible_limits_says_so(
 def test_publisher_whose_broker_answers_what_cannot_be_read_keeps_the_event(
     make_raw_broker: Callable[..., RawBroker], outbox: Outbox, answer: bytes
 ) -> None:
-    """It is told with words, not with a traceback, and no event counts as delivered."""
+    """The log has words instead of a traceback, and no event counts as delivered."""
     broker = make_raw_broker(CONNACK["5"] + answer)
     outbox.put("1", "t", b"1")
     config = MqttConfig("127.0.0.1", broker.port, version="5")
@@ -176,7 +176,7 @@ def test_publisher_whose_broker_answers_what_cannot_be_read_keeps_the_event(
 def test_connection_receives_what_it_subscribed_to_and_skips_what_is_too_large(
     mosquitto: Mosquitto, subscribe: Callable[..., Subscriber]
 ) -> None:
-    """One message of another client ends no connection; what the broker had kept is known."""
+    """One message of another client ends no connection; retained messages are marked as such."""
     config = MqttConfig("127.0.0.1", mosquitto.port)
     sender = Connection(config, "sender")
     everything = subscribe(mosquitto.port)
@@ -207,7 +207,7 @@ def test_connection_receives_what_it_subscribed_to_and_skips_what_is_too_large(
 def test_publisher_hears_what_it_subscribed_to(
     mosquitto: Mosquitto, outbox: Outbox, subscribe: Callable[..., Subscriber]
 ) -> None:
-    """What another client says on a topic of ours; what was retained is marked."""
+    """Messages of another client on a topic of ours are received; retained ones are marked."""
     topics = Topics("", "n")
     config = MqttConfig("127.0.0.1", mosquitto.port)
     got: list[Received] = []

@@ -1,4 +1,4 @@
-"""What a broker sends is cut into packets; what nobody asked for is never held."""
+"""Bytes from a broker are cut into packets; messages without a subscription are never held."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def packet(first: int, body: bytes) -> bytes:
 
 
 def message(n_bytes: int, qos: int = 0) -> bytes:
-    """A PUBLISH whose length is *n_bytes*."""
+    """A PUBLISH packet whose length is *n_bytes*."""
     return packet(0x30 | qos << 1, bytes(n_bytes))
 
 
 def all_of(inbound: Inbound) -> bytes:
-    """What can be taken."""
+    """The bytes that can be taken."""
     return inbound.take(10_000_000)
 
 
@@ -51,7 +51,7 @@ def all_of(inbound: Inbound) -> bytes:
 def test_inbound_gives_only_the_messages_asked_for(
     *, wants_messages: bool, congested: bool, sent: bytes, is_given: bool
 ) -> None:
-    """The answers around a message come through, whatever becomes of it."""
+    """The answers around a message are passed on, even if the message is skipped."""
     inbound = Inbound()
     inbound.wants_messages = wants_messages
 
@@ -62,7 +62,7 @@ def test_inbound_gives_only_the_messages_asked_for(
 
 
 def test_inbound_skipping_holds_nothing() -> None:
-    """A message of 200 MB that nobody asked for costs no memory while it comes."""
+    """A message of 200 MB without a subscription takes no memory while it comes."""
     inbound = Inbound()
     inbound.feed(b"\x30\x80\x84\xaf\x5f")
 
@@ -108,7 +108,7 @@ def test_inbound_does_not_depend_on_how_it_is_cut(sizes: list[int], data: st.Dat
     ],
 )
 def test_inbound_of_what_no_broker_sends_raises(sent: bytes, words: str) -> None:
-    """At its header, before any of it is read."""
+    """It is refused at its header, before any of it is read."""
     inbound = Inbound()
 
     with pytest.raises(ConnectionAbortedError):
@@ -122,7 +122,7 @@ def test_inbound_of_what_no_broker_sends_raises(sent: bytes, words: str) -> None
 
 
 def test_inbound_counts_what_it_skips_for_its_size() -> None:
-    """Who asked for messages can tell that one was left out; what nobody asked for is not told."""
+    """A subscriber learns that a message was skipped; without a subscription none is counted."""
     inbound = Inbound()
     inbound.feed(message(2_500_000))
     inbound.wants_messages = True

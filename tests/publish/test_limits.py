@@ -25,12 +25,12 @@ from edgeasd.publish.mqtt.limits import Limits, packet_size, room
 def test_packet_size_counts_header_topic_number_and_properties(
     version: str, qos: int, n_bytes: int, size: int
 ) -> None:
-    """Of the whole packet, as MQTT 5 counts for its Maximum Packet Size."""
+    """It is that of the whole packet, as MQTT 5 defines its Maximum Packet Size."""
     assert packet_size("ä/b", bytes(n_bytes), qos=qos, version=version) == size
 
 
 def test_room_fits_and_wastes_next_to_nothing() -> None:
-    """A payload of that many bytes fits, one of four more does not."""
+    """A payload of that many bytes fits, one with four more does not."""
 
     def size(n_bytes: int) -> int:
         return packet_size("acme/edgeasd", bytes(n_bytes), qos=1, version="5")

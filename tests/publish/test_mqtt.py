@@ -1,4 +1,4 @@
-"""What goes wrong with a broker is told with its remedy; TLS is verified."""
+"""A fault of a broker is reported with its remedy; TLS is verified."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from edgeasd.common.config import MqttConfig
 from edgeasd.common.errors import BrokerError, ConfigError
-from edgeasd.publish.mqtt.connection import Connection, check_broker, require_files
-from tests.publish.brokers import Mosquitto, Subscriber, free_port
+from edgeasd.publish.mqtt.connection import Connection, require_files
+from tests.publish.brokers import Mosquitto, Subscriber, connect_once, free_port
 from tests.publish.certificates import Authority
 from tests.publish.scripted_broker import ScriptedBroker
 
@@ -30,32 +30,19 @@ def config_for(port: int, **more: Any) -> MqttConfig:
 
 
 def failure(config: MqttConfig, timeout_s: float = 5.0) -> str:
-    """What the check says of a broker that cannot be used."""
+    """The error of a connection that cannot be made."""
     with pytest.raises(BrokerError) as caught:
-        check_broker(config, timeout_s)
+        connect_once(config, timeout_s)
     return str(caught.value)
 
 
-def test_check_broker_of_a_good_one_passes(mosquitto: Mosquitto) -> None:
-    """A broker that accepts the connection is in order."""
-    check_broker(config_for(mosquitto.port))
+def test_connection_to_a_good_one_passes(mosquitto: Mosquitto) -> None:
+    """A broker that accepts the connection raises nothing."""
+    connect_once(config_for(mosquitto.port))
 
 
-def test_check_broker_beside_a_running_daemon_leaves_it_connected(mosquitto: Mosquitto) -> None:
-    """The check takes a name of its own, so that the broker does not disconnect the daemon."""
-    config = config_for(mosquitto.port)
-    daemon = Connection(config, "edgeasd-edge-03")
-
-    check_broker(config)
-
-    number = daemon.publish("topic", b"still here", qos=1)
-    while (number, "") not in daemon.answers():
-        daemon.serve(1.0)
-    daemon.close(cleanly=True)
-
-
-def test_check_broker_of_an_unknown_host_says_so() -> None:
-    """A name that does not resolve is a matter of mqtt.host."""
+def test_connection_to_an_unknown_host_says_so() -> None:
+    """The message for a name that does not resolve names mqtt.host."""
     said = failure(MqttConfig(host="no-such-broker.invalid"))
 
     assert said == (
@@ -64,14 +51,14 @@ def test_check_broker_of_an_unknown_host_says_so() -> None:
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "x" * 70 + ".example"])
-def test_check_broker_of_an_impossible_host_says_so(host: str) -> None:
-    """A malformed name is told too: such a one kills the MQTT library's own thread."""
+def test_connection_to_an_impossible_host_says_so(host: str) -> None:
+    """A malformed name is reported too; it would kill the thread of the MQTT library."""
     said = failure(MqttConfig(host=host))
 
     assert said == f"mqtt.host={host!r} must be a host name or address"
 
 
-def test_check_broker_where_nobody_listens_says_so() -> None:
+def test_connection_to_a_port_where_nobody_listens_says_so() -> None:
     """A refused connection names the address."""
     port = free_port()
 
@@ -82,10 +69,10 @@ def test_check_broker_where_nobody_listens_says_so() -> None:
     )
 
 
-def test_check_broker_that_does_not_answer_gives_up(
+def test_connection_to_a_broker_that_does_not_answer_gives_up(
     make_broker: Callable[..., ScriptedBroker],
 ) -> None:
-    """A broker that accepts and is silent costs the time-out, no more."""
+    """A broker that accepts and stays silent takes no longer than the time-out."""
     port = make_broker(greets=False).port
 
     said = failure(config_for(port), timeout_s=0.2)
@@ -93,7 +80,7 @@ def test_check_broker_that_does_not_answer_gives_up(
     assert said == (f"no answer from 127.0.0.1:{port}; check mqtt.host, mqtt.port and firewalls")
 
 
-def test_check_broker_with_the_right_password_passes(
+def test_connection_to_a_broker_with_the_right_password_passes(
     make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
 ) -> None:
     """The password is the first line of its file, whatever ends it."""
@@ -103,10 +90,10 @@ def test_check_broker_with_the_right_password_passes(
 
     for content in ("gehe im", "gehe im\n", "gehe im\r\nsecond line\n"):
         password_file.write_bytes(content.encode())
-        check_broker(config_for(broker.port, username="edge", password_file=password_file))
+        connect_once(config_for(broker.port, username="edge", password_file=password_file))
 
 
-def test_check_broker_with_a_wrong_password_says_so(
+def test_connection_to_a_broker_with_a_wrong_password_says_so(
     make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
 ) -> None:
     """The message names the account and the keys to look at, never the password."""
@@ -122,7 +109,7 @@ def test_check_broker_with_a_wrong_password_says_so(
     )
 
 
-def test_check_broker_without_a_user_name_where_one_is_needed_says_so(
+def test_connection_to_a_broker_without_a_user_name_where_one_is_needed_says_so(
     make_mosquitto: Callable[..., Mosquitto],
 ) -> None:
     """An anonymous client that is refused learns which keys to set."""
@@ -144,7 +131,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def tls_lines(authority: Authority, host: str = "localhost", *more: str) -> list[str]:
-    """What a mosquitto with a certificate for *host* needs."""
+    """The lines that a mosquitto with a certificate for *host* needs."""
     certificate, key = authority.issue("broker", host)
     return [f"cafile {authority.ca_file}", f"certfile {certificate}", f"keyfile {key}", *more]
 
@@ -167,7 +154,7 @@ def test_connection_with_tls_delivers(
     assert answers == [(number, "") for number in numbers]
 
 
-def test_check_broker_with_an_unknown_authority_says_so(
+def test_connection_to_a_broker_with_an_unknown_authority_says_so(
     make_mosquitto: Callable[..., Mosquitto], authority: Authority, tmp_path: Path
 ) -> None:
     """A certificate that another authority signed is not accepted."""
@@ -184,7 +171,7 @@ def test_check_broker_with_an_unknown_authority_says_so(
     )
 
 
-def test_check_broker_with_the_certificate_of_another_host_says_so(
+def test_connection_to_a_broker_with_the_certificate_of_another_host_says_so(
     make_mosquitto: Callable[..., Mosquitto], authority: Authority
 ) -> None:
     """The name in the certificate is verified."""
@@ -196,22 +183,22 @@ def test_check_broker_with_the_certificate_of_another_host_says_so(
     assert "is not accepted (Hostname mismatch" in said
 
 
-def test_check_broker_with_a_client_certificate_passes_and_without_says_so(
+def test_connection_to_a_broker_with_a_client_certificate_passes_and_without_says_so(
     make_mosquitto: Callable[..., Mosquitto], authority: Authority
 ) -> None:
-    """Mutual TLS: who shows no certificate learns which key to set."""
+    """With mutual TLS a client without a certificate learns which key to set."""
     broker = make_mosquitto(lines=tls_lines(authority, "localhost", "require_certificate true"))
     broker.start()
     certificate, key = authority.issue("edge-03", "edge-03")
     config = config_for(broker.port, ca_file=authority.ca_file)
 
-    check_broker(dataclasses.replace(config, cert_file=certificate, key_file=key))
+    connect_once(dataclasses.replace(config, cert_file=certificate, key_file=key))
     said = failure(config)
 
     assert "mqtt.cert_file" in said
 
 
-def test_check_broker_with_tls_on_one_side_only_says_so(
+def test_connection_to_a_broker_with_tls_on_one_side_only_says_so(
     make_mosquitto: Callable[..., Mosquitto], authority: Authority, mosquitto: Mosquitto
 ) -> None:
     """A plain client at a TLS port, and a TLS client at a plain port, both learn what is wrong."""
@@ -262,7 +249,7 @@ def test_require_files_of_a_password_that_is_no_text_raises(tmp_path: Path) -> N
 
 
 def test_require_files_of_no_certificates_raises(authority: Authority, tmp_path: Path) -> None:
-    """Each file that is not what it should be is named; an encrypted key asks nobody."""
+    """Each unusable file is named; an encrypted key does not ask for its password."""
     certificate, key = authority.issue("edge-03", "edge-03")
     other_key = authority.issue("edge-04", "edge-04")[1]
     (tmp_path / "text").write_text("no certificate")
@@ -284,7 +271,7 @@ def test_require_files_of_no_certificates_raises(authority: Authority, tmp_path:
 def test_connection_closed_uncleanly_leaves_the_will(
     mosquitto: Mosquitto, subscribe: Callable[..., Subscriber], *, cleanly: bool
 ) -> None:
-    """The broker publishes the will, retained, unless the connection was closed in order."""
+    """The broker publishes the will, retained, unless the connection was closed cleanly."""
     subscriber = subscribe(mosquitto.port)
     will = ("availability", b"offline")
     connection = Connection(config_for(mosquitto.port), "edge-03", will=will)
@@ -300,7 +287,7 @@ def test_connection_closed_uncleanly_leaves_the_will(
 
 
 def test_connection_that_breaks_raises(mosquitto: Mosquitto) -> None:
-    """Serving a connection that is gone says that it was lost."""
+    """Serving a connection that is gone raises that it was lost."""
     connection = Connection(config_for(mosquitto.port), "edge-03")
     mosquitto.kill()
 
@@ -326,7 +313,7 @@ def test_connection_that_breaks_raises(mosquitto: Mosquitto) -> None:
     ],
 )
 def test_connection_by_mqtt_5_that_the_broker_ends_tells_why(code: int, words: str) -> None:
-    """The reason in the broker's farewell is told.  Mosquitto 2.0.11 gives none."""
+    """The reason in the broker's DISCONNECT is reported.  Mosquitto 2.0.11 gives none."""
     connack, disconnect = b"\x20\x03\x00\x00\x00", bytes([0xE0, 2, code, 0])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

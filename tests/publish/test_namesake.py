@@ -1,4 +1,4 @@
-"""Another client of the same name is told from this one's own messages, old and new."""
+"""Another client of the same name is distinguished from this one's messages, old and new."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.publish.mqtt.namesake import HELD_S, QUIET_S, EarlierName, Namesake
+from edgeasd.publish.delivery.namesake import HELD_S, QUIET_S, EarlierName, Namesake
 from edgeasd.publish.topics import Topics
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ ONLINE, OFFLINE = "online", "offline"
 FAULT = "another client has the name pc-1; give each node its own"
 
 Heard = tuple[float, str, bool]
-"""When, what (``online``, ``offline``, or boot id and running time of a health), if retained."""
+"""Time, content (``online``, ``offline``, or boot id and uptime of a health), if retained."""
 
 
 def message(said: str) -> tuple[str, bytes]:
-    """Return topic and payload of what was said."""
+    """Return topic and payload of a message."""
     if said in {ONLINE, OFFLINE}:
         return TOPICS.availability, said.encode()
     if said.startswith("availability="):
@@ -64,7 +64,7 @@ def message(said: str) -> tuple[str, bytes]:
     ],
 )
 def test_namesake_is_told_by_what_is_heard(heard: Sequence[Heard], *, is_another: bool) -> None:
-    """Only what another client can have said counts: not this run, nor runs that are over."""
+    """Only messages of another client count, not those of this run or of earlier ones."""
     namesake = Namesake(TOPICS, "0a", ["0e", "0a"])
 
     for now_s, said, retained in heard:
@@ -75,7 +75,7 @@ def test_namesake_is_told_by_what_is_heard(heard: Sequence[Heard], *, is_another
 
 
 def test_namesake_heard_now_and_then_is_told_without_a_break() -> None:
-    """Two that disconnect each other pause for up to a minute; two minutes of silence end it."""
+    """Two that disconnect each other pause for up to a minute; after two minutes the fault ends."""
     namesake = Namesake(TOPICS, "0a", [])
 
     told = []
@@ -105,7 +105,7 @@ def test_namesake_heard_now_and_then_is_told_without_a_break() -> None:
 def test_namesake_tells_when_what_was_retained_is_gone(
     said: str, *, retained: bool, is_wiped: bool
 ) -> None:
-    """Who is said to be offline, or is wiped, says all again; what was there before is nothing."""
+    """A node reported offline, or cleared, sends all again; older messages do not count."""
     namesake = Namesake(TOPICS, "0a", [])
 
     assert namesake.hear(*message(said), 60.0, retained=retained) is is_wiped
@@ -137,7 +137,7 @@ def test_namesake_tells_when_what_was_retained_is_gone(
 def test_earlier_name_is_cleared_unless_another_has_it(
     heard: Sequence[Heard], now_s: float, *, is_ours: bool | None
 ) -> None:
-    """What this node left is told from what another node says there by now."""
+    """Messages that this node left are distinguished from those of a node that has the name now."""
     name = EarlierName(TOPICS, ["0e", "0a"], 0.0)
 
     for heard_s, said, retained in heard:

@@ -48,14 +48,14 @@ update_every_s = 1.0
 
 @dataclass
 class Notes:
-    """What the daemons committed and heard acknowledged, in order."""
+    """Events that the daemons committed, and those acknowledged, in order."""
 
     put: dict[str, str] = field(default_factory=dict)  # topic by id
     removed: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, path: Path) -> Notes:
-        """Read what was noted so far; a line that a kill cut short is none."""
+        """Read the notes so far; a line that a kill cut short does not count."""
         notes = cls()
         for line in path.read_text().splitlines() if path.exists() else ():
             verb, event_id, topic = [*line.split(" "), "", ""][:3]
@@ -67,7 +67,7 @@ class Notes:
 
 
 class Line:
-    """A plant: a broker, a consumer that it remembers, and a daemon beyond a network cable."""
+    """A broker, a consumer that it remembers, and a daemon at the other end of a network cable."""
 
     def __init__(self, folder: Path) -> None:
         self.namespace = Namespace()
@@ -106,7 +106,7 @@ class Line:
         self.broker.start()
 
     def notes(self) -> Notes:
-        """What was committed so far."""
+        """The events committed so far."""
         return Notes.read(self._notes)
 
     def arrived(self) -> list[str]:
@@ -114,7 +114,7 @@ class Line:
         return [message.json["id"] for message in list(self.consumer.messages)]
 
     def lines_with(self, words: str) -> int:
-        """How often the daemon said so."""
+        """How often the daemon logged that."""
         return self._log.read_text().count(words)
 
     def wait_for_more(self, n_events: int) -> None:
@@ -140,7 +140,7 @@ class Line:
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
-    """A plant of one test."""
+    """The set-up of one test."""
     line = Line(tmp_path)
     yield line
     line.close()
@@ -181,7 +181,7 @@ def interrupt(
 
 
 def assert_nothing_lost(line: Line) -> None:
-    """Check that all that was committed arrived, each machine's in order; print the figures."""
+    """Check that all committed events arrived, each machine's in order; print the figures."""
     line.kill_daemon()
     notes = line.notes()
     line.start_daemon()  # sends what the one before left

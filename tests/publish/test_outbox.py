@@ -1,4 +1,4 @@
-"""Events outlive the process and the power; trouble with the disk stays with the outbox."""
+"""Events survive kills and power cuts; a fault of the disk is no error for the caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from edgeasd.common.errors import StorageError
 from edgeasd.publish.outbox import outbox as outbox_module
-from edgeasd.publish.outbox.eventfile import EventFile, QueuedEvent
+from edgeasd.publish.outbox.event_file import EventFile, QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from tests.disks import mounted_tmpfs
 
@@ -85,7 +85,7 @@ def test_outbox_of_several_events_gives_them_in_order(
 def test_outbox_after_remove_forgets_the_event(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """What was acknowledged is gone for good; unknown ids change nothing."""
+    """Acknowledged events do not come back; unknown ids change nothing."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1, 2, 3, 4)
@@ -124,7 +124,7 @@ def test_outbox_beyond_its_cap_drops_the_oldest_and_counts(
 def test_outbox_event_too_old_is_dropped_and_counted(
     tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What has waited for too long goes, though nothing new comes; what has not, stays."""
+    """Events that waited for too long are dropped, even if none is added; others stay."""
     outbox = open_outbox(tmp_path / "outbox.db", max_age_s=1.0)
     put(outbox, 1, 2)
     time.sleep(0.7)
@@ -160,7 +160,7 @@ def test_outbox_event_ages_over_restarts_and_not_by_the_wall_clock(
 def test_outbox_file_at_its_cap_grows_no_further(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """The space of what was dropped or delivered is used again, in the file and in its log."""
+    """The space of dropped and delivered events is used again, in the file and in its log."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path, max_events=50)
 
@@ -182,7 +182,7 @@ def test_outbox_file_at_its_cap_grows_no_further(
 def test_outbox_latest_of_a_topic_outlives_its_delivery_and_the_process(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """What was said last on a topic is known after the broker has it, and after a restart."""
+    """The last event of a topic is known after delivery, and after a restart."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1, 2)
@@ -199,7 +199,7 @@ def test_outbox_latest_of_a_topic_outlives_its_delivery_and_the_process(
 def test_outbox_latest_on_a_full_disk_is_known_and_written_later(
     small_disk: SmallDisk, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """The latest event counts though it was delivered before the disk could take it."""
+    """The latest event counts even if it was delivered before it could be written."""
     path = small_disk.root / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1)
@@ -246,7 +246,7 @@ def test_outbox_file_of_the_first_release_is_taken_over(
 def test_outbox_of_a_killed_process_has_all_it_confirmed(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """After SIGKILL in the middle of the work, each event whose put returned is there."""
+    """After SIGKILL at any moment, each event whose put returned is there."""
     path = tmp_path / "outbox.db"
     script = (
         "import sys, pathlib\n"
@@ -275,7 +275,7 @@ def test_outbox_of_a_killed_process_has_all_it_confirmed(
 def test_outbox_file_is_flushed_at_each_commit(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """A power cut loses nothing that was put: SQLite writes ahead and flushes fully."""
+    """A power cut loses no event that was put: SQLite writes ahead and flushes fully."""
     outbox = open_outbox(tmp_path / "outbox.db")
     assert outbox._file is not None
 
@@ -290,7 +290,7 @@ def test_outbox_file_is_flushed_at_each_commit(
 def test_outbox_used_by_many_threads_loses_and_doubles_nothing(
     tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Machines put while the publisher takes; each event comes out once."""
+    """Machines put events while the publisher takes them; each comes out once."""
     outbox = open_outbox(tmp_path / "outbox.db")
     n_threads, n_each = 4, 50
     writers = [
@@ -313,7 +313,7 @@ def test_outbox_used_by_many_threads_loses_and_doubles_nothing(
 def test_outbox_on_a_full_disk_keeps_events_in_memory_until_it_is_free(
     small_disk: SmallDisk, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk raises nothing, loses nothing, is told once, and mends itself."""
+    """A full disk raises nothing and loses nothing; it is reported once, and overcome."""
     path = small_disk.root / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1, 2)
@@ -338,7 +338,7 @@ def test_outbox_on_a_full_disk_keeps_events_in_memory_until_it_is_free(
 
 
 def sqlite_ids(path: Path) -> list[bytes]:
-    """What another process would find in the file."""
+    """The events that another process would find in the file."""
     db = sqlite3.connect(path)
     try:
         return [row[0] for row in db.execute("SELECT id FROM event")]
@@ -349,7 +349,7 @@ def sqlite_ids(path: Path) -> list[bytes]:
 def test_outbox_on_a_full_disk_does_not_repeat_what_was_acknowledged(
     small_disk: SmallDisk, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """An acknowledgement counts though the disk cannot note it yet."""
+    """An acknowledgement counts even if it cannot be written yet."""
     path = small_disk.root / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, *range(1, 4))
@@ -420,7 +420,7 @@ def test_outbox_on_a_disk_that_turns_read_only_recovers(
 def test_outbox_whose_file_is_deleted_writes_a_new_one(
     tmp_path: Path, open_outbox: Callable[..., Outbox], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Events do not go on into a file that nobody will ever find again."""
+    """Events are not written to a file that was deleted."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1, 2)
@@ -439,7 +439,7 @@ def test_outbox_whose_file_is_deleted_writes_a_new_one(
 def test_outbox_mounted_over_goes_on_where_the_disk_is(
     small_disk: SmallDisk, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """A disk that is replaced gets what the one before had; while it cannot be written, a fault."""
+    """A new disk gets the events of the one before; there is a fault until it can be written."""
     outbox = open_outbox(small_disk.root / "outbox.db")
     put(outbox, 1, 2)
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k,ro", "tmpfs", str(small_disk.root)]
@@ -532,7 +532,7 @@ def test_outbox_that_is_no_database_is_moved_aside(
 def test_outbox_that_was_truncated_starts_anew(
     tmp_path: Path, open_outbox: Callable[..., Outbox], kept: float
 ) -> None:
-    """Whatever is left, the outbox works, and gives no event that was not put."""
+    """Whatever is left, the outbox works, and returns no event that was not put."""
     path = tmp_path / "outbox.db"
     content = filled(path, 100)
     path.write_bytes(content[: int(kept * len(content))])
@@ -602,7 +602,7 @@ def test_outbox_damaged_while_in_use_saves_what_is_right(
 def test_outbox_damaged_before_it_noted_an_acknowledgement_does_not_repeat_the_event(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """What is saved of a damaged file is what still waits, not what was acknowledged."""
+    """Events saved from a damaged file are those that still wait, not acknowledged ones."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path)
     put(outbox, 1, 2, 3)
@@ -624,7 +624,7 @@ def test_outbox_damaged_before_it_noted_an_acknowledgement_does_not_repeat_the_e
 def test_outbox_locked_by_another_process_keeps_events_in_memory(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """A backup tool that holds the file delays the disk, and nothing else."""
+    """A backup tool that locks the file delays writing, and nothing else."""
     path = tmp_path / "outbox.db"
     outbox = open_outbox(path)
     other = sqlite3.connect(path, isolation_level=None)
@@ -683,7 +683,7 @@ def test_outbox_damaged_keeps_what_was_last_said(
 def test_outbox_gives_the_oldest_event_of_each_topic(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """In the order in which they were put, and no other; a topic without any has none."""
+    """Events of one topic come in their order, and no others; a topic without any has none."""
     outbox = open_outbox(tmp_path / "outbox.db")
     none = outbox.heads()
     for event_id, topic in (("1", "b"), ("2", "a"), ("3", "b"), ("4", "c"), ("5", "a")):
@@ -702,7 +702,7 @@ def test_outbox_gives_the_oldest_event_of_each_topic(
 def test_outbox_whose_disk_is_read_only_gives_the_oldest_that_was_not_acknowledged(
     tmp_path: Path, open_outbox: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is on disk and can no more be deleted, and what is in memory, both count."""
+    """Events on disk that cannot be deleted, and those in memory, both count."""
     outbox = open_outbox(tmp_path / "outbox.db")
     for event_id, topic in (("1", "a"), ("2", "a"), ("3", "b")):
         outbox.put(event_id, topic, b"")
@@ -722,7 +722,7 @@ def test_outbox_whose_disk_is_read_only_gives_the_oldest_that_was_not_acknowledg
 def test_outbox_event_given_up_is_counted_as_dropped(
     tmp_path: Path, open_outbox: Callable[..., Outbox]
 ) -> None:
-    """It is not there any more, and not without a trace."""
+    """It is gone, and counted and logged."""
     outbox = open_outbox(tmp_path / "outbox.db")
     put(outbox, 1, 2, 3)
 

@@ -1,4 +1,4 @@
-"""Whatever a disk did to the outbox's files, alerts go on, and none comes out changed."""
+"""However the outbox's files are damaged, alerts go on, and none comes out changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.event_file import QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from tests.mutation import fewer_examples, spoiled
 
@@ -30,7 +30,7 @@ def put(outbox: Outbox, *numbers: int) -> None:
 
 
 def files_of(path: Path) -> dict[str, bytes]:
-    """Return the contents of the database and of what SQLite keeps beside it."""
+    """Return the contents of the database and of SQLite's files beside it."""
     return {each.name: each.read_bytes() for each in path.parent.glob(f"{path.name}*")}
 
 
@@ -53,7 +53,7 @@ CLOSED, KILLED = written_files()
 
 @st.composite
 def damaged_files(draw: st.DrawFn) -> dict[str, bytes]:
-    """Draw an outbox's files with one of them spoiled, or missing."""
+    """Draw an outbox's files with one of them damaged or missing."""
     files = dict(draw(st.sampled_from([CLOSED, KILLED])))
     name = draw(st.sampled_from(sorted(files)))
     if draw(st.integers(0, 9)) == 0:
@@ -64,7 +64,7 @@ def damaged_files(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 def test_outbox_of_a_killed_process_has_a_log() -> None:
-    """The files that these tests spoil are a database alone, and one with its log."""
+    """The files that these tests damage are a database alone, and one with its log."""
     assert set(CLOSED) == {"outbox.sqlite3"}
     assert set(KILLED) == {"outbox.sqlite3", "outbox.sqlite3-wal", "outbox.sqlite3-shm"}
     assert len(KILLED["outbox.sqlite3-wal"]) > 4096
@@ -73,7 +73,7 @@ def test_outbox_of_a_killed_process_has_a_log() -> None:
 @fewer_examples(4)
 @given(damaged_files())
 def test_outbox_of_any_damaged_files_goes_on(files: dict[str, bytes]) -> None:
-    """An outbox with spoiled files gives old events as they were, takes new ones, loses none."""
+    """An outbox with damaged files returns old events unchanged, and takes and keeps new ones."""
     right = {event(n) for n in (*range(N_STORED), 1000, 1001)}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Payloads agree with their schemas, and say what happened exactly."""
+"""Payloads agree with their schemas, and their values are exact."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from hypothesis import strategies as st
 from edgeasd.baseline.score_drift import Drift
 from edgeasd.baseline.validity import AlarmCount
 from edgeasd.common.types import AlarmEvent, Score
-from edgeasd.publish import payloads
-from edgeasd.publish.health import (
+from edgeasd.publish.payloads.encoding import StreamClock, encode, rfc3339
+from edgeasd.publish.payloads.event import AudioQuality, event_payload
+from edgeasd.publish.payloads.fields import ModelIdentity, Payload
+from edgeasd.publish.payloads.health import (
     CalibrationHealth,
     ClipsHealth,
     MachineHealth,
     MqttHealth,
     health_payload,
 )
-from edgeasd.publish.payloads import (
-    AudioQuality,
-    ModelIdentity,
-    Payload,
-    StreamClock,
-    encode,
-    rfc3339,
-)
+from edgeasd.publish.payloads.score import score_payload
+from edgeasd.publish.payloads.state import state_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +56,7 @@ def event(**changed: Any) -> Payload:
         "audio": AUDIO,
         **changed,
     }
-    return payloads.event_payload(arguments.pop("event"), **arguments)
+    return event_payload(arguments.pop("event"), **arguments)
 
 
 def state(**changed: Any) -> Payload:
@@ -76,13 +72,13 @@ def state(**changed: Any) -> Payload:
         "reason": "score 3.42 is above the threshold 2.80",
         **changed,
     }
-    return payloads.state_payload(**arguments)
+    return state_payload(**arguments)
 
 
 def score(values: tuple[float, ...] = (1.0, 4.0, 2.5), level_dbfs: float = -31.2) -> Payload:
     """Three scores, 4096 samples apart."""
     scores = [Score(value, 4096 * index, 160_000) for index, value in enumerate(values)]
-    return payloads.score_payload(
+    return score_payload(
         scores,
         node="edge-03",
         machine="press07",
@@ -209,7 +205,7 @@ def test_event_end_has_the_duration_of_the_alarm() -> None:
     ids=lambda made: made["schema"],
 )
 def test_payload_as_sent_agrees_with_its_schema(made: Payload) -> None:
-    """What is sent is what the schema describes, with nothing more and nothing less."""
+    """A payload as sent has exactly the fields that its schema describes."""
     name = made["schema"].removeprefix("edgeasd.").removesuffix("/1")
 
     sent = json.loads(encode(made))
@@ -256,7 +252,7 @@ def test_schema_of_a_wrong_payload_refuses_it(name: str) -> None:
     ],
 )
 def test_schema_of_a_value_that_cannot_be_refuses_it(name: str, key: str, wrong: Any) -> None:
-    """Names, times, states and counts are held to their form."""
+    """Names, times, states and counts have their form."""
     made = {**BUILDERS[name](), key: wrong}
 
     accepted = validator(name).is_valid(made)
@@ -269,14 +265,19 @@ def test_schema_describes_every_field(name: str) -> None:
     """Each property says in words what it means."""
     silent: list[str] = []
 
+    definitions = validator(name).schema.get("$defs", {})
+
     def walk(where: str, schema: dict[str, Any]) -> None:
         for key, inner in schema.get("properties", {}).items():
-            if not inner.get("description"):
+            kind = definitions.get(inner.get("$ref", "").rpartition("/")[2], {})
+            if not (inner.get("description") or kind.get("description")):
                 silent.append(f"{where}.{key}")
             walk(f"{where}.{key}", inner)
             walk(f"{where}.{key}[]", inner.get("items", {}))
 
     walk(name, validator(name).schema)
+    for key, kind in definitions.items():
+        walk(key, kind)
 
     assert silent == []
 
@@ -291,7 +292,7 @@ def test_score_payload_of_several_scores_sums_them_up() -> None:
 
 
 def test_health_payload_of_a_storage_fault_says_so() -> None:
-    """Storage is in order exactly when there is no fault to tell."""
+    """Storage is ok exactly when there is no fault."""
     well, ill = health(), health(storage_fault="disk full")
 
     assert well["storage"] == {"ok": True, "reason": ""}
@@ -329,7 +330,7 @@ ALARMS = st.builds(
 def test_event_of_any_finding_is_sent_and_agrees_with_its_schema(
     alarm: AlarmEvent, audio: AudioQuality, model: ModelIdentity, start_s: float
 ) -> None:
-    """Whatever the score, the position, the clock and the model's name: the alert goes out."""
+    """Whatever the score, the position, the clock and the model's name, the alert is sent."""
     sent = encode(event(event=alarm, audio=audio, model=model, clock=StreamClock(start_s, RATE)))
 
     read = json.loads(sent)
@@ -340,7 +341,7 @@ def test_event_of_any_finding_is_sent_and_agrees_with_its_schema(
 
 
 def test_encode_is_compact_utf8() -> None:
-    """No blanks, and letters as they are."""
+    """It has no blanks, and letters are not escaped."""
     sent = encode({"reason": "Gerät stumm", "n": 1})
 
     assert sent == '{"reason":"Gerät stumm","n":1}'.encode()
@@ -348,7 +349,7 @@ def test_encode_is_compact_utf8() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_encode_of_no_number_raises(value: float) -> None:
-    """A score that is no number is a bug, and no JSON."""
+    """A score that is not a number is a bug, and not valid JSON."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode(state(score=value))
 

@@ -16,7 +16,7 @@ from edgeasd.common.config import MqttConfig
 from edgeasd.common.errors import ConfigError
 from edgeasd.publish.delivery.delivery import MAX_IN_FLIGHT
 from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
-from edgeasd.publish.outbox.eventfile import QueuedEvent
+from edgeasd.publish.outbox.event_file import QueuedEvent
 from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.publish.topics import Topics
 from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until
@@ -55,7 +55,7 @@ def put(outbox: Outbox, *numbers: int) -> None:
 
 
 def payloads(*numbers: int) -> list[bytes]:
-    """What those events say."""
+    """The payloads of those events."""
     return [str(n).encode() for n in numbers]
 
 
@@ -75,7 +75,7 @@ def test_publisher_connected_says_online_and_stopped_says_offline(
     make_publisher: Callable[..., MqttPublisher],
     subscribe: Callable[..., Subscriber],
 ) -> None:
-    """Birth and farewell are retained; each comes once."""
+    """``online`` and ``offline`` are retained; each comes once."""
     subscriber = subscribe(mosquitto.port)
     publisher = make_publisher(mosquitto.port)
 
@@ -139,7 +139,7 @@ def test_publisher_tells_whether_it_lives_and_is_connected(
 
 
 def test_publisher_of_a_file_that_cannot_be_read_raises(outbox: Outbox, tmp_path: Path) -> None:
-    """A missing password file is a mistake of the configuration, told before the start."""
+    """A missing password file is an error of the configuration, raised before the start."""
     config = MqttConfig(username="edge", password_file=tmp_path / "missing")
 
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -152,7 +152,7 @@ def test_publisher_with_a_broker_absent_at_the_start_delivers_when_it_comes(
     subscribe: Callable[..., Subscriber],
     outbox: Outbox,
 ) -> None:
-    """Events of before the first connection come in order, once each, then leave the outbox."""
+    """Events put before the first connection come in order, once each, and leave the outbox."""
     broker = make_mosquitto()
     broker.start()
     subscribe(broker.port, client_id="historian").close()
@@ -225,7 +225,7 @@ def test_publisher_after_a_broker_restart_says_the_retained_state_again(
     make_publisher: Callable[..., MqttPublisher],
     subscribe: Callable[..., Subscriber],
 ) -> None:
-    """A broker that forgot everything knows the latest state, and that the node is online."""
+    """A broker that forgot everything gets the latest state, and that the node is online."""
     broker = make_mosquitto(lines=["persistence false"])
     broker.start()
     publisher = make_publisher(broker.port)
@@ -258,7 +258,7 @@ def test_publisher_transient_offline_is_dropped(
     make_publisher: Callable[..., MqttPublisher],
     subscribe: Callable[..., Subscriber],
 ) -> None:
-    """A score of while the broker was away is not sent later; one of now is, at QoS 0."""
+    """A score put while the broker was away is never sent; a later one is, at QoS 0."""
     broker = make_mosquitto()
     publisher = make_publisher(broker.port)
     publisher.start()
@@ -279,7 +279,7 @@ def test_publisher_whose_broker_hangs_holds_nobody_up_and_delivers_later(
     subscribe: Callable[..., Subscriber],
     outbox: Outbox,
 ) -> None:
-    """Messages to a broker that does not answer take no time and no memory; events arrive then."""
+    """Messages to a silent broker take no time and no memory; events arrive when it answers."""
     subscriber = subscribe(mosquitto.port, EVENTS)
     state = subscribe(mosquitto.port, STATE)
     publisher = make_publisher(mosquitto.port, keepalive_s=60)
@@ -367,7 +367,7 @@ def test_publisher_refused_is_accepted_once_the_broker_knows_it(
     make_publisher: Callable[..., MqttPublisher],
     tmp_path: Path,
 ) -> None:
-    """An account corrected at the broker is enough too."""
+    """Correcting the account at the broker is enough too."""
     broker = make_mosquitto({"edge": "other"})
     broker.start()
     (tmp_path / "password").write_text("right")
@@ -387,7 +387,7 @@ def test_publisher_refused_on_one_topic_delivers_on_the_others(
     outbox: Outbox,
     tmp_path: Path,
 ) -> None:
-    """However many wait on a topic that is not allowed, no other waits; allowed, all come."""
+    """However many wait on a forbidden topic, no other waits; once it is allowed, all come."""
     acl = tmp_path / "acl"
     acl.write_text(f"topic readwrite #\ntopic deny {EVENTS}\n")
     broker = make_mosquitto(lines=[f"acl_file {acl}"])
@@ -416,7 +416,7 @@ def test_publisher_password_file_gone_at_run_time_is_a_fault(
     make_publisher: Callable[..., MqttPublisher],
     tmp_path: Path,
 ) -> None:
-    """A file that vanishes later does not end the thread; it is told, and read when it is back."""
+    """A file that vanishes later does not end the thread; it is reported, and read when back."""
     broker = make_mosquitto({"edge": "right"})
     broker.start()
     password_file = tmp_path / "password"
@@ -459,7 +459,7 @@ def test_publisher_whose_broker_acknowledges_nothing_connects_anew(
     make_publisher: Callable[..., MqttPublisher],
     outbox: Outbox,
 ) -> None:
-    """A broker that answers pings only is not trusted for ever; then all is sent again."""
+    """A broker that answers only pings is given up in the end; then all is sent again."""
     broker = make_broker(ignore_all)
     publisher = make_publisher(broker.port, Timing(0.05, 0.2, acknowledge_s=0.3, stop_s=0.1))
     put(outbox, 1, 2)
@@ -527,7 +527,7 @@ def test_publisher_whose_broker_hangs_stops_in_time_and_leaves_the_will(
     make_publisher: Callable[..., MqttPublisher],
     subscribe: Callable[..., Subscriber],
 ) -> None:
-    """A farewell that is not acknowledged is left to the will."""
+    """If the last ``offline`` is not acknowledged, the will takes its place."""
     subscriber = subscribe(mosquitto.port, TOPICS.availability)
     publisher = make_publisher(mosquitto.port, Timing(stop_s=0.2))
     connect(publisher)
@@ -586,7 +586,7 @@ def test_publisher_process_killed_leaves_offline_to_the_will(
     spawn: Callable[..., subprocess.Popen[str]],
     tmp_path: Path,
 ) -> None:
-    """After SIGKILL everyone learns that the node is gone, and who comes later too."""
+    """After SIGKILL every subscriber learns that the node is gone, also one that comes later."""
     subscriber = subscribe(mosquitto.port)
     process = spawn(mosquitto.port, tmp_path / "other.db")
     availability = Topics("", "edge-03").availability
@@ -604,7 +604,7 @@ def test_publisher_process_killed_before_the_acknowledgement_sends_again_under_t
     spawn: Callable[..., subprocess.Popen[str]],
     tmp_path: Path,
 ) -> None:
-    """What the killed process put is sent by the next one: the same ids, in the same order."""
+    """Events that a killed process put are sent by the next one, with the same ids, in order."""
     subscriber = subscribe(mosquitto.port, Topics("", "edge-03").event("press07"))
     path = tmp_path / "killed.db"
     process = spawn(mosquitto.port, path, 5)

@@ -24,7 +24,7 @@ _SHIMS = {
     "systemctl": "mosquitto --daemon -c /etc/mosquitto/mosquitto.conf",
     "mosquitto_passwd": "printf 'secret\\nsecret\\n' | /usr/bin/mosquitto_passwd \"$@\"",
 }
-"""What stands for commands that change this computer, or ask on the terminal."""
+"""Replacements for commands that change this computer, or ask on the terminal."""
 
 _INSIDE = """\
 set -eu
@@ -46,14 +46,14 @@ for verdict in check_broker_steps(load_config(Path("edgeasd.toml"))):
 
 
 def commands() -> str:
-    """Return what the README has one type to set up the broker."""
+    """Return the commands in the README that set up the broker."""
     _, _, rest = (CHECKOUT / "README.md").read_text().partition("### Broker\n")
     return "".join(re.findall(r"```sh\n(.*?)```", rest.partition("\n### ")[0], flags=re.DOTALL))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
 def test_broker_set_up_as_the_readme_says_is_one_that_a_node_can_use(tmp_path: Path) -> None:
-    """Authority, certificate, accounts and shipped files fit together, in strict eyes too."""
+    """Authority, certificate, accounts and shipped files fit together, by strict checks too."""
     for name, text in _SHIMS.items():
         shim = tmp_path / "bin" / name
         shim.parent.mkdir(exist_ok=True)

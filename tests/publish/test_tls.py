@@ -1,4 +1,4 @@
-"""A broker that must not be trusted, or does not trust us, gets nothing and is told why."""
+"""A broker that must not be trusted, or does not trust us, gets nothing; the fault says why."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ BACK_OFF = Timing(reconnect_min_s=0.1, reconnect_max_s=60.0)
 N_ATTEMPTS = 4
 
 
-class Plant:
+class TappedBroker:
     """A mosquitto with TLS and accounts, tapped; and an outbox with one event.
 
     Attributes:
-        broker: Not started yet.
-        tap: Between the publisher and the broker.
+        broker: The broker, not started yet.
+        tap: The wiretap between the publisher and the broker.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Plant:
         self.broker.start()
 
     def config(self, **changed: Any) -> MqttConfig:
-        """Return a configuration that is right but for what is *changed*."""
+        """Return a correct configuration, except for the keys *changed*."""
         right = {
             "ca_file": self.authority.ca_file,
             "username": "edge",
@@ -76,7 +76,7 @@ class Plant:
         return MqttConfig("localhost", self.tap.port, **{**right, **changed})
 
     def publish(self, **config: Any) -> MqttPublisher:
-        """Start to publish by a configuration that is right but for *config*."""
+        """Start to publish with a correct configuration, except for the keys *config*."""
         mqtt = self.config(**config)
         self._publisher = MqttPublisher(mqtt, TOPICS, self.outbox, "edgeasd-edge-03", BACK_OFF)
         self._publisher.start()
@@ -90,180 +90,182 @@ class Plant:
 
 
 @pytest.fixture
-def plant(
+def tapped(
     make_mosquitto: Callable[..., Mosquitto], outbox: Outbox, tmp_path: Path
-) -> Iterator[Plant]:
-    """A plant of one test."""
-    plant = Plant(make_mosquitto, outbox, tmp_path)
-    yield plant
-    plant.close()
+) -> Iterator[TappedBroker]:
+    """The set-up of one test."""
+    tapped = TappedBroker(make_mosquitto, outbox, tmp_path)
+    yield tapped
+    tapped.close()
 
 
 def in_clear(tap: Wiretap) -> list[bytes]:
-    """What a listener on the wire can read of what is nobody's business."""
+    """The secrets that a listener on the wire can read."""
     return [secret for secret in SECRETS if secret in tap.seen]
 
 
-def assert_refused(plant: Plant, publisher: MqttPublisher, words: str) -> None:
-    """Check that the publisher says *words*, tries again less and less often, and sends nothing."""
-    wait_until(lambda: len(plant.tap.connected_s) >= N_ATTEMPTS, "several attempts")
+def assert_refused(tapped: TappedBroker, publisher: MqttPublisher, words: str) -> None:
+    """Check that the fault is *words*, that attempts become rarer, and that nothing is sent."""
+    wait_until(lambda: len(tapped.tap.connected_s) >= N_ATTEMPTS, "several attempts")
     wait_until(lambda: publisher.fault != "not connected yet", "the fault is told")
-    times_s = plant.tap.connected_s
+    times_s = tapped.tap.connected_s
     waits_s = [after - before for before, after in itertools.pairwise(times_s)]
 
     assert words in publisher.fault
     assert not publisher.connected
     # Each wait is half to all of twice the one before: after three, at least four times the first.
     assert waits_s[2] > 0.2
-    assert in_clear(plant.tap) == []
-    assert [event.payload for event in plant.outbox.pending(10)] == [PAYLOAD]
+    assert in_clear(tapped.tap) == []
+    assert [event.payload for event in tapped.outbox.pending(10)] == [PAYLOAD]
 
 
-def test_tls_with_everything_right_delivers_and_shows_nothing(plant: Plant) -> None:
-    """The event arrives; who listens on the wire sees neither password nor topic nor payload."""
-    plant.start_broker()
+def test_tls_with_everything_right_delivers_and_shows_nothing(tapped: TappedBroker) -> None:
+    """The event arrives; a listener on the wire sees neither password nor topic nor payload."""
+    tapped.start_broker()
 
-    publisher = plant.publish()
-    wait_until(lambda: len(plant.outbox) == 0, "delivered")
+    publisher = tapped.publish()
+    wait_until(lambda: len(tapped.outbox) == 0, "delivered")
 
     assert publisher.fault == ""
-    assert len(plant.tap.seen) > 1000
-    assert in_clear(plant.tap) == []
+    assert len(tapped.tap.seen) > 1000
+    assert in_clear(tapped.tap) == []
 
 
-def test_without_tls_the_wiretap_sees_everything(plant: Plant) -> None:
-    """The tap of these tests would find what is sent in clear."""
-    plant.broker.start()
+def test_without_tls_the_wiretap_sees_everything(tapped: TappedBroker) -> None:
+    """The tap of these tests finds what is sent in clear."""
+    tapped.broker.start()
 
-    plant.publish(ca_file=None)
-    wait_until(lambda: len(plant.outbox) == 0, "delivered")
+    tapped.publish(ca_file=None)
+    wait_until(lambda: len(tapped.outbox) == 0, "delivered")
 
-    assert in_clear(plant.tap) == list(SECRETS)
+    assert in_clear(tapped.tap) == list(SECRETS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tls_takes_each_kind_of_authority_and_no_other_of_that_kind(
-    plant: Plant, kind: str, tmp_path: Path
+    tapped: TappedBroker, kind: str, tmp_path: Path
 ) -> None:
-    """Every Python takes the authorities that the others take, and only the one that is named."""
-    plant.authority = Authority(tmp_path / "named", kind)
+    """Every Python accepts the same authorities, and only the one that is named."""
+    tapped.authority = Authority(tmp_path / "named", kind)
     other = Authority(tmp_path / "other", kind)
-    plant.start_broker()
+    tapped.start_broker()
 
-    Connection(plant.config(), "named").close(cleanly=True)
+    Connection(tapped.config(), "named").close(cleanly=True)
     with pytest.raises(BrokerError, match="is not accepted"):
-        Connection(plant.config(ca_file=other.ca_file), "other")
+        Connection(tapped.config(ca_file=other.ca_file), "other")
 
 
-def test_tls_verifies_alike_on_every_python(plant: Plant) -> None:
-    """What is verified is fixed here and not left to the defaults, which change."""
-    context = tls_context(plant.config())
+def test_tls_verifies_alike_on_every_python(tapped: TappedBroker) -> None:
+    """Verification is fixed here and not left to the defaults, which change."""
+    context = tls_context(tapped.config())
 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def test_tls_of_another_authority_is_refused(plant: Plant, tmp_path: Path) -> None:
+def test_tls_of_another_authority_is_refused(tapped: TappedBroker, tmp_path: Path) -> None:
     """A certificate that an unknown authority signed gets no password."""
-    plant.start_broker()
+    tapped.start_broker()
 
-    publisher = plant.publish(ca_file=Authority(tmp_path / "other").ca_file)
+    publisher = tapped.publish(ca_file=Authority(tmp_path / "other").ca_file)
 
-    assert_refused(plant, publisher, "is not accepted (")
+    assert_refused(tapped, publisher, "is not accepted (")
     assert "check mqtt.ca_file" in publisher.fault
 
 
-def test_tls_with_an_expired_certificate_is_refused(plant: Plant) -> None:
-    """A broker whose certificate ran out is not talked to."""
-    plant.start_broker(days=-1)
+def test_tls_with_an_expired_certificate_is_refused(tapped: TappedBroker) -> None:
+    """A broker with an expired certificate gets nothing."""
+    tapped.start_broker(days=-1)
 
-    publisher = plant.publish()
+    publisher = tapped.publish()
 
-    assert_refused(plant, publisher, "is not accepted (certificate has expired)")
+    assert_refused(tapped, publisher, "is not accepted (certificate has expired)")
 
 
-def test_tls_of_another_host_is_refused(plant: Plant) -> None:
+def test_tls_of_another_host_is_refused(tapped: TappedBroker) -> None:
     """A certificate that the right authority gave to another host is not accepted."""
-    plant.start_broker(host="elsewhere.example")
+    tapped.start_broker(host="elsewhere.example")
 
-    publisher = plant.publish()
+    publisher = tapped.publish()
 
-    assert_refused(plant, publisher, "is not accepted (Hostname mismatch")
+    assert_refused(tapped, publisher, "is not accepted (Hostname mismatch")
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 def test_tls_without_the_certificate_that_is_asked_for_is_refused(
-    plant: Plant, version: str
+    tapped: TappedBroker, version: str
 ) -> None:
     """A broker that wants a certificate refuses a node that has none."""
-    plant.start_broker("require_certificate true")
+    tapped.start_broker("require_certificate true")
 
-    publisher = plant.publish(version=version)
+    publisher = tapped.publish(version=version)
 
-    assert_refused(plant, publisher, "mqtt.cert_file")
+    assert_refused(tapped, publisher, "mqtt.cert_file")
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_tls_with_a_wrong_password_is_refused(plant: Plant, version: str, tmp_path: Path) -> None:
-    """The broker's refusal is told with the keys to look at."""
-    plant.start_broker()
+def test_tls_with_a_wrong_password_is_refused(
+    tapped: TappedBroker, version: str, tmp_path: Path
+) -> None:
+    """The broker's refusal is reported with the keys to check."""
+    tapped.start_broker()
     (tmp_path / "wrong").write_text("wrong")
 
-    publisher = plant.publish(version=version, password_file=tmp_path / "wrong")
+    publisher = tapped.publish(version=version, password_file=tmp_path / "wrong")
 
     assert_refused(
-        plant,
+        tapped,
         publisher,
         "refuses the user name 'edge' or its password; check mqtt.username and mqtt.password_file",
     )
 
 
 def test_event_refused_by_the_access_control_list_is_kept_until_it_is_allowed(
-    plant: Plant, tmp_path: Path
+    tapped: TappedBroker, tmp_path: Path
 ) -> None:
-    """Under MQTT 5 a refused event stays, the fault names the topic, and it is sent when it may."""
+    """With MQTT 5 a refused event stays, the fault names its topic, and it is sent once allowed."""
     acl = tmp_path / "acl"
     allowed = "user edge\ntopic write acme/edgeasd/v1/edge-03/availability\n"
     acl.write_text(allowed)
-    plant.start_broker(f"acl_file {acl}")
+    tapped.start_broker(f"acl_file {acl}")
 
-    publisher = plant.publish(version="5")
+    publisher = tapped.publish(version="5")
     wait_until(lambda: "refuses" in publisher.fault, "the refusal is told")
-    told = (publisher.fault, publisher.connected, publisher.reconnects, len(plant.outbox))
+    told = (publisher.fault, publisher.connected, publisher.reconnects, len(tapped.outbox))
     acl.write_text(f"{allowed}topic write {EVENT}\n")
-    plant.broker.reload()
-    wait_until(lambda: len(plant.outbox) == 0, "delivered")
+    tapped.broker.reload()
+    wait_until(lambda: len(tapped.outbox) == 0, "delivered")
 
     assert told == (
-        f"broker at localhost:{plant.tap.port} refuses messages on {EVENT} (Not authorized); "
+        f"broker at localhost:{tapped.tap.port} refuses messages on {EVENT} (Not authorized); "
         "check its access control list",
         True,
         0,
         1,
     )
     wait_until(lambda: publisher.fault == "", "the fault is over")
-    assert in_clear(plant.tap) == []
+    assert in_clear(tapped.tap) == []
 
 
 def test_retained_state_refused_by_the_access_control_list_is_sent_when_it_is_allowed(
-    plant: Plant, tmp_path: Path
+    tapped: TappedBroker, tmp_path: Path
 ) -> None:
-    """Under MQTT 5 the latest state is said as soon as it may; events go on meanwhile."""
+    """With MQTT 5 the latest state is sent once allowed; events go on meanwhile."""
     acl = tmp_path / "acl"
     allowed = f"user other\ntopic read acme/#\nuser edge\ntopic write {EVENT}\n"
     acl.write_text(allowed)
-    plant.start_broker(f"acl_file {acl}")
-    publisher = plant.publish(version="5")
+    tapped.start_broker(f"acl_file {acl}")
+    publisher = tapped.publish(version="5")
     publisher.publish_retained(TOPICS.health, b"first")
     wait_until(lambda: "refuses messages on" in publisher.fault, "the refusal is told")
-    wait_until(lambda: len(plant.outbox) == 0, "the event is delivered")
+    wait_until(lambda: len(tapped.outbox) == 0, "the event is delivered")
     publisher.publish_retained(TOPICS.health, b"second")
 
     acl.write_text(f"{allowed}topic write acme/edgeasd/v1/edge-03/#\n")
-    plant.broker.reload()
+    tapped.broker.reload()
     wait_until(lambda: publisher.fault == "", "the fault is over")
-    other = Connection(plant.config(username="other"), "other")
+    other = Connection(tapped.config(username="other"), "other")
     other.subscribe("acme/#", qos=1)
     got: list[tuple[str, bytes]] = []
 
@@ -279,14 +281,14 @@ def test_retained_state_refused_by_the_access_control_list_is_sent_when_it_is_al
 
 
 def test_event_refused_under_3_1_1_is_acknowledged_all_the_same(
-    plant: Plant, tmp_path: Path
+    tapped: TappedBroker, tmp_path: Path
 ) -> None:
-    """Mosquitto drops it without a word: the README says to use MQTT 5 with an access list."""
+    """Mosquitto drops it silently; the README says to use MQTT 5 with an access control list."""
     (tmp_path / "acl").write_text("user edge\ntopic write acme/none\n")
-    plant.start_broker(f"acl_file {tmp_path / 'acl'}", "log_type all")
+    tapped.start_broker(f"acl_file {tmp_path / 'acl'}", "log_type all")
 
-    publisher = plant.publish(version="3.1.1")
-    wait_until(lambda: len(plant.outbox) == 0, "acknowledged")
+    publisher = tapped.publish(version="3.1.1")
+    wait_until(lambda: len(tapped.outbox) == 0, "acknowledged")
 
     assert publisher.fault == ""
     assert "Denied PUBLISH" in (tmp_path / "mosquitto0" / "mosquitto.log").read_text()

@@ -1,16 +1,16 @@
-"""What a broker does not take is told, tried less and less often, and passed over in the end."""
+"""Messages not taken are reported, tried less and less often, and passed over in the end."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgeasd.publish.delivery.inflight import Message, Sent
+from edgeasd.publish.delivery.messages import Message, Sent
 from edgeasd.publish.delivery.troubles import Troubles
 from edgeasd.publish.mqtt.limits import Limits
 
 EVENT = Message("event", "a/event", b"." * 100, "a-1")
-STATE = Message("standing", "a/state", b"." * 50)
-HEALTH = Message("standing", "health", b"." * 900)
+STATE = Message("retained", "a/state", b"." * 50)
+HEALTH = Message("retained", "health", b"." * 900)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_trouble_that_ends_connections_is_tried_seldom(troubles: Troubles) -> No
 
 
 def test_trouble_once_may_be_chance(troubles: Troubles) -> None:
-    """The first end of a connection is laid to nobody in words."""
+    """The first end of a connection is blamed on no message."""
     troubles.accuse(sent(EVENT), "ended", 0.0, proven=True)
 
     assert troubles.words == []
@@ -70,7 +70,7 @@ def test_trouble_once_may_be_chance(troubles: Troubles) -> None:
 def test_trouble_of_an_event_is_passed_over_after_some_trials(
     troubles: Troubles, refusal: str, n_trials: int | None
 ) -> None:
-    """Never where the refusal lies in the moment: what is behind it waits then."""
+    """Not where the refusal may pass by itself: later events wait then."""
     verdicts = []
     now_s = 0.0
     for _ in range(12):
@@ -96,7 +96,7 @@ def test_trouble_without_proof_is_laid_to_the_broker(troubles: Troubles) -> None
 
 
 def test_trouble_is_stale_when_the_broker_may_have_changed(troubles: Troubles) -> None:
-    """Before anything goes past the first in trouble it is tried again."""
+    """The first message in trouble is tried again before a later one is sent."""
     troubles.accuse(sent(EVENT), "ended", 100.0, proven=True)
 
     assert troubles.stale(["a-0", "a-1"], 105.0) is None
@@ -105,7 +105,7 @@ def test_trouble_is_stale_when_the_broker_may_have_changed(troubles: Troubles) -
 
 
 def test_trouble_over_is_forgotten_and_frees_the_others(troubles: Troubles) -> None:
-    """A broker that takes now what ended connections has changed: all is tried again."""
+    """A broker that takes a message which ended connections has changed: all are tried again."""
     for message in (EVENT, HEALTH):
         for second in (0, 1):
             troubles.accuse(sent(message), "ended", second, proven=True)
@@ -117,8 +117,8 @@ def test_trouble_over_is_forgotten_and_frees_the_others(troubles: Troubles) -> N
     assert troubles.verdict(EVENT, 120, 2.0) == "send"
 
 
-def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Troubles) -> None:
-    """Its size is probably why: one that is not much smaller waits like the first."""
+def test_trouble_of_a_retained_message_ends_with_a_smaller_one(troubles: Troubles) -> None:
+    """Its size is probably the reason: a message not much smaller waits like the first."""
     troubles.accept(sent(STATE))
     for second in (0, 1):
         troubles.accuse(sent(HEALTH), "ended", second, proven=True)
@@ -127,14 +127,14 @@ def test_trouble_of_a_standing_message_ends_with_a_smaller_one(troubles: Trouble
     assert troubles.largest_packet == 460
     assert [troubles.verdict(HEALTH, size, 2.0) for size in (919, 800)] == ["wait", "send"]
 
-    troubles.accept(sent(Message("standing", "health", b"." * 400)))
+    troubles.accept(sent(Message("retained", "health", b"." * 400)))
     assert (troubles.words, troubles.smallest_not_taken) == ([], 920)
     troubles.accept(sent(HEALTH))
     assert troubles.smallest_not_taken is None
 
 
 def test_trouble_of_events_that_are_gone_is_forgotten(troubles: Troubles) -> None:
-    """The outbox drops what is too old; nothing more is told of it then."""
+    """Events that the outbox dropped are no longer reported."""
 
     def topics_in_trouble() -> list[str]:
         return [topic for topic in ("a/event", "b/event") if topic in troubles]
@@ -151,7 +151,7 @@ def test_trouble_of_events_that_are_gone_is_forgotten(troubles: Troubles) -> Non
 
 
 def test_troubles_of_every_retained_message_lead_to_none_retained(troubles: Troubles) -> None:
-    """A broker that names no limits is tried without what may be the reason, one by one."""
+    """Where no limit is announced, each possible reason is left out in turn."""
     tried = []
     for n in range(6):
         tried.append(troubles.flags(STATE))
@@ -166,14 +166,14 @@ def test_troubles_of_every_retained_message_lead_to_none_retained(troubles: Trou
 
 
 def test_troubles_of_events_are_no_reason_for_qos_0(troubles: Troubles) -> None:
-    """An event is never tried with less: it would count as delivered."""
+    """An event is never tried at QoS 0, where it would count as delivered."""
     for n in range(6):
         assert troubles.flags(EVENT) == (1, False)
         troubles.accuse(sent(EVENT), "ended", n, proven=False)
 
 
 def test_troubles_of_announced_limits_need_no_trial(troubles: Troubles) -> None:
-    """Messages are sent with what the broker has; one too large is told once."""
+    """Messages are sent within the limits; one that is too large is reported once."""
     limits = Limits(maximum_qos=0, retain_available=False, maximum_packet_size=300)
     troubles.begin(limits)
     troubles.leave_out(HEALTH, 920, 300)

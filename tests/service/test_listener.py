@@ -15,7 +15,8 @@ from edgeasd.common.config import AlarmConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
 from edgeasd.models.cache import FileWatch
 from edgeasd.models.detector import Detector, make_detector
-from edgeasd.publish.payloads import AudioQuality, StreamClock
+from edgeasd.publish.payloads.encoding import StreamClock
+from edgeasd.publish.payloads.event import AudioQuality
 from edgeasd.service.machine import runwatch
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.stages import Stages

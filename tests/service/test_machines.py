@@ -17,7 +17,7 @@ from edgeasd.common.config import ClipsConfig, Config, MachineConfig, SimulatorC
 from edgeasd.models.cache import Models
 from edgeasd.models.detector import Detector
 from edgeasd.publish.clips.recorder import Recorder
-from edgeasd.publish.health import MachineHealth
+from edgeasd.publish.payloads.health import MachineHealth
 from edgeasd.service import machines as machines_module
 from edgeasd.service.machine import machine as machine_module
 from edgeasd.service.machine.health import judge

@@ -23,8 +23,9 @@ from edgeasd.cli.check.verdict import Finding, Verdict, judge
 from edgeasd.common.config import Config, MqttConfig
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.delivery.troubles import NOT_ALLOWED
-from edgeasd.publish.mqtt.connection import EndedError, account, in_words
+from edgeasd.publish.mqtt.connection import EndedError
 from edgeasd.publish.mqtt.credentials import is_open_to_others, tls_context
+from edgeasd.publish.mqtt.faults import account, no_connection
 from edgeasd.publish.mqtt.status import ConnectionStatus, StatusFile, account_of
 from edgeasd.publish.topics import Topics
 
@@ -78,7 +79,7 @@ def _addresses(config: MqttConfig) -> list[str]:
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as exc:
-        raise BrokerError(in_words(exc, config)) from exc
+        raise BrokerError(no_connection(exc, config)) from exc
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
@@ -96,7 +97,7 @@ def _open(config: MqttConfig) -> socket.socket:
     try:
         return socket.create_connection((config.host, config.port), TIMEOUT_S)
     except OSError as exc:
-        raise BrokerError(in_words(exc, config)) from exc
+        raise BrokerError(no_connection(exc, config)) from exc
 
 
 def _greet(config: MqttConfig) -> Finding:
@@ -106,7 +107,7 @@ def _greet(config: MqttConfig) -> Finding:
             with context.wrap_socket(plain, server_hostname=config.host) as secure:
                 version, certificate = secure.version(), secure.getpeercert() or {}
         except OSError as exc:
-            raise BrokerError(in_words(exc, config)) from exc
+            raise BrokerError(no_connection(exc, config)) from exc
     left_s = ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()
     text = f"{version}, certificate valid for {left_s / 86_400:.0f} days"
     if left_s < _EXPIRES_SOON_S:

@@ -15,7 +15,7 @@ from edgeasd.cli.check.verdict import Finding
 from edgeasd.common.clock import clock_synchronized
 from edgeasd.common.errors import EdgeasdError, StorageError
 from edgeasd.common.files.folders import opened_folder
-from edgeasd.publish.outbox.copy import count_waiting
+from edgeasd.publish.outbox.snapshot import count_waiting
 
 _UNIT = "edgeasd.service"
 _BOOTED = Path("/run/systemd/system")

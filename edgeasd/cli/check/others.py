@@ -10,9 +10,9 @@ from typing import Any
 from edgeasd.cli.check.verdict import Finding
 from edgeasd.common.config import Config
 from edgeasd.common.errors import BrokerError
+from edgeasd.publish.delivery.namesake import another_client
+from edgeasd.publish.delivery.retained_notes import FILE_NAME, RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
-from edgeasd.publish.mqtt.namesake import another_client
-from edgeasd.publish.retained import FILE_NAME, RetainedNotes
 from edgeasd.publish.topics import ONLINE, Topics
 
 

@@ -11,7 +11,7 @@ from typing import get_args
 from edgeasd.cli.terminal import Line, sparkline
 from edgeasd.cli.watch.fleet import N_SCORES, Fleet, MachineView, NodeView, local_time
 from edgeasd.common.text import rough_time
-from edgeasd.publish.payloads import State
+from edgeasd.publish.payloads.state import State
 
 _WELL = frozenset({"ok", "learning"})
 _STATES = frozenset(get_args(State))

@@ -19,7 +19,8 @@ from edgeasd.common.documents import DocumentError, read_table
 from edgeasd.common.errors import BrokerError, ConfigError
 from edgeasd.common.interruption import Interruption, interruptible
 from edgeasd.common.output import say
-from edgeasd.publish.mqtt.connection import Connection, account
+from edgeasd.publish.mqtt.connection import Connection
+from edgeasd.publish.mqtt.faults import account
 from edgeasd.publish.mqtt.inbound import MAX_RECEIVED_BYTES
 
 _TURN_S = 0.5

@@ -1,1 +1,5 @@
-"""Clips of alarms: the sound around an event, as files with an age and a bounded folder."""
+"""Clips: the sound around the start of an alarm, cut from the stream and kept in a bounded folder.
+
+Others use `recorder` (one for each machine), `writer` (one for the node) and, to find clips,
+`folder`.
+"""

@@ -1,4 +1,4 @@
-"""The sound around the start of an alarm, as FLAC files: whole, not too old, not too many."""
+"""The folder of clips: FLAC files, written whole, removed when too old or too many."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from edgeasd.common.errors import StorageError
 from edgeasd.common.files.folders import opened_folder
 from edgeasd.common.files.whole_file import sweep_drafts, whole_file
 from edgeasd.common.types import Int16Array
-from edgeasd.publish.clips.ages import ClipAges
+from edgeasd.publish.clips.clip_ages import ClipAges
 
 _NAME = re.compile(r"\d{8}T\d{6}Z_.+_.+-[0-9a-f]{8}-\d{6,}\.flac")
 _RESERVE_SHARE = 0.05
 _RESERVE_BYTES = 100_000_000
-"""Of the disk, the smaller of both stays free: the outbox and others need it more."""
+"""Share and bytes of the disk of which the smaller stays free, for the outbox above all."""
 _SECONDS_PER_DAY = 86_400.0
 _BYTES_PER_MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """Sound to be written.
+    """A clip to be written.
 
     Attributes:
-        name: Of the file.
-        samples: Shape ``(n_samples,)``.
-        sample_rate: Hertz.
+        name: Name of the file.
+        samples: The sound, shape ``(n_samples,)``.
+        sample_rate: Sample rate, hertz.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Clip:
 
 
 def clip_name(time_ms: int, machine: str, event_id: str) -> str:
-    """Return the name of the clip of an event: by name, files are in order of time."""
+    """Return the file name of the clip of an event; by name, clips are in order of time."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_ms / 1000))
     return f"{moment}_{machine}_{event_id}.flac"
 
 
 def find_clip(directory: Path, event_id: str) -> Path | None:
-    """Return the clip of the event *event_id* in *directory*, if it is there."""
+    """Return the clip of the event *event_id* in *directory*; None if it is not there."""
     suffix = f"_{event_id}.flac"
     return next((path for path in _clips(directory) if path.name.endswith(suffix)), None)
 
 
 def find_clips(directory: Path, machine: str, node: str) -> list[Path]:
     """Return the clips of *machine* of this computer, called *node*; the oldest first."""
-    # Names may hold the very marks that part them here: only the whole of it is sure.
+    # Names may contain the separators of the file name, so the whole of it is matched.
     name = re.compile(rf"[^_]+_{re.escape(machine)}_{re.escape(node)}-[0-9a-f]{{8}}-\d+\.flac")
     return [path for path in _clips(directory) if name.fullmatch(path.name)]
 
@@ -70,12 +70,12 @@ def machine_of(clip: Path, event_id: str) -> str:
 
 
 class ClipFolder:
-    """The folder of this computer's clips; files of other names are let be.
+    """The folder of this computer's clips; files with other names are not touched.
 
     Args:
-        config: How long and how many are kept.
-        directory: Where; made if need be, for this user alone.
-        ages_path: File that remembers how old clips are over restarts; None remembers nothing.
+        config: How long clips are kept, and how many.
+        directory: The folder; made if need be, for this user alone.
+        ages_path: File that keeps the ages of clips over restarts; None to forget them.
     """
 
     def __init__(self, config: ClipsConfig, directory: Path, ages_path: Path | None = None) -> None:
@@ -84,7 +84,7 @@ class ClipFolder:
         self._ages = ClipAges(ages_path)
 
     def prepare(self) -> None:
-        """Make the directory, and remove what a crash left half written and what is too old.
+        """Make the directory, and remove files half written at a crash and clips that are too old.
 
         Raises:
             OSError: If clips cannot be written to it.
@@ -97,17 +97,17 @@ class ClipFolder:
         self.make_room()
 
     def write(self, clip: Clip) -> None:
-        """Write *clip*, whole or not at all; the oldest make room.
+        """Write *clip*, whole or not at all; the oldest clips make room.
 
         Raises:
-            StorageError: If it alone is more than all clips together may take.
-            OSError: If it cannot be written now.
+            StorageError: If the clip alone is larger than all clips together may be.
+            OSError: If the clip cannot be written now.
         """
         self._make()
         path = self.directory / clip.name
         with _encoded(clip) as flac:
             self.make_room(os.fstat(flac.fileno()).st_size)
-            # Speech may be in it: from the first byte for this user alone.
+            # It may contain speech, so no other user may ever read it.
             with whole_file(path, mode=0o600) as file:
                 shutil.copyfileobj(flac, file)
 
@@ -116,7 +116,7 @@ class ClipFolder:
 
         Raises:
             StorageError: If *n_bytes* are more than all clips together may take.
-            OSError: If the disk has no room even without clips; those there are then stay.
+            OSError: If the disk has no room even without clips; no clip is removed then.
         """
         most = self._config.max_size_mb * _BYTES_PER_MB
         if n_bytes > most:
@@ -142,28 +142,28 @@ class ClipFolder:
             excess -= size
 
     def _remove_old(self) -> dict[Path, int]:
-        """Remove clips that are too old, and return the size of each other, the oldest first."""
+        """Remove clips that are too old, and return the sizes of the others, the oldest first."""
         most_s = self._config.max_age_days * _SECONDS_PER_DAY
         clips = {clip.name: clip for clip in _clips(self.directory)}
         ages_s = self._ages.of(clips)
         sizes = {}
-        # By age and not by name: a clock that was set back gives the newest the earliest name.
+        # By age, not by name: after the clock was set back the newest has the earliest name.
         for name in sorted(clips, key=lambda name: (-ages_s[name], name)):
             if ages_s[name] >= most_s:
                 clips[name].unlink(missing_ok=True)
                 continue
-            with contextlib.suppress(FileNotFoundError):  # somebody removed it this moment
+            with contextlib.suppress(FileNotFoundError):  # removed by somebody else meanwhile
                 sizes[clips[name]] = clips[name].stat().st_size
         return sizes
 
     def _make(self) -> None:
-        # One that is there keeps its mode: the site may have let others read it.
+        # An existing directory keeps its mode: the operator may have let others read it.
         if not self.directory.is_dir():
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _clips(directory: Path) -> list[Path]:
-    """Return our files in *directory*, the oldest first; no other is ever touched."""
+    """Return the clips in *directory* in the order of their names; other files are left out."""
     return sorted(
         path for path in directory.glob("*.flac") if _NAME.fullmatch(path.name) and path.is_file()
     )
@@ -171,11 +171,11 @@ def _clips(directory: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _encoded(clip: Clip) -> Iterator[BinaryIO]:
-    """Give *clip* as FLAC, in a file that lies in memory.
+    """Yield *clip* as FLAC, in a file in memory.
 
-    Written to the disk by the sound library itself, a full disk is an "internal error" without a
-    reason.  And the library writes to a Python object through a callback, which systemd's
-    ``MemoryDenyWriteExecute=yes`` forbids; to a descriptor it writes without.
+    If the sound library wrote to the disk, it would report a full disk as an "internal error"
+    without a reason.  It cannot write to a Python object either: it would need a callback, which
+    systemd's ``MemoryDenyWriteExecute=yes`` forbids.  To a file descriptor it writes directly.
     """
     with os.fdopen(os.memfd_create("clip"), "r+b") as file:
         with soundfile.SoundFile(

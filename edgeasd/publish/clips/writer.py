@@ -1,7 +1,7 @@
-"""Clips on their way to the disk.
+"""The thread that writes clips to the disk.
 
-One thread writes; whoever has a clip leaves it and goes on.  Trouble with the disk reaches nobody
-but the health message.
+Other threads leave clips and never wait.  A fault of the disk is reported in the health message and
+stops nothing else.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from edgeasd.common.config import ClipsConfig
 from edgeasd.common.errors import StorageError
 from edgeasd.publish.clips.folder import Clip, ClipFolder
-from edgeasd.publish.health import ClipsHealth
+from edgeasd.publish.payloads.health import ClipsHealth
 
 MOST_WAITING_BYTES = 64_000_000
-"""Of sound that waits for the disk, 22 clips at 48 kHz; beyond it the oldest are dropped."""
+"""Most sound that waits for the disk, 22 clips at 48 kHz; of more, the oldest are dropped."""
 
 _RETRY_S = 5.0
 _TIDY_S = 3600.0
@@ -29,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class ClipWriter:
-    """Writes clips in a thread of its own, and removes old ones, also while none are made.
+    """Writes clips in a thread of its own, and removes old ones, even where no more are made.
 
-    While the disk takes none, clips wait in memory.
+    While the disk cannot be written, clips wait in memory.
 
     Args:
-        config: Whether clips are made, how long and how many are kept.
-        directory: Where; made if need be, for this user alone.
-        ages_path: File that remembers how old clips are over restarts; None remembers nothing.
+        config: Whether clips are made, how long they are kept, and how many.
+        directory: Folder of the clips; made if need be, for this user alone.
+        ages_path: File that keeps the ages of clips over restarts; None to forget them.
     """
 
     def __init__(self, config: ClipsConfig, directory: Path, ages_path: Path | None = None) -> None:
@@ -53,11 +53,11 @@ class ClipWriter:
         self._fault = ""
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Write what waits, for at most *timeout_s* seconds."""
+        """Write the clips that wait, for at most *timeout_s* seconds, and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -73,7 +73,7 @@ class ClipWriter:
 
     @property
     def health(self) -> ClipsHealth | None:
-        """How clips are kept; None if none are made."""
+        """Health of the clips; None if none are made."""
         if not self._enabled:
             return None
         fault = self.fault
@@ -110,7 +110,7 @@ class ClipWriter:
     def _tidy_up(self) -> None:
         try:
             self._attempt(self._tidy)
-        except Exception:  # noqa: BLE001  # without this thread no clip is kept again
+        except Exception:  # noqa: BLE001  # the thread must go on, or no clip is ever written again
             if self._fault != _INTERNAL_ERROR:
                 _log.exception("old clips cannot be removed")
             self._fail(_INTERNAL_ERROR)
@@ -123,7 +123,7 @@ class ClipWriter:
         except StorageError as exc:
             self._drop(1, str(exc))
             return False
-        except Exception:  # noqa: BLE001  # a clip that cannot be made must not keep back others
+        except Exception:  # noqa: BLE001  # one clip must not keep back the others
             _log.exception("%s cannot be made", clip.name)
             self._drop(1, "internal error")
             return False
@@ -148,7 +148,7 @@ class ClipWriter:
 
     def _fail(self, fault: str) -> None:
         if fault != self._fault:
-            _log.warning("%s; they wait in memory, and alerts go out without them", fault)
+            _log.warning("%s; they wait in memory, and alerts are sent without them", fault)
         self._fault = fault
 
     def _drop_excess(self) -> None:

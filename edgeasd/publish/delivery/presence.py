@@ -1,7 +1,7 @@
-"""What a node has retained at its broker: noted, taken back, and said again if another wipes it.
+"""The retained messages of a node at its broker: noted, cleared, and sent again if overwritten.
 
-The thread that supervises the daemon calls; that of the publisher only leaves here what the broker
-answered and sent.
+The thread that supervises the daemon does the work.  The thread of the publisher only leaves here
+what the broker answered and sent.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeasd.publish.delivery.namesake import EarlierName, Namesake
 from edgeasd.publish.delivery.publisher import MqttPublisher
+from edgeasd.publish.delivery.retained_notes import RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
-from edgeasd.publish.mqtt.namesake import EarlierName, Namesake
-from edgeasd.publish.retained import RetainedNotes
 from edgeasd.publish.topics import Topics, topics_of_retained
 
 _LEAVE_S = 3.0
-"""Longest wait for a broker that is left to clear what is retained there."""
+"""Longest wait for a broker, before it is left, to clear the retained messages."""
 _SAY_AGAIN_S = 10.0
-"""Least seconds between two times that all is said again, whatever others do to it."""
+"""Least time between two times that all messages are sent again, whatever other clients do."""
 _WIPED_S = 1.0
-"""Whoever takes back the messages of a node does so one after the other."""
+"""Another client that clears the messages of a node does so within this time."""
 _MAX_EARLIER = 16
-"""Most earlier names looked after in one run; each costs two subscriptions."""
+"""Most earlier names cleared in one run; each costs two subscriptions."""
 _MAX_RECEIVED = 64
-"""Messages that wait to be looked at, of at most a quarter of a megabyte each; the oldest go."""
+"""Most received messages that wait, of up to 256 kB each; of more, the oldest are dropped."""
 _MAX_TOLD = 3
 _log = logging.getLogger(__name__)
 
 
 class Presence:
-    """The retained messages in the name of one node, at one broker after the other.
+    """The retained messages of one node, at one broker after the other.
 
     Args:
         topics: Topics of the node.
         boot_id: Name of this run of the daemon.
-        path: File of what earlier runs may have retained.
+        path: File of notes of the topics that earlier runs retained messages on.
 
     Attributes:
-        fault: That another client has the name, with the remedy; empty if none is heard of.
+        fault: That another client has the name, with the remedy; empty if none was noticed.
     """
 
     def __init__(self, topics: Topics, boot_id: str, path: Path) -> None:
@@ -56,7 +56,7 @@ class Presence:
         self._earlier: dict[Topics, EarlierName] = {}
         self._wiped_s: float | None = None
         self._said_again_s = -_SAY_AGAIN_S
-        # Left by the publisher's thread.
+        # Filled by the thread of the publisher.
         self._cleared: deque[tuple[str, str]] = deque()
         self._refused: deque[str] = deque()
         self._received: deque[Received] = deque(maxlen=_MAX_RECEIVED)
@@ -70,20 +70,20 @@ class Presence:
         ]
 
     def was_taken(self, host: str, topic: str, payload: bytes) -> None:
-        """Take note that *host* has acknowledged a retained message; from any thread."""
+        """Take note that *host* has acknowledged a retained message; any thread may call."""
         if not payload:
             self._cleared.append((host, topic))
 
     def was_refused(self, topic: str) -> None:
-        """Take note that the broker does not let *topic* be cleared; from any thread."""
+        """Take note that the broker does not let *topic* be cleared; any thread may call."""
         self._refused.append(topic)
 
     def was_received(self, message: Received) -> None:
-        """Take a message from the broker; from any thread."""
+        """Take a message from the broker; any thread may call."""
         self._received.append(message)
 
     def move_to(self, host: str, publisher: MqttPublisher) -> None:
-        """Go on at the broker *host*, before *publisher* says anything there."""
+        """Go on at the broker *host*, before *publisher* connects there."""
         if host != self._host:
             self._tell_what_stays(host)
             self._host = host
@@ -98,7 +98,7 @@ class Presence:
             publisher.publish_retained(topic, b"")
 
     def leave(self, publisher: MqttPublisher) -> None:
-        """Clear all that is said at a broker that is used no longer, if it answers in time."""
+        """Clear all retained messages at a broker that is used no longer, if it answers in time."""
         for topic in self._said - {self._topics.availability}:
             publisher.publish_retained(topic, b"")
         last = publisher.retained()
@@ -112,24 +112,24 @@ class Presence:
         self._strike(())
 
     def say(self, topics: Iterable[str]) -> None:
-        """Note *topics* of the node before something is retained on them."""
+        """Note *topics* of the node, before messages are retained on them."""
         self._said.update(topics)
         self._to_clear -= self._said
         self._notes.note(self._host, sorted(self._said))
 
     def clear(self, topic: str, publisher: MqttPublisher) -> None:
-        """Take back what may be retained on *topic* of the node."""
+        """Clear *topic* of the node, on which a message may be retained."""
         self._said.discard(topic)
         self._notes.note(self._host, [topic])
         self._clear(topic, publisher)
 
     def states(self) -> list[str]:
-        """Return the topics of states that may be retained in the name of the node."""
+        """Return the state topics on which this node may have retained messages."""
         noted = self._noted(self._topics)
         return [topic for topic in noted if topic.endswith("/state")]
 
     def add_earlier(self, topic: str) -> None:
-        """Have *topic* cleared, which is known to have been in use under an earlier name."""
+        """Have *topic* cleared, which this node used under an earlier name."""
         topics = topics_of_retained(topic)
         if topics is not None and topics != self._topics:
             self._notes.note(self._host, [topic])
@@ -137,7 +137,7 @@ class Presence:
             self._earlier.setdefault(topics, name)
 
     def look_after(self, publisher: MqttPublisher) -> None:
-        """Do what the broker's answers and messages ask for; to be called now and then."""
+        """Act on the broker's answers and messages; to be called regularly."""
         now_s = time.monotonic()
         self._strike(self._said)
         self._tell_refused()
@@ -161,7 +161,7 @@ class Presence:
             name.hear(*heard, retained=message.retain)
 
     def _say_again(self, publisher: MqttPublisher, now_s: float) -> None:
-        """Say all again if another took it back, once it has done so with all."""
+        """Send all messages again if another client cleared them, once it is done with all."""
         if self._wiped_s is None or now_s - self._wiped_s < _WIPED_S:
             return
         if now_s - self._said_again_s > _SAY_AGAIN_S:
@@ -174,11 +174,11 @@ class Presence:
         if fault and fault != self.fault:
             _log.warning("%s", fault)
         elif self.fault and not fault:
-            _log.info("no other client is heard of by the name %s any more", self._topics.node)
+            _log.info("no other client has the name %s any more", self._topics.node)
         self.fault = fault
 
     def _strike(self, but: Iterable[str]) -> None:
-        """Strike out what was cleared, *but* what is said again meanwhile."""
+        """Strike out the topics that were cleared, *but* those in use again."""
         cleared: dict[str, set[str]] = {}
         while self._cleared:
             host, topic = self._cleared.popleft()
@@ -189,14 +189,14 @@ class Presence:
             self._to_clear -= gone
 
     def _end(self, topics: Topics, publisher: MqttPublisher, *, is_ours: bool) -> None:
-        """Clear what is retained under an earlier name, or leave it to who has the name now."""
+        """Clear the messages under an earlier name, or leave them to the client that has it now."""
         noted = self._noted(topics)
         if is_ours:
-            _log.info("%s: clears what is retained under this earlier name", _tree(topics))
+            _log.info("%s: clearing the retained messages of this earlier name", _tree(topics))
             for topic in noted:
                 self._clear(topic, publisher)
         else:
-            _log.warning("%s: in use by another client; what is retained stays", _tree(topics))
+            _log.warning("%s: in use by another client; its messages stay", _tree(topics))
             self._notes.strike(self._host, noted)
 
     def _clear(self, topic: str, publisher: MqttPublisher) -> None:
@@ -216,12 +216,12 @@ class Presence:
             )
 
     def _tell_what_stays(self, host: str) -> None:
-        """Say what stays behind where the broker is another one than in the run before."""
+        """Log what stays at the broker of the run before, if it was another one."""
         last = self._host or next(iter(reversed(self._notes.hosts())), host)
         stays = self._notes.topics(last)
         if last != host and stays:
             _log.warning(
-                "what is retained at the broker %s, which is no longer used, stays there: %s",
+                "the messages retained at the broker %s, which is no longer used, stay there: %s",
                 last,
                 _counted(stays),
             )

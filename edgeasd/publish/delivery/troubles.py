@@ -1,9 +1,11 @@
-"""Messages that the broker does not take, and what is to become of them; pure.
+"""Messages that the broker does not take, and when each is tried again.
 
-A broker that refuses a message says so only in MQTT 5.  Else it ends the connection, or falls
-silent, and which of the messages on their way it did not like is found by sending those that were
-unanswered one at a time.  What ended a connection alone, twice, is told; it is sent again less and
-less often, and holds nobody up but the later events of its own machine, and those not for ever.
+Only a broker of MQTT 5 says that it refuses a message.  Others end the connection, or stop
+answering.  Which message was the reason is then found by sending the unanswered ones one at a time.
+A message that twice ended a connection alone is reported.  It is tried again less and less often,
+and delays only the later events of its own machine, and those not for ever.
+
+No network and no clock: times are handed in, monotonic.
 """
 
 from __future__ import annotations
@@ -11,23 +13,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from edgeasd.publish.mqtt.limits import Limits
+from edgeasd.publish.delivery.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from edgeasd.publish.delivery.inflight import Message, Sent
+    from edgeasd.publish.delivery.messages import Message, Sent
+    from edgeasd.publish.mqtt.limits import Limits
 
 NOT_ALLOWED = "Not authorized"
-"""How MQTT 5 says that an access control list denies it."""
+"""Reason that MQTT 5 gives where an access control list denies a message."""
 
-_TOLD_AFTER = 2  # connections that ended with it: once may be chance
-_FATAL_PATIENCE = 4  # trials after which later events of its machine go first
-_REFUSED_PATIENCE = 8
-_PASSES_BY_ITSELF = "Quota exceeded"  # such a refusal says nothing of the message
-_LONGER = 60  # what ends connections waits so many times longer than what is refused
-_FRESH = 10  # so many times the shortest wait a trial that ended a connection tells of the broker
-_MUCH_SMALLER = 0.9
+_TOLD_AFTER = 2  # ended connections: a single one may be chance
+_FATAL_PATIENCE = 4  # ended connections after which later events of the machine go first
+_REFUSED_PATIENCE = 8  # refusals after which later events of the machine go first
+_PASSES_BY_ITSELF = "Quota exceeded"  # a refusal that says nothing about the message
+_LONGER = 60  # longest wait after an ended connection, in longest waits after a refusal
+_FRESH = 10  # shortest waits after which the broker may have changed since it ended a connection
+_MUCH_SMALLER = 0.9  # share of the size of a message that ended the connection
 _MOST_SUSPECTS = 2000
 
 Kind = Literal["refused", "ended", "silent"]
@@ -40,14 +43,14 @@ class Trouble:
 
     Attributes:
         words: What happened, with the remedy; empty while it may be chance.
-        topic: Topic that it was published on.
-        is_event: Whether it is an event.
-        kind: Whether the broker refused it, ended the connection at it or did not answer.
+        topic: Topic that the message was published on.
+        is_event: Whether the message is an event.
+        kind: Whether the broker refused it, ended the connection at it or did not answer it.
         n_trials: How often it was not taken.
-        n_proven: How often of these it was clear that it lies in the message, as others were taken
-            over the same connection.
+        n_proven: How often the message itself was the reason, since others were taken over the
+            same connection.
         tried_s: When it was last tried, monotonic seconds.
-        retry_at_s: When to try it again.
+        retry_at_s: When to try it again, monotonic seconds.
         size: Bytes of the packet.
     """
 
@@ -63,26 +66,22 @@ class Trouble:
 
     @property
     def is_fatal(self) -> bool:
-        """Whether it costs the connection."""
+        """Whether sending the message costs the connection."""
         return self.kind != "refused"
 
 
 class Troubles:
-    """What was not taken, by the key of its message, and what that tells of the broker.
+    """Messages not taken, by their keys, and what they tell about the broker.
 
     Args:
-        broker: How the broker is called in messages.
-        retry_min_s: Seconds before what was not taken is tried again; each further wait is twice
-            as long.
-        retry_max_s: Longest wait between two trials of what was refused.
+        broker: What the broker is called in messages to people.
+        retry_min_s: Seconds before a message is tried again; each further wait is twice as long.
+        retry_max_s: Longest wait between two trials of a message that was refused.
 
     Attributes:
-        broker: How the broker is called in messages.
-        retry_min_s: Seconds before what was not taken is tried again.
+        broker: What the broker is called in messages to people.
+        retry_min_s: Seconds before a message is tried again.
         suspects: Keys of messages one of which ended a connection.
-        largest_taken: Bytes of the largest packet that the broker took.
-        takes_retained: Whether it takes retained messages; None while not known.
-        takes_qos_1: Whether it takes messages at QoS 1; None while not known.
     """
 
     def __init__(self, broker: str, retry_min_s: float, retry_max_s: float) -> None:
@@ -91,22 +90,19 @@ class Troubles:
         self._retry_max_s = retry_max_s
         self._troubles: dict[str, Trouble] = {}
         self._too_large: dict[str, str] = {}  # words by topic
-        self._limits = Limits()
+        self._capabilities = Capabilities()
         self._learned: int | None = None  # smallest packet not taken of messages taken since
         self.suspects: set[str] = set()
-        self.largest_taken = 0
-        self.takes_retained: bool | None = None
-        self.takes_qos_1: bool | None = None
 
     @property
     def words(self) -> list[str]:
-        """What is to be told, with the remedies."""
+        """What to report, with the remedies."""
         told = [trouble.words for trouble in self._troubles.values() if trouble.words]
-        return [*self._too_large.values(), *told, *self._notes()]
+        return [*self._too_large.values(), *told, *self._capabilities.faults(self.broker)]
 
     @property
     def smallest_not_taken(self) -> int | None:
-        """Bytes of the packet that seems to be too large for a broker that names no limit."""
+        """Bytes of the smallest packet that seems too large, where no limit is announced."""
         return self._smallest_not_taken()
 
     def _smallest_not_taken(self, besides: str = "") -> int | None:
@@ -116,23 +112,32 @@ class Troubles:
             if key != besides and trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
         ]
         sizes += [] if self._learned is None else [self._learned]
-        return min((size for size in sizes if size > self.largest_taken), default=None)
+        largest_taken = self._capabilities.largest_taken
+        return min((size for size in sizes if size > largest_taken), default=None)
 
     @property
     def largest_packet(self) -> int | None:
         """Bytes of the largest packet that the broker takes, as far as is known."""
-        announced, not_taken = self._limits.maximum_packet_size, self.smallest_not_taken
+        announced, not_taken = (
+            self._capabilities.limits.maximum_packet_size,
+            self.smallest_not_taken,
+        )
         if not_taken is None:
             return announced
-        # Nearer to the truth with each trial, from the side that is safe.
-        guess = max(self.largest_taken, not_taken // 2)
+        # Approaches the limit with each trial, from below.
+        guess = max(self._capabilities.largest_taken, not_taken // 2)
         return guess if announced is None else min(guess, announced)
 
+    @property
+    def keeps_retained(self) -> bool:
+        """Whether the broker keeps retained messages, as far as is known."""
+        return self._capabilities.keeps_retained
+
     def begin(self, limits: Limits) -> None:
-        """Take note of a new connection to a broker that takes what *limits* say."""
-        if limits.maximum_packet_size != self._limits.maximum_packet_size:
+        """Take note of a new connection to a broker that announces *limits*."""
+        if limits.maximum_packet_size != self._capabilities.limits.maximum_packet_size:
             self._too_large.clear()
-        self._limits = limits
+        self._capabilities.limits = limits
         for trouble in self._troubles.values():
             if not trouble.is_fatal:
                 trouble.retry_at_s = 0.0
@@ -148,11 +153,11 @@ class Troubles:
         return any(one.is_event and one.topic == topic for one in self._troubles.values())
 
     def keep_topics(self, topics: Collection[str]) -> None:
-        """Forget the events on other topics: none waits there any more."""
+        """Forget the events on topics other than *topics*, on which none waits any more."""
         self._forget(lambda _key, trouble: trouble.topic not in topics)
 
     def keep_events(self, topic: str, event_ids: Collection[str]) -> None:
-        """Forget the other events on *topic*: they no longer wait."""
+        """Forget the events on *topic* other than *event_ids*, which no longer wait."""
         self._forget(lambda key, trouble: trouble.topic == topic and key not in event_ids)
 
     def _forget(self, is_gone: Callable[[str, Trouble], bool]) -> None:
@@ -162,7 +167,7 @@ class Troubles:
                 self.suspects.discard(key)
 
     def verdict(self, message: Message, size: int, now_s: float) -> Verdict:
-        """Return whether to send *message* now, to wait, or to go on to what is behind it."""
+        """Return whether to send *message* now, to wait, or to pass it over for later ones."""
         trouble = self._troubles.get(message.key)
         if trouble is None or now_s >= trouble.retry_at_s:
             return "send"
@@ -172,7 +177,7 @@ class Troubles:
         return "pass" if message.kind == "event" and trouble.n_proven >= patience else "wait"
 
     def stale(self, keys: Iterable[str], now_s: float) -> str | None:
-        """Return the first of *keys* in trouble if the broker may have changed since its trial."""
+        """Return the first of *keys* that is in trouble if the broker may have changed since."""
         key = next((key for key in keys if key in self._troubles), None)
         if key is None:
             return None
@@ -180,18 +185,13 @@ class Troubles:
         fresh_s = self.retry_min_s * (_FRESH if trouble.is_fatal else 1)
         return key if now_s - trouble.tried_s > fresh_s else None
 
-    @property
-    def keeps_retained(self) -> bool:
-        """Whether the broker keeps retained messages, as far as is known."""
-        return self._limits.retain_available and self.takes_retained is not False
-
     def n_trials(self, key: str) -> int:
-        """Return how often a message was not taken."""
+        """Return how often the message *key* was not taken."""
         trouble = self._troubles.get(key)
         return 0 if trouble is None else trouble.n_trials
 
     def is_suspect(self, key: str, size: int) -> bool:
-        """Return whether a message may end the connection, and so is to be sent alone."""
+        """Return whether a message may end the connection, and so must be sent alone."""
         trouble = self._troubles.get(key)
         bound = self.smallest_not_taken
         return (
@@ -201,30 +201,16 @@ class Troubles:
         )
 
     def flags(self, message: Message) -> tuple[int, bool]:
-        """Return the quality of service of *message*, and whether the broker shall keep it.
-
-        A broker that names no limits may yet end the connection at every retained message, or at
-        every one at QoS 1.  Where it never took any such, what ended connections is tried without.
-        """
-        qos = 0 if message.kind == "passing" or self.takes_qos_1 is False else 1
-        retain = message.kind == "standing" and self.takes_retained is not False
+        """Return the quality of service of *message*, and whether to ask the broker to keep it."""
         trouble = self._troubles.get(message.key)
-        # An event is no trial: at QoS 0 it would be lost where the broker only pretends to read.
-        if (
-            message.kind == "standing"
-            and trouble is not None
-            and trouble.kind == "ended"
-            and trouble.n_trials >= _TOLD_AFTER
-        ):
-            trial = (trouble.n_trials - _TOLD_AFTER) % 3
-            retain = retain and (self.takes_retained is True or trial == 1)
-            qos = qos if self.takes_qos_1 is True or trial == 0 else 0
-        return min(qos, self._limits.maximum_qos), retain and self._limits.retain_available
+        ends = trouble is not None and trouble.kind == "ended" and trouble.n_trials >= _TOLD_AFTER
+        n_ends = trouble.n_trials - _TOLD_AFTER if trouble is not None and ends else None
+        return self._capabilities.flags(message, n_ends)
 
     def suspect(self, messages: Iterable[Sent]) -> None:
         """Take note of messages one of which ended the connection."""
         self.suspects |= {sent.message.key for sent in messages}
-        if len(self.suspects) > _MOST_SUSPECTS:  # of events that were dropped since, above all
+        if len(self.suspects) > _MOST_SUSPECTS:  # mostly events that were dropped since
             self.suspects.clear()
 
     def accuse(self, sent: Sent, kind: Kind, now_s: float, *, proven: bool) -> None:
@@ -232,8 +218,8 @@ class Troubles:
 
         Args:
             sent: The message; no other was on its way.
-            kind: Which of the two.
-            now_s: Monotonic seconds.
+            kind: Which of the two happened.
+            now_s: The time now, monotonic seconds.
             proven: Whether other messages were taken over the same connection.
         """
         bound = self._smallest_not_taken(besides=sent.message.key)
@@ -242,10 +228,11 @@ class Troubles:
         if is_as_large and proven:
             trouble.n_proven = max(trouble.n_proven, _FATAL_PATIENCE)
         if trouble.n_proven >= _TOLD_AFTER and not trouble.words:
+            largest_taken = self._capabilities.largest_taken
             what = "ends the connection at" if kind == "ended" else "does not acknowledge"
             remedy = (
-                f"the largest that it took has {self.largest_taken}; raise its limit"
-                if sent.size > self.largest_taken
+                f"the largest that it took has {largest_taken}; raise its limit"
+                if sent.size > largest_taken
                 else "see in its log why"
             )
             topic = sent.message.topic
@@ -281,25 +268,14 @@ class Troubles:
         trouble = self._troubles.pop(message.key, None)
         self.suspects.discard(message.key)
         self._too_large.pop(message.topic, None)
-        self.largest_taken = max(self.largest_taken, sent.size)
         # At QoS 0 a packet is two bytes smaller.
-        if trouble is not None and trouble.is_fatal and sent.size + 2 >= trouble.size:
-            self._learn(sent)
+        was_fatal = trouble is not None and trouble.is_fatal and sent.size + 2 >= trouble.size
+        self._capabilities.accept(sent, ended_before=was_fatal)
+        if was_fatal:
             self.retry_all()
-        if sent.qos:
-            self.takes_qos_1 = True
-        if sent.retain:
-            self.takes_retained = True
-
-    def _learn(self, sent: Sent) -> None:
-        """Take note of how the broker took what had ended connections before."""
-        if sent.message.kind != "passing" and sent.qos == 0 and self.takes_qos_1 is None:
-            self.takes_qos_1 = False
-        if sent.message.kind == "standing" and not sent.retain and self.takes_retained is None:
-            self.takes_retained = False
 
     def _note(self, sent: Sent, kind: Kind, now_s: float, *, proven: bool) -> Trouble:
-        """Count a trial in vain, and say when the next one is due."""
+        """Count a trial that failed, and set the time of the next one."""
         message = sent.message
         self.suspects.discard(message.key)
         before = self._troubles.get(message.key)
@@ -318,18 +294,3 @@ class Troubles:
         )
         self._troubles[message.key] = trouble
         return trouble
-
-    def _notes(self) -> list[str]:
-        """Return in words which qualities of messages the broker does not have."""
-        notes = []
-        if not self.keeps_retained:
-            notes.append(
-                f"{self.broker} keeps no retained messages: who subscribes later learns no state "
-                "until it is told anew; allow them at the broker"
-            )
-        if self._limits.maximum_qos == 0 or self.takes_qos_1 is False:
-            notes.append(
-                f"{self.broker} takes messages at QoS 0 only: an alert counts as delivered when "
-                "it answers a ping sent after it; allow QoS 1 at the broker"
-            )
-        return notes

@@ -1,4 +1,5 @@
-"""The connection to the broker: accounts, limits, what comes in, and whether it stands.
+"""One connection to an MQTT broker: credentials, limits, packets, and why it fails, in words.
 
-Only `client` talks to the MQTT library.
+Only `client` imports the MQTT library.  Others use `connection`, `faults`, `limits`, `credentials`
+and `status`; nothing here knows of events or machines.
 """

@@ -1,7 +1,7 @@
-"""Which of the messages sent over one connection the broker has read; pure.
+"""Which of the messages sent over one connection the broker has read.
 
-It acknowledges those at QoS 1.  Those at QoS 0 it has read when it answers a ping, or acknowledges
-a message, that was sent after them: a broker reads one byte after the other.
+It acknowledges those at QoS 1.  Since it reads a connection in order, it has read those at QoS 0
+when it answers a ping, or acknowledges a message, that was sent after them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Answers:
 
     @property
     def needs_ping(self) -> bool:
-        """Whether a ping would tell of a message at QoS 0 that no ping on its way tells of."""
+        """Whether a message at QoS 0 was sent after the latest ping on its way."""
         latest = next(reversed(self._silent.values()), 0)
         return latest > (self._pings[-1] if self._pings else 0)
 
     def sent(self, number: int, qos: int) -> None:
         """Note that a message was sent."""
         self._n_sent += 1
-        # The library counts to 65,535 and begins anew.
+        # The library counts to 65,535 and then starts again at 1.
         self._acknowledged.pop(number, None)
         self._silent.pop(number, None)
         (self._acknowledged if qos else self._silent)[number] = self._n_sent
@@ -52,7 +52,7 @@ class Answers:
             self._answers.append((number, refusal))
 
     def take(self) -> list[tuple[int, str]]:
-        """Return the numbers answered since the last call, in order, with the refusals."""
+        """Return the numbers answered since the last call, in order, each with its refusal."""
         answers, self._answers = self._answers, []
         return answers
 

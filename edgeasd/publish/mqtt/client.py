@@ -1,6 +1,6 @@
-"""The MQTT client library, made safe: the only import of it.
+"""The MQTT client library, made safe; no other module imports it.
 
-Its client reads and keeps whatever a broker sends; see `inbound`.
+The library reads and keeps whatever a broker sends; `inbound` prevents that.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from edgeasd.common.config import MqttConfig
 
 PROTOCOL_ERROR = MQTTErrorCode.MQTT_ERR_PROTOCOL
-"""What the client returns of a packet that it cannot read."""
+"""What the client returns for a packet that it cannot read."""
 
 _RECEIVE_MAXIMUM = 20
-"""Messages at QoS 1 that the broker may send before we have answered the first."""
+"""Messages at QoS 1 that the broker may send before the first is answered."""
 _READ_BYTES = 16_384
-_MOST_READS = 64  # before it is somebody else's turn, however much a broker sends
+_MOST_READS = 64  # reads in a row, after which other work has its turn
 
 
 class Client(paho.Client):
     """The library's client, which reads from the broker only what is wanted.
 
     Attributes:
-        inbound: What came from the broker.
+        inbound: Bytes that came from the broker.
         on_ping: Called for each ping sent.
     """
 
@@ -44,14 +44,14 @@ class Client(paho.Client):
         super().__init__(*args, **kwargs)
 
     def ping(self) -> None:
-        """Send a ping now, whatever the keepalive."""
+        """Send a ping now, whatever the keepalive interval."""
         self._send_pingreq()
 
     def _send_pingreq(self) -> MQTTErrorCode:
         self.on_ping()
         code = super()._send_pingreq()
         if self.keepalive == 0:
-            self._ping_t = 0.0  # such a broker may take its time; the library gives it none
+            self._ping_t = 0.0  # otherwise the library would time out at once
         return code
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -62,7 +62,7 @@ class Client(paho.Client):
             if not received:
                 return received
             self.inbound.feed(received, congested=self.want_write())
-        raise BlockingIOError  # all that came was skipped
+        raise BlockingIOError  # all bytes received were skipped
 
 
 def new_client(config: MqttConfig, client_id: str) -> Client:
@@ -76,11 +76,11 @@ def new_client(config: MqttConfig, client_id: str) -> Client:
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
-        # In MQTT 5 the library starts a new session too, which ends with its connection.
+        # With MQTT 5 too the library starts a new session, which ends with the connection.
         clean_session=None if is_5 else True,
         reconnect_on_failure=False,
     )
-    client.max_inflight_messages_set(0)  # no queue in memory: the caller limits
+    client.max_inflight_messages_set(0)  # no queue in memory: the caller limits the number
     if config.username:
         client.username_pw_set(config.username, read_password(config.password_file))
     if config.ca_file is not None:
@@ -89,17 +89,17 @@ def new_client(config: MqttConfig, client_id: str) -> Client:
 
 
 def own_limits(config: MqttConfig) -> Properties | None:
-    """Return what this client tells of the messages that it takes; only MQTT 5 has words."""
+    """Return the limits of this client for the broker, which only MQTT 5 transmits."""
     if config.version != "5":
         return None
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as it is
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # the library
     properties.ReceiveMaximum = _RECEIVE_MAXIMUM
     properties.MaximumPacketSize = MAX_RECEIVED_BYTES
     return properties
 
 
 def limits_of(properties: Properties | None) -> Limits:
-    """Return what the broker tells of the messages that it takes."""
+    """Return the limits that the broker announces."""
     none = Limits()
     return Limits(
         receive_maximum=getattr(properties, "ReceiveMaximum", none.receive_maximum),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_password(path: Path | None) -> str | None:
-    """Return the first line of the file at *path*; `None` without one.
+    """Return the first line of the file at *path*; None without a path.
 
     Raises:
         ConfigError: If it cannot be read, or is too long.
@@ -40,12 +40,12 @@ def is_open_to_others(path: Path) -> bool:
     """Return whether others than its owner may read or write the file at *path*."""
     try:
         return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-    except OSError:  # told when it is read
+    except OSError:  # reported when the file is read
         return False
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
-    """Return what verifies the broker's certificate and host name, and shows this node's own.
+    """Return the TLS context: it verifies the broker's certificate and shows this node's own.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -58,9 +58,9 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
         raise ConfigError(
             f"mqtt.ca_file={config.ca_file} must be a PEM file of certificates ({os_reason(exc)})"
         ) from exc
-    # What the operator names is trusted as it is, by every Python alike; 3.13 changed the defaults.
-    # A plant's own authority, made by `openssl req -x509`, lacks the key usage that strict
-    # verification asks for; an intermediate authority may stand without the one above it.
+    # The operator's choice is trusted as it is, with every Python; 3.13 changed the defaults.  An
+    # authority made by `openssl req -x509` lacks the key usage that strict verification asks for,
+    # and an intermediate authority may come without the one above it.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.sslsocket_class = _TlsSocket
@@ -68,7 +68,7 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
         try:
             require_small(config.cert_file)
             require_small(credential(config.key_file))
-            # The empty password fails on an encrypted key; none at all would ask on the terminal.
+            # An encrypted key fails with the empty password; without one, OpenSSL would ask for it.
             context.load_cert_chain(config.cert_file, credential(config.key_file), password="")
         except OSError as exc:
             raise ConfigError(
@@ -79,10 +79,10 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
 
 
 def credential(path: Path) -> Path:
-    """Return the credential that bears the name of file *path*; *path* itself if there is none.
+    """Return the systemd credential with the name of the file *path*; *path* if there is none.
 
-    What only root may read reaches the service, which is not root, in this way; root's own
-    ``edgeasd check`` reads the file.
+    Systemd hands the service, which is not root, files that only root may read.  ``edgeasd check``
+    run by root reads the file itself.
 
     References:
         systemd.exec(5), Credentials.
@@ -93,7 +93,7 @@ def credential(path: Path) -> Path:
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails: the client library leaves it open."""
+    """Closes itself when the handshake fails; the client library would leave it open."""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as overridden
         try:

@@ -1,9 +1,9 @@
-"""What comes from a broker, packet by packet, before the client library reads it; pure.
+"""Filters the packets from a broker before the client library reads them.
 
 The library holds a packet in memory however long its header says it is, keeps messages at QoS 2,
-and answers every message, whether anybody asked for it or not.  A broker that is broken or hostile
-would so decide what this process holds.  Here packets are told apart by their header alone: what
-nobody asked for is skipped unread, and what no broker sends ends the connection.
+and answers every message, even one that was not subscribed to.  So a broken or hostile broker could
+fill the memory.  Here the header of each packet decides: messages without a subscription are
+skipped unread, and packets that no broker may send end the connection.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_RECEIVED_BYTES = 262_144
-"""Of the largest message read, the health of some five hundred machines; larger are skipped."""
+"""Largest message read, the health of some five hundred machines; larger ones are skipped."""
 
-_MAX_ANSWER_BYTES = 131_072  # two texts, of 64 kB each at most, may be in one
+_MAX_ANSWER_BYTES = 131_072  # an answer may contain two texts of at most 64 kB each
 _MAX_HEADER_BYTES = 5
-_MORE = 0x80  # another digit of the length follows
+_MORE = 0x80  # flag that another byte of the length follows
 
 _PUBLISH = 3
 _PINGRESP = 13
-# CONNACK, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT; what belongs to QoS 2 nobody asks for.
+# CONNACK, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT; QoS 2 is never used.
 _ANSWERS = frozenset({2, 4, 9, 11, _PINGRESP, 14})
 
 
@@ -29,8 +29,8 @@ class Received:
 
     Attributes:
         topic: Topic that it was published on.
-        payload: What is said.
-        retain: Whether it had been kept by the broker, rather than published just now.
+        payload: Content of the message.
+        retain: Whether the broker had kept it, rather than received it just now.
     """
 
     topic: str
@@ -39,13 +39,13 @@ class Received:
 
 
 class Inbound:
-    """Cuts the bytes from a broker into packets, and gives on those that are wanted.
+    """Cuts the bytes from a broker into packets, and passes on those that are wanted.
 
     Attributes:
         wants_messages: Whether anything was subscribed to.
         n_pings_answered: Answers to pings so far.
         n_too_large: Messages skipped so far for their size alone.
-        fault: What the broker did that no broker does, in words; empty if nothing.
+        fault: How the broker broke the protocol, in words; empty if it did not.
     """
 
     def __init__(self) -> None:
@@ -54,30 +54,30 @@ class Inbound:
         self.n_too_large = 0
         self.fault = ""
         self._header = bytearray()
-        self._n_left = 0  # of the packet at hand
+        self._n_left = 0  # bytes of the present packet still to come
         self._skips = False
         self._ready = bytearray()
 
     @property
     def has_bytes(self) -> bool:
-        """Whether there is something to take."""
+        """Whether `take` would return any bytes."""
         return bool(self._ready)
 
     def take(self, n_bytes: int) -> bytes:
-        """Return at most *n_bytes* of packets that are wanted, and forget them."""
+        """Remove and return at most *n_bytes* of the wanted packets."""
         taken = bytes(self._ready[:n_bytes])
         del self._ready[:n_bytes]
         return taken
 
     def feed(self, received: bytes, *, congested: bool = False) -> None:
-        """Take what came.
+        """Take the bytes that came.
 
         Args:
             received: The bytes; they may end anywhere in a packet.
             congested: Whether answers to messages would have to wait in memory.
 
         Raises:
-            ConnectionAbortedError: If it is what no broker sends; see `fault`.
+            ConnectionAbortedError: If the broker broke the protocol; see `fault`.
         """
         rest = memoryview(received)
         while rest:
@@ -95,7 +95,7 @@ class Inbound:
                     self._refuse("sends a packet whose length cannot be read")
 
     def _begin(self, *, congested: bool) -> None:
-        """Decide over the packet whose header is complete."""
+        """Decide what to do with the packet, whose header is complete."""
         kind, flags = divmod(self._header[0], 16)
         self._n_left = sum((digit & 0x7F) << 7 * n for n, digit in enumerate(self._header[1:]))
         self._skips = kind == _PUBLISH and not self._wants(flags >> 1 & 3, congested=congested)
@@ -109,7 +109,7 @@ class Inbound:
         self._header.clear()
 
     def _wants(self, qos: int, *, congested: bool) -> bool:
-        # Nothing is ever subscribed to at QoS 2.
+        # No subscription is at QoS 2.
         is_answerable = qos == 0 or (qos == 1 and not congested)
         if not self.wants_messages or not is_answerable:
             return False

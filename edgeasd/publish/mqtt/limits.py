@@ -1,20 +1,20 @@
-"""What a broker takes: what it announces, and what it was seen to take; pure."""
+"""The limits that a broker announces, and the sizes of packets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_UNLIMITED = 65_535  # every packet number
+_UNLIMITED = 65_535  # packet numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a broker announces that it takes; by MQTT 3.1.1 none does.
+    """Limits that a broker announces, as MQTT 5 allows; with MQTT 3.1.1 there are none.
 
     Attributes:
         receive_maximum: Most messages at QoS 1 that it takes before it has answered the first.
-        maximum_packet_size: Bytes of the largest packet; None if any.
-        maximum_qos: Highest quality of service.
+        maximum_packet_size: Bytes of the largest packet that it takes; None if any.
+        maximum_qos: Highest quality of service that it supports.
         retain_available: Whether it keeps retained messages.
 
     References:
@@ -28,7 +28,7 @@ class Limits:
 
     @property
     def nonsense(self) -> str:
-        """Which limit the standard forbids, in words; empty if none."""
+        """What the standard forbids among these limits, in words; empty if nothing."""
         if self.receive_maximum == 0:
             return "announces a Receive Maximum of 0, which MQTT 5 forbids"
         if self.maximum_packet_size == 0:
@@ -48,8 +48,8 @@ def packet_size(topic: str, payload: bytes, *, qos: int, version: str) -> int:
 def room(topic: str, limit: int, *, version: str) -> int:
     """Return the bytes of payload on *topic* with which a packet stays within *limit*; 0 if none.
 
-    At QoS 1, whose packets are the larger ones.  Up to three bytes less than the very most, where
-    the length of the packet takes fewer.
+    For QoS 1, whose packets are larger than those at QoS 0.  It may be up to three bytes too small,
+    where the length of the packet itself takes fewer bytes.
     """
     return max(0, limit - (_size(topic, limit, 1, version) - limit))
 

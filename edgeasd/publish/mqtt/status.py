@@ -1,7 +1,8 @@
-"""How the running daemon is connected, for ``edgeasd check`` beside it.
+"""How the running daemon is connected, in a file for ``edgeasd check``.
 
-Some brokers tie an account to one client id: whoever connects with the daemon's account throws the
-daemon out.  What the daemon finds out in operation is more than a check could, so it is asked.
+Some brokers tie an account to one client id: a check that connected with the daemon's account would
+disconnect the daemon.  Beside a running daemon the check reads this file instead, which also tells
+what a check could not find out.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class ConnectionStatus:
 
     Attributes:
         pid: Process number of the daemon.
-        started: When that process started, as the kernel counts.
+        started: When that process started, as the kernel counts time.
         account: Broker, port, user name and certificate.
-        connected: Whether the broker has accepted the connection and it stands.
+        connected: Whether it is connected and the broker has accepted the connection.
         fault: Why alerts do not get out, in words; empty when they do.
     """
 
@@ -43,7 +44,7 @@ class ConnectionStatus:
 
 
 class StatusFile:
-    """Where a daemon says how it is connected.
+    """File in which a daemon says how it is connected.
 
     Args:
         state_dir: State directory of the daemon.
@@ -54,7 +55,7 @@ class StatusFile:
         self._written: ConnectionStatus | None = None
 
     def write(self, config: MqttConfig, fault: str, *, connected: bool) -> None:
-        """Say how the running process is connected, if it is news."""
+        """Write how this process is connected, if that has changed."""
         pid = os.getpid()
         status = ConnectionStatus(pid, _started(pid), account_of(config), connected, fault)
         if status == self._written:
@@ -63,11 +64,11 @@ class StatusFile:
         try:
             with whole_file(self._path, 0o600) as file:
                 file.write(json.dumps(asdict(status)).encode())
-        except OSError as exc:  # a full disk is told by the outbox
+        except OSError as exc:  # the outbox reports a full disk
             _log.debug("%s: cannot be written (%s)", self._path, os_reason(exc))
 
     def read(self) -> ConnectionStatus | None:
-        """Return what the daemon that runs has said; None if none runs."""
+        """Return how the running daemon is connected; None if none runs."""
         try:
             said = json.loads(read_small(self._path))
             status = ConnectionStatus(
@@ -83,17 +84,17 @@ class StatusFile:
 
 
 def account_of(config: MqttConfig) -> str:
-    """Return broker and account; empty without an account, which nothing can be tied to."""
+    """Return broker and account; empty without an account, as then no client id is tied to it."""
     if not config.username and config.cert_file is None:
         return ""
     return f"{config.username} {config.cert_file or ''} {config.host.lower()}:{config.port}"
 
 
 def _started(pid: int) -> str:
-    """Return when the process *pid* started; empty if there is none.
+    """Return when the process *pid* started; empty if there is no such process.
 
     References:
-        proc(5), /proc/pid/stat: the 22nd field, the second of which may hold blanks.
+        proc(5), /proc/pid/stat: the 22nd field; the second may contain blanks.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]

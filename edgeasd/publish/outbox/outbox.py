@@ -1,11 +1,11 @@
 """Events that the broker has not acknowledged yet, on disk.
 
-SQLite in WAL mode with ``synchronous=FULL``: an event outlives the process and the power once
-`Outbox.put` has returned.  Trouble with the disk never reaches the caller.  Events then wait in
-memory, and `Outbox.fault` says why.
+SQLite in WAL mode with ``synchronous=FULL``: once `Outbox.put` has returned, an event survives the
+end of the process and a power cut.  A fault of the disk is no error for the caller: events then
+wait in memory, and `Outbox.fault` says why.
 
-The file never grows beyond what the most events ever needed, as SQLite uses the space of deleted
-ones again: 14 MB for the 10,000 events of 1 kB that may wait.
+SQLite reuses the space of deleted events, so the file stays as large as the most events that ever
+waited: 14 MB for the 10,000 events of 1 kB that may wait.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from edgeasd.common.errors import StorageError
-from edgeasd.publish.outbox.eventfile import EventFile, QueuedEvent, salvage
+from edgeasd.publish.outbox.event_file import EventFile, QueuedEvent, require_writable, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -34,9 +32,9 @@ MAX_HELD = 1000
 """Most events kept in memory while the disk cannot be written; about 1 kB each."""
 
 MAX_AGE_S = 30 * 86_400.0
-"""Most seconds that an event waits: alerts of last month bury those of today."""
+"""Longest time that an event waits, in seconds: alerts of last month would bury those of today."""
 
-# Notes in the file: the latest event of each topic, and how long daemons have run by it.
+# Names of notes in the file: the latest event of each topic, and how long daemons have run.
 _LATEST = "latest/"
 _RUNNING_MS = "running_ms"
 
@@ -46,23 +44,22 @@ class Outbox:
 
     Args:
         path: Database file; its directory is made if need be.
-        max_events: Most events kept; beyond it the oldest are dropped and counted.
-        max_age_s: Most seconds that an event waits; then it is dropped and counted.  Only the
-            time in which the outbox is open counts, as the wall clock may jump by years when a
-            time server sets it.
+        max_events: Most events kept; of more, the oldest are dropped and counted.
+        max_age_s: Seconds after which an event is dropped and counted.  Only the time in which the
+            outbox is open counts, as the wall clock may jump by years when a time server sets it.
 
     Raises:
-        StorageError: If the directory or the file is not to be written by this user.
+        StorageError: If this user may not write the directory or the file.
     """
 
     def __init__(self, path: Path, max_events: int = 10_000, max_age_s: float = MAX_AGE_S) -> None:
-        _require_writable(path)
+        require_writable(path)
         self._path = path
         self._max_events = max_events
         self._max_age_ms = round(1000 * max_age_s)
         self._lock = threading.Lock()
         self._file: EventFile | None = None
-        # What the file does not say yet: events to add, ids to delete, and latest payloads.
+        # Changes not yet in the file: events to add, ids to delete, and latest payloads.
         self._held: dict[str, QueuedEvent] = {}
         self._acknowledged: set[str] = set()
         self._latest: dict[str, bytes] = {}
@@ -77,7 +74,7 @@ class Outbox:
 
     @property
     def dropped(self) -> int:
-        """Events given up since the start: too many, too old, damaged, or taken by no broker."""
+        """Events dropped since the start: too many, too old, damaged, or taken by no broker."""
         return self._dropped
 
     @property
@@ -93,13 +90,13 @@ class Outbox:
             return len(stored - acknowledged | held)
 
     def put(self, event_id: str, topic: str, payload: bytes, note: bytes = b"") -> None:
-        """Keep an event, on disk when this returns; putting it twice is harmless.
+        """Store an event on disk before returning; storing it twice is harmless.
 
         Args:
             event_id: Name of the event.
-            topic: Where to.
-            payload: What is said.
-            note: What `latest` returns; empty for *payload*.
+            topic: Topic to publish on.
+            payload: Content of the message.
+            note: Note that `latest` returns; empty for *payload*.
         """
         with self._lock:
             self._held[event_id] = QueuedEvent(event_id, topic, payload)
@@ -107,9 +104,9 @@ class Outbox:
             self._synchronise()
 
     def latest(self, topic: str) -> bytes | None:
-        """Return the note on what was last put for *topic*, delivered or not; `None` on nothing.
+        """Return the note on the last event put for *topic*, delivered or not; None without one.
 
-        Of a damaged file it may be the payload alone.
+        After damage to the file it may be the payload only.
         """
         with self._lock:
             self._synchronise()
@@ -118,7 +115,7 @@ class Outbox:
             return self._attempt(lambda file: file.note(_LATEST + topic))
 
     def topics(self) -> list[str]:
-        """Return the topics for which anything ever was put."""
+        """Return the topics for which an event was ever put."""
         with self._lock:
             self._synchronise()
             noted = _latest(self._attempt(EventFile.notes) or {})
@@ -131,7 +128,7 @@ class Outbox:
             heads: dict[str, QueuedEvent] = {}
             for head in [*(self._attempt(EventFile.heads) or []), *self._held.values()]:
                 if head.topic not in heads:
-                    # One that was acknowledged may be in a file that cannot be written.
+                    # The file may still hold acknowledged events if it cannot be written.
                     found = self._pending(1, head.topic) if self._acknowledged else [head]
                     heads |= {event.topic: event for event in found}
             return list(heads.values())
@@ -145,7 +142,7 @@ class Outbox:
     def _pending(self, limit: int, topic: str | None) -> list[QueuedEvent]:
         stored = self._attempt(lambda file: self._read(file, limit, topic)) or []
         held = [event for event in self._held.values() if topic in {None, event.topic}]
-        # An event can be in both: an error may come after the disk has taken it.
+        # An event can be in both, if an error came after it was written.
         events = {event.event_id: event for event in [*stored, *held]}
         return list(events.values())[:limit]
 
@@ -155,7 +152,7 @@ class Outbox:
             self._remove(event_ids)
 
     def give_up(self, event_ids: Collection[str], reason: str) -> None:
-        """Forget events that cannot be delivered, say why, and count them as dropped."""
+        """Forget events that cannot be delivered, log why, and count them as dropped."""
         with self._lock:
             self._count_dropped(len(event_ids), reason)
             self._remove(event_ids)
@@ -167,7 +164,7 @@ class Outbox:
         self._synchronise()
 
     def recover(self) -> None:
-        """Write what waits in memory if the disk can be written again; cheap without a fault."""
+        """Write the events that wait in memory, if the disk can be written; cheap without any."""
         with self._lock:
             self._synchronise()
 
@@ -197,7 +194,7 @@ class Outbox:
             file.add(self._held.values(), running_ms)
             latest = {_LATEST + topic: payload for topic, payload in self._latest.items()}
             file.write_notes({**latest, _RUNNING_MS: b"%d" % running_ms})
-            if looks_at_all:  # not for each event that was delivered: they may be thousands
+            if looks_at_all:  # not after each delivery, of which there may be thousands
                 n_old = file.delete_put_before(running_ms - self._max_age_ms)
                 n_excess = max(0, len(file) - self._max_events)
                 file.delete_oldest(n_excess)
@@ -219,12 +216,14 @@ class Outbox:
         return [event for event in events if event.event_id not in self._acknowledged]
 
     def _attempt(self, operation: Callable[[EventFile], _T]) -> _T | None:
-        """Return what *operation* does with the file, or nothing and say why."""
+        """Return the result of *operation* on the file; None, with a fault, if it fails."""
         try:
             try:
                 return operation(self._connected())
             except sqlite3.DatabaseError as exc:
-                if type(exc) is not sqlite3.DatabaseError:  # itself means damaged, a subclass not
+                if (
+                    type(exc) is not sqlite3.DatabaseError
+                ):  # a subclass is no damage; see event_file
                     raise
                 self._set_aside(exc)
                 return operation(self._connected())
@@ -238,10 +237,10 @@ class Outbox:
         if self._file is None:
             file = EventFile(self._path)
             ran_ms = int(file.note(_RUNNING_MS) or 0)
-            # Time goes on from where it was, in this run or the one before.
+            # The time of earlier runs is added.
             self._ran_before_ms += max(0, ran_ms - self._running_ms())
             self._file = file
-            if self._held or self._latest:  # what a file before this one had is in memory alone
+            if self._held or self._latest:  # the contents of a file that this one replaces
                 self._write(file)
         return self._file
 
@@ -261,7 +260,7 @@ class Outbox:
             _log.warning("dropped the %d oldest alerts: %s", n_events, reason)
 
     def _set_aside(self, exc: Exception) -> None:
-        """Move a damaged file away and hold what can still be read of it."""
+        """Move a damaged file away and hold in memory what can still be read of it."""
         self._disconnect()
         self._hold(*salvage(self._path))
         names = (f"{self._path.name}.corrupt-{n}" for n in itertools.count(1))
@@ -277,14 +276,14 @@ class Outbox:
         )
 
     def _move(self, file: EventFile) -> None:
-        """Hold what is in a file that is no longer in its place, for the next one there."""
+        """Hold in memory the contents of a file that is no longer in place, for the next one."""
         _log.error("%s: was replaced or deleted; its alerts are written again", self._path)
         with contextlib.suppress(sqlite3.Error):
             self._hold(file.oldest(-1), file.notes())
         self._disconnect()
 
     def _hold(self, events: list[QueuedEvent], notes: dict[str, bytes]) -> None:
-        """Have what a file had written to the next one; what is newer in memory goes before."""
+        """Hold the contents of a file in memory; what is newer there takes precedence."""
         held = {event.event_id: event for event in events} | self._held
         self._held = {name: held[name] for name in held if name not in self._acknowledged}
         latest = {event.topic: event.payload for event in events} | _latest(notes)
@@ -298,19 +297,3 @@ class Outbox:
 
 def _latest(notes: dict[str, bytes]) -> dict[str, bytes]:
     return {name[len(_LATEST) :]: notes[name] for name in notes if name.startswith(_LATEST)}
-
-
-def _require_writable(path: Path) -> None:
-    directory = path.parent
-    rule = "must be a directory that the user who runs edgeasd can write"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(
-            f"state_dir={directory} {rule} ({exc.strerror}); create it or choose another"
-        ) from exc
-    # Access is asked for rather than tried: a full disk must not keep the daemon from starting.
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise StorageError(f"state_dir={directory} {rule}; change its owner or choose another")
-    if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
-        raise StorageError(f"{path} must be a file that can be written; change its owner")

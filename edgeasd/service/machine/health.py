@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeasd.detect.signal import WORDS, SignalState
-from edgeasd.publish.payloads import State
+from edgeasd.publish.payloads.state import State
 
 _SILENT_AFTER_S = 2.0
 _STALLED_AFTER_S = 5.0

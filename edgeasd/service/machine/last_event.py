@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from edgeasd.common.clock import Moment, moment
-from edgeasd.publish.payloads import Payload, encode
+from edgeasd.publish.payloads.encoding import encode
+from edgeasd.publish.payloads.fields import Payload
 
 _MOMENT = "moment"
 

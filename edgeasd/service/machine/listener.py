@@ -16,7 +16,8 @@ from edgeasd.common.types import AlarmEvent, AudioBlock, Score
 from edgeasd.detect.pipeline import Detection
 from edgeasd.models.detector import Detector
 from edgeasd.publish.clips.recorder import Recorder
-from edgeasd.publish.payloads import AudioQuality, StreamClock
+from edgeasd.publish.payloads.encoding import StreamClock
+from edgeasd.publish.payloads.event import AudioQuality
 from edgeasd.service.machine.health import Facts
 from edgeasd.service.machine.outlet import Outlet
 from edgeasd.service.machine.runwatch import RunWatch

@@ -20,7 +20,7 @@ from edgeasd.models.cache import FileWatch, Models
 from edgeasd.models.calibration_file import calibrated_model, files_of
 from edgeasd.models.detector import Detector, make_detector
 from edgeasd.publish.clips.recorder import Recorder
-from edgeasd.publish.health import CalibrationHealth, MachineHealth
+from edgeasd.publish.payloads.health import CalibrationHealth, MachineHealth
 from edgeasd.service.machine.health import Facts, judge
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.reporter import Reporter

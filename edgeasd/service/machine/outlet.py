@@ -7,7 +7,8 @@ from typing import Protocol
 
 from edgeasd.common.types import AlarmEvent, Score
 from edgeasd.models.detector import Detector
-from edgeasd.publish.payloads import AudioQuality, StreamClock
+from edgeasd.publish.payloads.encoding import StreamClock
+from edgeasd.publish.payloads.event import AudioQuality
 
 
 class Outlet(Protocol):

@@ -9,16 +9,11 @@ from edgeasd.common.clock import clock_synchronized
 from edgeasd.common.types import AlarmEvent, Score
 from edgeasd.models.detector import Detector
 from edgeasd.publish.clips.folder import clip_name
-from edgeasd.publish.payloads import (
-    AudioQuality,
-    ModelIdentity,
-    State,
-    StreamClock,
-    encode,
-    event_id,
-    event_payload,
-    score_payload,
-)
+from edgeasd.publish.payloads.encoding import StreamClock, encode
+from edgeasd.publish.payloads.event import AudioQuality, event_id, event_payload
+from edgeasd.publish.payloads.fields import ModelIdentity
+from edgeasd.publish.payloads.score import score_payload
+from edgeasd.publish.payloads.state import State
 from edgeasd.service.machine.states import Condition
 from edgeasd.service.node import Node
 

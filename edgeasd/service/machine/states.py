@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeasd.common.clock import since_boot_s
-from edgeasd.publish.payloads import State, encode, state_payload
+from edgeasd.publish.payloads.encoding import encode
+from edgeasd.publish.payloads.state import State, state_payload
 
 MOST_A_MINUTE = 6
 """State messages of one machine."""

@@ -12,6 +12,7 @@ import pytest
 from edgeasd.cli.check.broker import check_broker_steps, look_at_password
 from edgeasd.cli.check.verdict import Verdict
 from edgeasd.common.config import Config, MachineConfig, MqttConfig
+from edgeasd.publish.mqtt.connection import Connection
 from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority
 from tests.publish.scripted_broker import Ignore, ScriptedBroker
@@ -71,6 +72,19 @@ def test_steps_to_a_good_broker_are_all_well(start: Callable[..., Mosquitto]) ->
     assert late.messages == []
     for one in (subscriber, late):
         one.close()
+
+
+def test_steps_beside_a_running_daemon_leave_it_connected(start: Callable[..., Mosquitto]) -> None:
+    """The check takes a name of its own, so that the broker does not disconnect the daemon."""
+    broker = start()
+    daemon = Connection(MqttConfig("127.0.0.1", broker.port), "edgeasd-n1")
+
+    steps(broker.port)
+
+    number = daemon.publish("topic", b"still here", qos=1)
+    while (number, "") not in daemon.answers():
+        daemon.serve(1.0)
+    daemon.close(cleanly=True)
 
 
 def test_steps_with_tls_tell_until_when_the_certificate_is_valid(

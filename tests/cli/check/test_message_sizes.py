@@ -10,20 +10,15 @@ from edgeasd.baseline.validity import AlarmCount
 from edgeasd.cli.check.broker import EVENT_BYTES, HEALTH_BYTES, MACHINE_BYTES
 from edgeasd.common.types import AlarmEvent
 from edgeasd.publish.clips.folder import clip_name
-from edgeasd.publish.health import (
+from edgeasd.publish.payloads.encoding import StreamClock, encode
+from edgeasd.publish.payloads.event import AudioQuality, event_id, event_payload
+from edgeasd.publish.payloads.fields import ModelIdentity
+from edgeasd.publish.payloads.health import (
     CalibrationHealth,
     ClipsHealth,
     MachineHealth,
     MqttHealth,
     health_payload,
-)
-from edgeasd.publish.payloads import (
-    AudioQuality,
-    ModelIdentity,
-    StreamClock,
-    encode,
-    event_id,
-    event_payload,
 )
 
 TEXT = "x" * 200  # as long as what is said of a fault

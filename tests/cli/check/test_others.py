@@ -10,8 +10,8 @@ import pytest
 from edgeasd.cli.check.others import look_for_others
 from edgeasd.cli.check.verdict import judge
 from edgeasd.common.config import Config
+from edgeasd.publish.delivery.retained_notes import FILE_NAME, RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
-from edgeasd.publish.retained import FILE_NAME, RetainedNotes
 from edgeasd.publish.topics import Topics
 
 ONLINE = Received("edgeasd/v1/n1/availability", b"online", retain=True)

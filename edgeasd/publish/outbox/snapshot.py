@@ -1,7 +1,7 @@
-"""The outbox for who only looks: of a copy, as SQLite writes beside what it reads.
+"""Counts the events in the outbox of a running daemon, in a copy of its file.
 
-Were root to open the daemon's own file, the log beside it would be root's, and nothing that the
-daemon could write.  And a damaged file is the daemon's to mend.
+SQLite writes a log beside a file that it reads.  If root opened the file of the daemon, root would
+own that log, and the daemon could not write it any more.  A damaged file is left to the daemon.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from edgeasd.common.errors import StorageError, os_reason
 from edgeasd.common.files.folders import open_plain, opened_folder
-from edgeasd.publish.outbox.eventfile import EventFile
+from edgeasd.publish.outbox.event_file import EventFile
 
 _MOST_BYTES = 128 * 2**20
-"""As many events as may wait take 14 MB."""
+"""Largest file copied; the 10,000 events that may wait take 14 MB."""
 _N_TRIES = 10
 
 
@@ -25,30 +25,30 @@ def count_waiting(database: Path) -> int:
     """Return how many events wait in the outbox at *database*; 0 if there is none.
 
     Raises:
-        StorageError: If it is damaged, or cannot be looked at.
+        StorageError: If it is damaged, or cannot be read.
     """
     try:
         before = _contents(database)
         for _ in range(_N_TRIES):
             files, before = before, _contents(database)
-            if files == before:  # else the daemon wrote to one before the other was read
+            if files == before:  # otherwise the daemon wrote between the two reads
                 return _count(database, files)
     except OSError as exc:
         raise StorageError(
             f"{database}: cannot be read ({os_reason(exc)}); remove it while the daemon is stopped"
         ) from exc
-    raise StorageError(f"{database}: changes too often to be looked at; try again")
+    raise StorageError(f"{database}: changes too often to be read; try again")
 
 
 def _contents(database: Path) -> dict[str, bytes]:
-    """Return what is in the database and in its log, by name; of what is there."""
+    """Return the contents of the database and of its log, by file name, as far as they exist."""
     found = {}
     with opened_folder(database.parent) as folder:
         for name in (database.name, f"{database.name}-wal"):
             try:
                 file = open_plain(name, os.O_RDONLY, folder=folder)
             except FileNotFoundError:
-                break  # a log alone is worth nothing
+                break  # a log without its database is useless
             with os.fdopen(file, "rb") as opened:
                 if os.fstat(file).st_size > _MOST_BYTES:
                     raise OSError(f"{name} is larger than {_MOST_BYTES >> 20} MB")
@@ -67,6 +67,6 @@ def _count(database: Path, files: dict[str, bytes]) -> int:
                 return len(copy)
         except sqlite3.Error as exc:
             raise StorageError(
-                f"{database}: cannot be read ({exc}); restart the daemon, which sets a damaged one "
-                "aside and saves what is left in it"
+                f"{database}: cannot be read ({exc}); restart the daemon, which moves a damaged "
+                "file aside and saves the alerts in it that can still be read"
             ) from exc

@@ -1,8 +1,8 @@
-"""What may be retained at a broker in the name of this computer, on disk until it is taken back.
+"""Notes on disk of the topics on which this node may have retained messages at a broker.
 
-A topic is noted before anything is retained on it, and struck out when the broker has acknowledged
-an empty message there.  Beside it stand the last runs of the daemon, by which its own messages are
-told from those of another client.
+A topic is noted before a message is retained on it, and struck out when the broker has acknowledged
+that it is cleared.  The file also lists the last runs of the daemon, which tell its own messages
+from those of another client.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "retained.txt"
-"""Of the notes, in the state directory."""
+"""Name of the file of notes in the state directory."""
 
 _MAX_TOPICS = 10_000
 _MAX_RUNS = 100
@@ -32,7 +32,7 @@ _RUN = re.compile(r"[0-9a-f]{1,32}")
 
 
 class RetainedNotes:
-    """Notes in a file of one line for each; a line that a disk spoiled is passed over.
+    """Notes in a file, one a line; damaged lines are skipped.
 
     Args:
         path: The file, which need not exist.
@@ -41,7 +41,7 @@ class RetainedNotes:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fault = ""
-        # In the order in which they came: the oldest go first.
+        # In the order in which they were noted: of too many, the oldest are forgotten.
         self._topics: dict[tuple[str, str], None] = {}
         self._runs: dict[str, None] = {}
         for line in self._read().split("\n"):
@@ -49,30 +49,30 @@ class RetainedNotes:
 
     @property
     def runs(self) -> Collection[str]:
-        """The last runs of the daemon by this file, by their boot ids."""
+        """Boot ids of the last runs of the daemon that are noted."""
         return tuple(self._runs)
 
     def topics(self, host: str) -> list[str]:
-        """Return the topics on which something may be retained at the broker *host*."""
+        """Return the topics on which messages may be retained at the broker *host*."""
         return [topic for noted, topic in self._topics if noted == host]
 
     def hosts(self) -> list[str]:
-        """Return the brokers at which something may be retained, the last one used last."""
+        """Return the brokers at which messages may be retained, the last one used last."""
         return list(dict.fromkeys(host for host, _ in self._topics))
 
     def begin(self, run: str) -> None:
-        """Note a run of the daemon, on disk with the next topic."""
+        """Note a run of the daemon; it is written with the next topic."""
         self._runs[run] = None
 
     def note(self, host: str, topics: Iterable[str]) -> None:
-        """Note *topics* before anything is retained on them at the broker *host*."""
+        """Note *topics*, before messages are retained on them at the broker *host*."""
         for topic in topics:
             self._topics.pop((host, topic), None)
             self._topics[host, topic] = None
         self._write()
 
     def strike(self, host: str, topics: Collection[str]) -> None:
-        """Strike out *topics* on which nothing is retained any more at the broker *host*."""
+        """Strike out *topics*, which were cleared at the broker *host*."""
         gone = {(host, topic) for topic in topics} & self._topics.keys()
         for one in gone:
             del self._topics[one]
@@ -93,7 +93,7 @@ class RetainedNotes:
         topic, _, host = rest.partition(" ")
         if kind == "run" and _RUN.fullmatch(rest):
             self._runs[rest] = None
-        # What a disk made of a topic may be none, and such a topic ends every connection.
+        # A damaged topic may be one that nothing can be published on, which ends the connection.
         elif kind == "retained" and host and topics_of_retained(topic) is not None:
             self._topics[host, topic] = None
 
@@ -109,5 +109,5 @@ class RetainedNotes:
         except OSError as exc:
             fault = f"{self._path}: cannot be written ({os_reason(exc)})"
         if fault and fault != self._fault:
-            _log.warning("%s; what is retained at the broker may stay there for ever", fault)
+            _log.warning("%s; retained messages may stay at the broker for ever", fault)
         self._fault = fault

@@ -1,9 +1,11 @@
-"""Does another client go by the name of this node, or of an earlier one?  Pure; times are seconds.
+"""Whether another client has the name of this node, or an earlier name of it.
 
-Two clients of one name disconnect each other for ever, or write over each other's states.  Each
-hears what is said on its own availability and health, and knows its own messages by their boot id.
-What is retained may be of a run that is over; it proves nothing unless it is newer than what was
-there at first.
+Two clients of one name disconnect each other for ever, or overwrite each other's states.  To notice
+that, a node subscribes to its own availability and health, and recognises its own messages by their
+boot id.  A retained message may come from a run that is over, so it proves nothing unless it is
+newer than the one that was there at first.
+
+No network and no clock: times are handed in, in seconds.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
     from edgeasd.publish.topics import Topics
 
 HELD_S = 120.0
-"""For how long one sign of another client counts; two that disconnect each other pause between."""
+"""How long a sign of another client counts.  Two that disconnect each other pause in between."""
 
 QUIET_S = 180.0
-"""Three health messages, as they come by default: who is silent for so long is gone."""
+"""Default time of three health messages: a client that was silent for so long is gone."""
 
 _SETTLED_S = 10.0
-"""After a new connection, the broker may still publish the will of the one before."""
+"""Time after a new connection in which the broker may still publish the will of the one before."""
 
 _TOGETHER_S = 1.0
-"""Retained messages of one node come together, in any order."""
+"""Time within which the retained messages of one node arrive, in any order."""
 
 
 def another_client(node: str) -> str:
@@ -40,19 +42,19 @@ def another_client(node: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """What a health message tells of its sender."""
+    """What a health message tells about its sender."""
 
     boot_id: str = ""
     uptime_s: float = math.inf
 
 
 class Namesake:
-    """Whether another client is heard on the topics of this node.
+    """Whether another client publishes on the topics of this node.
 
     Args:
         topics: Topics of this node.
         boot_id: Name of this run of the daemon.
-        earlier: Boot ids of earlier runs, this one perhaps among them.
+        earlier: Boot ids of earlier runs, perhaps with that of this one.
     """
 
     def __init__(self, topics: Topics, boot_id: str, earlier: Collection[str]) -> None:
@@ -67,7 +69,7 @@ class Namesake:
         """Take a message on the node's availability or health.
 
         Returns:
-            Whether what this node has retained is no longer there, and is to be said again.
+            Whether another client overwrote what this node retains, so that it must be sent again.
         """
         if topic == self._topics.health:
             if payload and self._is_of_another(_life(payload), retained=retained):
@@ -83,7 +85,7 @@ class Namesake:
         return True
 
     def fault(self, now_s: float) -> str:
-        """Return what is wrong, with the remedy; empty if no other client was heard of late."""
+        """Return the fault with its remedy; empty if no other client was noticed lately."""
         if now_s - self._sign_s > HELD_S:
             return ""
         return another_client(self._topics.node)
@@ -99,20 +101,20 @@ class Namesake:
             return False
         if life.boot_id == self._first.boot_id:
             return life.uptime_s > self._first.uptime_s
-        # A broker that was killed may come back with what an earlier run retained.
+        # A broker that was killed may restart with the messages of an earlier run.
         return life.boot_id not in self._earlier
 
 
 class EarlierName:
-    """Whether what is retained under an earlier name of this node is its own to take back.
+    """Whether the messages retained under an earlier name of this node are its own to clear.
 
-    Another node may have that name by now: one that was there before, when both had it, or one
-    that was given it since.
+    Another node may have that name by now: one that had it at the same time, or one that was given
+    it since.
 
     Args:
-        topics: Under the earlier name.
+        topics: Topics under the earlier name.
         earlier: Boot ids of earlier runs of this node.
-        now_s: When the broker was first asked for what it retains there.
+        now_s: When the broker was first asked for the retained messages.
     """
 
     def __init__(self, topics: Topics, earlier: Collection[str], now_s: float) -> None:
@@ -123,7 +125,7 @@ class EarlierName:
         self._is_taken = False
 
     def hear(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> None:
-        """Take a message; those on other topics are ignored."""
+        """Take a message; one on another topic is ignored."""
         if not payload or topic not in (self._topics.availability, self._topics.health):
             return
         self._heard_s = now_s
@@ -134,14 +136,14 @@ class EarlierName:
             self._is_taken |= not retained and payload == ONLINE
 
     def wait(self, now_s: float) -> None:
-        """Begin to listen anew: there is no connection."""
+        """Start to wait anew, since there is no connection."""
         self._heard_s = now_s
 
     def is_ours(self, now_s: float) -> bool | None:
-        """Return whether to clear it; None as long as it is not known.
+        """Return whether to clear the messages; None as long as that is not known.
 
-        The last word may still be ``online`` if a power cut ended the run: nobody has said it again
-        since.  The same silence is all there is if the broker lets this node read nothing there.
+        After a power cut the availability may still be ``online``.  Then it is known once nobody
+        has published for long, as it is if the broker does not let this node read there.
         """
         if self._is_taken:
             return False
@@ -150,7 +152,7 @@ class EarlierName:
 
 
 def _life(payload: bytes) -> _Life:
-    """Return what a health message says of its sender; of another message, of nobody known."""
+    """Return what a health message tells about its sender; no boot id for any other message."""
     try:
         said = json.loads(payload)
         return _Life(str(said["boot_id"]), float(said["uptime_s"]))

@@ -1,4 +1,4 @@
-"""How long clips have been kept, whatever the wall clock is set to."""
+"""How long clips have been kept, whatever the wall clock says."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edgeasd.common.files.small_file import read_small
 from edgeasd.common.files.whole_file import whole_file
 
 _NOTE_EVERY_S = 600.0
-"""What a crash may take off the age of every clip."""
+"""Seconds between two notes of the time; a crash may take so much off the age of every clip."""
 _MOST_BYTES = 2**26
-"""Of the file: some hundred thousand clips."""
+"""Largest file that is read: some hundred thousand clips."""
 _log = logging.getLogger(__name__)
 
 
 class ClipAges:
     """Counts, for each clip, the time that daemons have run since it was first seen.
 
-    A time server may set the wall clock by years, and with it every age by the times of the files.
-    A clip of unknown age is new: one that was put there by hand, and all of them once the file that
-    remembers is lost.  Their size is bounded all the same.
+    The times of the files would not do: a time server may set the wall clock by years.  A clip of
+    unknown age counts as new, such as one that was put there by hand, or any once the file of ages
+    is lost.  The size of all clips is bounded all the same.
 
     Args:
-        path: File that remembers; None remembers nothing beyond this process.
+        path: File of ages; None to remember them in this process only.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -38,11 +38,11 @@ class ClipAges:
         self._noted_s = -math.inf
         self._is_read = path is None
         self._is_written = True
-        # By the name of the clip, how long daemons had run when it was first seen.
+        # How long daemons had run when each clip was first seen, by its name.
         self._first_seen_s: dict[str, float] = {}
 
     def of(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the age of each of the clips that there are, seconds; others are forgotten."""
+        """Return the ages of the clips *names* in seconds; other clips are forgotten."""
         if not self._is_read:
             self._read()
         now_s = self._ran_before_s + time.monotonic() - self._opened_s
@@ -89,7 +89,7 @@ class ClipAges:
 def _parse(document: Any) -> tuple[float, dict[str, float]]:
     ran_s = _seconds(document["ran_s"])
     seen = document["first_seen_s"].items() if isinstance(document["first_seen_s"], dict) else ()
-    # None was seen after the last time of all.
+    # No clip was first seen after the last note of the time.
     return ran_s, {name: min(_seconds(seen_s), ran_s) for name, seen_s in seen}
 
 

@@ -1,16 +1,19 @@
-"""The SQLite file behind the outbox: what is in it, and whether it can be trusted.
+"""The SQLite file of the outbox: its tables, and checks whether it can be trusted.
 
-A method that finds the file damaged raises `sqlite3.DatabaseError` itself, not a subclass; every
-other trouble (a full disk, a lock) is a subclass or an `OSError`, and may pass.
+A method that finds the file damaged raises `sqlite3.DatabaseError` itself, not a subclass.  Every
+other fault (a full disk, a lock) is a subclass or an `OSError`, and may pass.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from edgeasd.common.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,15 +21,15 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT_S = 1.0
 _LOG_PAGES = 32
-"""Of 4 kB, written ahead before they go to the file proper.  The log keeps its room: on a disk that
-is full alerts still go through it as long as they are delivered."""
-# Blobs, as SQLite verifies no text, and a checksum, as it verifies no content: a flipped bit must
-# not become an alert, nor a topic for which the broker closes the connection again and again.
+"""Pages of 4 kB in the write-ahead log before they are copied to the database.  The log keeps its
+size, so alerts still pass through it on a full disk, as long as they are delivered."""
+# Blobs, since SQLite does not verify text, and a checksum, since it does not verify content: a
+# flipped bit must not become an alert, or a topic at which the broker always ends the connection.
 _FIRST_EVENT_TABLE = (
     "event (position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, topic BLOB NOT NULL, "
     "payload BLOB NOT NULL, checksum INTEGER NOT NULL"
 )
-"""As the first release made it; `_AGE_COLUMN` and a parenthesis follow."""
+"""The table of the first release, without the closing parenthesis."""
 _AGE_COLUMN = "put_ms INTEGER NOT NULL DEFAULT 0"
 _TABLES = {
     "event": f"{_FIRST_EVENT_TABLE}, {_AGE_COLUMN})",
@@ -36,7 +39,7 @@ _TOPIC_INDEX = "CREATE INDEX IF NOT EXISTS event_by_topic ON event (topic)"
 _ROWS = "SELECT id, topic, payload, checksum FROM event"
 _SELECT = f"{_ROWS} ORDER BY position LIMIT ?"
 _SELECT_OF_TOPIC = f"{_ROWS} WHERE topic = ? ORDER BY position LIMIT ?"
-# From topic to topic by the index: to group ten thousand events takes a hundred times longer.
+# Goes from topic to topic by the index; GROUP BY takes a hundred times longer for 10,000 events.
 _SELECT_HEADS = f"""
 WITH RECURSIVE head (topic) AS (
     SELECT min(topic) FROM event
@@ -64,9 +67,9 @@ class QueuedEvent:
     """An event as it is published.
 
     Attributes:
-        event_id: Its name; the same event has the same name whenever it is sent.
-        topic: Where to.
-        payload: What is said.
+        event_id: Name of the event, the same whenever it is sent.
+        topic: Topic to publish on.
+        payload: Content of the message.
     """
 
     event_id: str
@@ -75,9 +78,9 @@ class QueuedEvent:
 
 
 class EventFile:
-    """An open file of events, in the order they were put, and of notes by name.
+    """An open file of events, in the order in which they were added, and of notes by name.
 
-    Not for several threads at once.  Changes are lost unless made within `transaction`.
+    Only one thread at a time may use it.  Changes are lost unless made within `transaction`.
 
     Args:
         path: The file; made if need be.
@@ -89,7 +92,7 @@ class EventFile:
 
     def __init__(self, path: Path) -> None:
         _verify_header(path)
-        # The owner sees to it that one thread at a time uses the connection.
+        # The outbox ensures that one thread at a time uses the connection.
         self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
         try:
             self._db.text_factory = bytes
@@ -104,11 +107,11 @@ class EventFile:
             raise
 
     def is_at(self, path: Path) -> bool:
-        """Return whether this is still the file at *path*: it may be deleted or mounted over."""
+        """Return whether this file is still at *path*: not deleted, replaced or mounted over."""
         return self._identity == _identity(path)
 
     def transaction(self) -> contextlib.AbstractContextManager[object]:
-        """Commit at the end, flushed to disk; take everything back on an error."""
+        """Commit at the end, flushed to disk; roll back on an error."""
         return self._db
 
     def close(self) -> None:
@@ -116,7 +119,7 @@ class EventFile:
         self._db.close()
 
     def add(self, events: Iterable[QueuedEvent], put_ms: int) -> None:
-        """Append *events*, put at *put_ms*; those that are there already stay as they are."""
+        """Append *events*, put at *put_ms*; those already there stay unchanged."""
         self._db.executemany(_INSERT, [(*_event_row(event), put_ms) for event in events])
 
     def delete(self, event_ids: Iterable[str]) -> None:
@@ -124,11 +127,11 @@ class EventFile:
         self._db.executemany(_DELETE, [(event_id.encode(),) for event_id in event_ids])
 
     def delete_oldest(self, n_events: int) -> None:
-        """Delete that many events."""
+        """Delete the *n_events* oldest events."""
         self._db.execute(_DELETE_OLDEST, (n_events,))
 
     def delete_put_before(self, put_ms: int) -> int:
-        """Delete what was put before that time, and return how many events it was."""
+        """Delete the events put before *put_ms*, and return their number."""
         return self._db.execute(_DELETE_PUT_BEFORE, (put_ms,)).rowcount
 
     def oldest(self, limit: int, topic: str | None = None) -> list[QueuedEvent]:
@@ -145,23 +148,23 @@ class EventFile:
         return [_event(row) for row in self._db.execute(_SELECT_HEADS).fetchall()]
 
     def ids(self) -> set[Any]:
-        """Return the ids of all events, encoded; that of a damaged one can be anything."""
+        """Return the encoded ids of all events; that of a damaged one can be anything."""
         return {event_id for (event_id,) in self._db.execute("SELECT id FROM event")}
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
     def note(self, name: str) -> bytes | None:
-        """Return what was noted under *name*, or `None`."""
+        """Return the note *name*; None if there is none."""
         row = self._db.execute(_SELECT_NOTE, (name.encode(),)).fetchone()
         return None if row is None else _note(row)[1]
 
     def notes(self) -> dict[str, bytes]:
-        """Return all that was noted, by name."""
+        """Return all notes by name."""
         return dict(_note(row) for row in self._db.execute(_SELECT_NOTES).fetchall())
 
     def write_notes(self, notes: Mapping[str, bytes]) -> None:
-        """Note each value under its name, in place of what was noted before."""
+        """Write *notes* by their names, in place of earlier ones."""
         rows = [(name.encode(), value) for name, value in notes.items()]
         self._db.executemany(_INSERT_NOTE, [(*row, _checksum(*row)) for row in rows])
 
@@ -176,8 +179,8 @@ class EventFile:
         for name, table in _TABLES.items():
             if self._schema(name) != f"CREATE TABLE {table}".encode():
                 raise sqlite3.DatabaseError("another schema")
-        # Checks the index too: a wrong one hides rows from DELETE, and their alerts would be
-        # repeated.
+        # Includes the index: a wrong one would hide rows from DELETE, so that their alerts would be
+        # sent again.
         (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != b"ok":
             raise sqlite3.DatabaseError(verdict.decode(errors="replace"))
@@ -189,9 +192,9 @@ class EventFile:
 
 
 def _verify_header(path: Path) -> None:
-    """Check what SQLite takes for a disk that cannot be written rather than for damage.
+    """Check for damage that SQLite would report as a file that cannot be written.
 
-    Before SQLite opens the file, as closing it here would end SQLite's locks.
+    To be called before SQLite opens the file, as closing it here would release SQLite's locks.
 
     References:
         SQLite, "Database File Format", sections 1.3.3 and 1.3.9.
@@ -203,6 +206,27 @@ def _verify_header(path: Path) -> None:
     write_version, schema_format = header[18:19], int.from_bytes(header[44:48], "big")
     if write_version not in {b"", b"\1", b"\2"} or schema_format > 4:  # noqa: PLR2004
         raise sqlite3.DatabaseError("another file format")
+
+
+def require_writable(path: Path) -> None:
+    """Verify that this user may write the file at *path*, which need not exist, and its directory.
+
+    Raises:
+        StorageError: If not; the message says what to do.
+    """
+    directory = path.parent
+    rule = "must be a directory that the user who runs edgeasd can write"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(
+            f"state_dir={directory} {rule} ({exc.strerror}); create it or choose another"
+        ) from exc
+    # By permission, not by writing: a full disk must not keep the daemon from starting.
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise StorageError(f"state_dir={directory} {rule}; change its owner or choose another")
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+        raise StorageError(f"{path} must be a file that can be written; change its owner")
 
 
 def salvage(path: Path) -> tuple[list[QueuedEvent], dict[str, bytes]]:
@@ -253,5 +277,5 @@ def _verified(row: tuple[Any, ...], what: str) -> tuple[bytes, ...]:
 
 
 def _checksum(*fields: bytes) -> int:
-    # The lengths fix where one field ends and the next one starts.
+    # The lengths tell where one field ends and the next one starts.
     return zlib.crc32(b"".join(len(field).to_bytes(4, "big") + field for field in fields))

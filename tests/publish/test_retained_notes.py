@@ -1,4 +1,4 @@
-"""What is retained is remembered until it is taken back, whatever becomes of the file."""
+"""Topics are noted until they are cleared, whatever happens to the file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.publish.retained import RetainedNotes
+from edgeasd.publish.delivery.retained_notes import RetainedNotes
 from edgeasd.publish.topics import Topics, topics_of_retained
 
 PLACES = [Topics("", "pc-1"), Topics("hall/2", "pc-1"), Topics("edgeasd/v1", "v1")]
@@ -15,7 +15,7 @@ PLACES = [Topics("", "pc-1"), Topics("hall/2", "pc-1"), Topics("edgeasd/v1", "v1
 
 @pytest.mark.parametrize("place", PLACES)
 def test_retained_topics_are_known_by_their_shape(place: Topics) -> None:
-    """Availability, health and states are; what nothing is retained on is not."""
+    """Availability, health and state topics have a node; topics of other messages have none."""
     retained = [place.availability, place.health, place.state("state"), place.state("health")]
     others = [place.check, place.event("m"), place.score("m"), place.availability + "/x"]
 
@@ -34,7 +34,7 @@ def test_retained_topics_are_known_by_their_shape(place: Topics) -> None:
     ],
 )
 def test_retained_topic_that_is_none_is_no_topic_to_clear(topic: str) -> None:
-    """What the broker would end the connection for, or what is another's, is not taken."""
+    """A topic that would end the connection, or is not one of ours, is not accepted."""
     assert topics_of_retained(topic) is None
 
 
@@ -57,7 +57,7 @@ def test_retained_notes_outlive_the_run_until_struck_out(tmp_path: Path) -> None
 
 
 def test_retained_notes_end_with_the_broker_last_used(tmp_path: Path) -> None:
-    """What is noted again counts as used again."""
+    """A topic that is noted again counts as used again."""
     notes = RetainedNotes(tmp_path / "notes")
     for host in ("one", "two", "one"):
         notes.note(host, [PLACES[0].health])
@@ -67,7 +67,7 @@ def test_retained_notes_end_with_the_broker_last_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_retained_notes_that_a_disk_spoiled_hold_topics_only(tmp_path: Path, seed: int) -> None:
-    """Whatever became of the bytes: what is read can be published on, the rest is passed over."""
+    """However the file is damaged, each topic read can be published on; others are skipped."""
     path = tmp_path / "notes"
     notes = RetainedNotes(path)
     notes.begin("0a")
@@ -88,9 +88,9 @@ def test_retained_notes_that_a_disk_spoiled_hold_topics_only(tmp_path: Path, see
 
 
 def test_retained_notes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest go when there are too many."""
-    monkeypatch.setattr("edgeasd.publish.retained._MAX_TOPICS", 3)
-    monkeypatch.setattr("edgeasd.publish.retained._MAX_RUNS", 2)
+    """If there are too many, the oldest are forgotten."""
+    monkeypatch.setattr("edgeasd.publish.delivery.retained_notes._MAX_TOPICS", 3)
+    monkeypatch.setattr("edgeasd.publish.delivery.retained_notes._MAX_RUNS", 2)
     notes = RetainedNotes(tmp_path / "notes")
     for number in range(5):
         notes.begin(f"{number}")
@@ -105,7 +105,7 @@ def test_retained_notes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_retained_notes_that_cannot_be_written_hold_for_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said once, and what was noted is still known."""
+    """It is logged once, and the notes are still known."""
     notes = RetainedNotes(tmp_path / "gone" / "notes")
 
     for machine in ("m1", "m2"):
