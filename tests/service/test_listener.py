@@ -19,7 +19,6 @@ from edgeasd.models.detector import Detector, make_detector
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.service.machine import runwatch
 from edgeasd.service.machine.listener import Listener
-from edgeasd.service.machine.stages import Stages
 from tests.detect.faulty_models import make_failing, make_stalling
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
@@ -149,7 +148,7 @@ def test_new_model_scores_as_one_that_began_with_the_sound_it_heard(
     where = notes.said.index("threshold 2e+09")
     before, after = list(scores_of(notes.said[:where])), list(scores_of(notes.said[where:]))
     alone, _ = heard(old, Recording(samples, rate))
-    fresh = Stages(new, rate)
+    fresh = new.pipeline(rate)
     blocks = Recording(samples, rate).blocks[at:]
     expected = [one.score for block in blocks for one in fresh.process(block)]
     expected += [one.score for one in fresh.flush()]
@@ -352,6 +351,6 @@ def test_window_that_is_not_due_yet_is_not_missed(old: Detector) -> None:
     )
 
     assert -2.08 <= listener.facts().window_age_s < 0.0
-    assert listener._stages.pipeline.due_s == pytest.approx(2.08)
-    listener._stages.process(AudioBlock(normal_sound(3 * 16_000), 0))
-    assert listener._stages.pipeline.due_s == pytest.approx(0.256)
+    assert listener._pipeline.due_s == pytest.approx(2.08)
+    listener._pipeline.process(AudioBlock(normal_sound(3 * 16_000), 0))
+    assert listener._pipeline.due_s == pytest.approx(0.256)

@@ -14,6 +14,7 @@ from edgeasd.capture import source as source_module
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.common.backoff import BackOff
 from edgeasd.common.config import ClipsConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.detect.pipeline import Pipeline
 from edgeasd.models.cache import Models
 from edgeasd.models.detector import Detector
 from edgeasd.publish.clips.recorder import Recorder
@@ -24,7 +25,6 @@ from edgeasd.service.machine.health import judge
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.machine import Machine
 from edgeasd.service.machine.reporter import Reporter
-from edgeasd.service.machine.stages import Stages
 from edgeasd.service.machine.stopping import stop_all
 from edgeasd.service.machines import Machines
 from edgeasd.service.node import Node
@@ -81,7 +81,7 @@ def on_its_object(work: Callable[..., Any], machine: Machine, *_: Any) -> bool:
     [
         (Simulator, "read", in_its_thread),
         (Recorder, "process", in_its_thread),
-        (Stages, "process", in_its_thread),
+        (Pipeline, "process", in_its_thread),
         (Reporter, "scores", in_its_thread),
         (Machine, "follow", on_its_object),
         (Machine, "health", on_its_object),
@@ -231,7 +231,7 @@ def test_sound_that_waits_for_a_slow_computer_is_late_and_not_missing(
         go_on.wait(PATIENCE_S)
         return []
 
-    monkeypatch.setattr(Stages, "process", process)
+    monkeypatch.setattr(Pipeline, "process", process)
     source = Recording(normal_sound(16_000), 16_000)
     source.late_s = late_s
     detector = detector_of(make_model(tmp_path / "tiny.onnx"))

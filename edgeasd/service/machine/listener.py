@@ -1,4 +1,4 @@
-"""One machine: a thread that takes sound from its source through the stages to its outlet."""
+"""One machine: a thread that takes sound from its source through its pipeline to its outlet."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from edgeasd.capture.source import AudioSource
 from edgeasd.common.errors import ModelError, os_reason
 from edgeasd.common.types import AlarmEvent, AudioBlock, Score
 from edgeasd.detect.pipeline import Detection
-from edgeasd.models.detector import Detector
+from edgeasd.models.detector import Detector, DetectorPipeline
 from edgeasd.publish.clips.recorder import Recorder
 from edgeasd.publish.payloads import AudioQuality, StreamClock
 from edgeasd.service.machine.health import Facts
 from edgeasd.service.machine.outlet import Outlet
 from edgeasd.service.machine.runwatch import RunWatch
-from edgeasd.service.machine.stages import Stages
 
 _READ_TIMEOUT_S = 0.5
 _END_S = 1.0
@@ -70,12 +69,12 @@ class Listener:
         self._source = source
         self._outlet = outlet
         self._recorder = recorder
-        self._stages = Stages(detector, source.sample_rate)
+        self._pipeline = detector.pipeline(source.sample_rate)
         if raised_s is not None:
-            self._stages.pipeline.alarm.resume(-round(raised_s * detector.sample_rate))
+            self._pipeline.resume_alarm(raised_s)
         # Left by the supervisor for this thread.
         self._wanted: deque[Detector] = deque()
-        self._next: Stages | None = None
+        self._next: DetectorPipeline | None = None
         self._refusal = ""
         self._model_fault = ""
         self.score_interval_s = score_interval_s
@@ -88,8 +87,6 @@ class Listener:
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
         self._n_in_vain = 0
         self._is_late = False
-        self._windows_before = 0
-        self._gaps_before = 0
         self._busy_s = 0.0
         self._sound_s = 0.0
 
@@ -123,7 +120,7 @@ class Listener:
     @property
     def detector(self) -> Detector:
         """What scores now."""
-        return self._stages.detector
+        return self._pipeline.detector
 
     def take_refusal(self) -> str:
         """Return why a model was given up since the last call, in words; empty if none was."""
@@ -143,7 +140,7 @@ class Listener:
     @property
     def windows(self) -> int:
         """Windows scored so far."""
-        return self._windows_before + self._stages.pipeline.windows
+        return self._pipeline.windows
 
     @property
     def real_time_factor(self) -> float:
@@ -153,10 +150,8 @@ class Listener:
     @property
     def audio(self) -> AudioQuality:
         """Level and losses of the sound."""
-        pipeline = self._stages.pipeline
-        return AudioQuality(
-            pipeline.signal.level_dbfs, self._gaps_before + pipeline.gaps, self._source.overruns
-        )
+        pipeline = self._pipeline
+        return AudioQuality(pipeline.signal.level_dbfs, pipeline.gaps, self._source.overruns)
 
     @property
     def drift_ppm(self) -> float:
@@ -171,12 +166,12 @@ class Listener:
     @property
     def fit(self) -> Fit:
         """How the calibration fits what came after it."""
-        return self._stages.fit
+        return self._pipeline.fit
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
         now = time.monotonic()
-        pipeline = self._stages.pipeline
+        pipeline = self._pipeline
         return Facts(
             fault=self._source.fault,
             hung=self._source.hung,
@@ -222,7 +217,7 @@ class Listener:
             if self._n_in_vain * _READ_TIMEOUT_S > _PATIENCE_S:
                 self._end_clips()
         if self._source.ended:
-            self._report(self._score(self._stages.flush))
+            self._report(self._score(self._pipeline.flush))
             self._publish_scores()
 
     def _end_clips(self) -> None:
@@ -240,10 +235,10 @@ class Listener:
         end_s = (block.first_sample + len(block.samples)) / self._source.sample_rate
         if self._recorder is not None:
             self._recorder.process(block)
-        pipeline = self._stages.pipeline
+        pipeline = self._pipeline
         self._clock = StreamClock(time.time() - end_s, pipeline.sample_rate)
         gaps, windows = pipeline.gaps, pipeline.windows
-        detections = self._score(lambda: self._stages.process(block))
+        detections = self._score(lambda: pipeline.process(block))
         if pipeline.gaps > gaps:
             self._last_score = None
         if pipeline.gaps > gaps or pipeline.windows > windows:
@@ -255,35 +250,35 @@ class Listener:
             self._rehearse(self._next, block)
 
     def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
-        """Return what *work* of the stages finds; where the model fails, begin anew after it."""
+        """Return what *work* of the pipeline finds; where the model fails, begin anew after it."""
         try:
-            with self.runs.of(self._stages.pipeline):
+            with self.runs.of(self._pipeline):
                 detections = work()
         except ModelError as exc:
             self._model_fault = str(exc)
             self._last_score = None
-            self._go_on_by(Stages(self._stages.detector, self._source.sample_rate))
+            self._go_on_by(self._pipeline.detector.pipeline(self._source.sample_rate))
             return []
         if detections:
             self._model_fault = ""
         return detections
 
     def _turn_to(self, detector: Detector) -> None:
-        if detector.scores_as(self._stages.detector):
+        if detector.scores_as(self._pipeline.detector):
             self._next = None
-            self._stages.adjust(detector)
+            self._pipeline.adjust(detector)
             self._outlet.use(detector)
             return
         try:
-            self._next = Stages(detector, self._source.sample_rate)
+            self._next = detector.pipeline(self._source.sample_rate)
         except Exception as exc:  # noqa: BLE001 - as in _rehearse
             self._next = None
             self._refusal = os_reason(exc)
 
-    def _rehearse(self, following: Stages, block: AudioBlock) -> None:
-        """Have the *following* stages hear *block* too, and let them take over when they can."""
+    def _rehearse(self, following: DetectorPipeline, block: AudioBlock) -> None:
+        """Have the *following* pipeline hear *block* too, and let them take over when they can."""
         try:
-            with self.runs.of(following.pipeline):
+            with self.runs.of(following):
                 is_ready = following.process(block)
         except Exception as exc:  # noqa: BLE001 - whatever a new model does, the old one goes on
             self._next = None
@@ -293,21 +288,17 @@ class Listener:
             self._next = None
             self._take_over(following)
 
-    def _take_over(self, following: Stages) -> None:
+    def _take_over(self, following: DetectorPipeline) -> None:
         # No message mixes scores of two models.
         self._publish_scores()
-        self._told_at *= following.pipeline.sample_rate / self._stages.pipeline.sample_rate
+        self._told_at *= following.sample_rate / self._pipeline.sample_rate
         self._model_fault = ""
         self._go_on_by(following)
         self._outlet.use(following.detector)
 
-    def _go_on_by(self, following: Stages) -> None:
-        before, after = self._stages.pipeline, following.pipeline
-        after.alarm.adopt(before.alarm, after.sample_rate / before.sample_rate)
-        # What both heard counts once.
-        self._windows_before += before.windows - after.windows
-        self._gaps_before += before.gaps - after.gaps
-        self._stages = following
+    def _go_on_by(self, following: DetectorPipeline) -> None:
+        following.continue_from(self._pipeline)
+        self._pipeline = following
 
     def _report(self, detections: Sequence[Detection]) -> None:
         for detection in detections:
@@ -331,11 +322,11 @@ class Listener:
         keeps_sound = self._recorder is not None and event.type == "start"
         clip = self._outlet.event(event, self._clock, self.audio, keeps_sound=keeps_sound)
         if self._recorder is not None and clip is not None:
-            self._recorder.keep(clip, event, self._stages.detector.model.document)
+            self._recorder.keep(clip, event, self._pipeline.detector.model.document)
 
     def _publish_scores(self) -> None:
         if self._scores:
-            level_dbfs = self._stages.pipeline.signal.level_dbfs
+            level_dbfs = self._pipeline.signal.level_dbfs
             self._outlet.scores(self._scores, self._clock, level_dbfs)
             self._told_at = self._scores[-1].end_sample
             self._scores = []
