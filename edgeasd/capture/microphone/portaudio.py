@@ -21,9 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeasd.capture.microphone import hardware
-from edgeasd.capture.microphone.devices import InputDevice, check_channel, find_device
-from edgeasd.capture.microphone.hardware import Card, card_number, card_of, read_cards
+from edgeasd.capture.microphone import devices
+from edgeasd.capture.microphone.devices import (
+    Card,
+    InputDevice,
+    card_number,
+    card_of,
+    check_channel,
+    find_device,
+    read_cards,
+)
 from edgeasd.common.errors import AudioDeviceError
 
 if TYPE_CHECKING:
@@ -109,7 +116,7 @@ def refresh() -> bool:
             return False
         if library._initialized:  # noqa: SLF001 - there is no public way
             library._terminate()  # noqa: SLF001
-        _cards = read_cards(hardware.SOUND_CLASS)
+        _cards = read_cards(devices.SOUND_CLASS)
         library._initialize()  # noqa: SLF001
         return True
 
@@ -257,7 +264,7 @@ def _translated(what: str) -> Iterator[None]:
 def _query_devices() -> list[InputDevice]:
     global _cards  # noqa: PLW0603 - as in `refresh`
     library = _sounddevice()
-    cards = read_cards(hardware.SOUND_CLASS)
+    cards = read_cards(devices.SOUND_CLASS)
     if _cards is None:
         _cards = cards
     # The name of a card that was exchanged would open the new one.
