@@ -1,4 +1,4 @@
-"""What stands in for a source that is not there yet."""
+"""Sources of sound that are not there yet, or do not open."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 import soundfile
 
 from edgeasd.capture.microphone import search as search_module
-from edgeasd.capture.source import AudioSource, open_source
-from edgeasd.capture.waiting import Waiting
+from edgeasd.capture.source import AudioSource, Waiting, open_source
 from edgeasd.common.config import FileConfig, MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError
 
@@ -90,7 +89,7 @@ def test_waiting_survives_an_error_for_no_known_reason(
             raise errors.pop()
         return open_source(*arguments)
 
-    monkeypatch.setattr("edgeasd.capture.waiting.open_source", failing)
+    monkeypatch.setattr("edgeasd.capture.source.open_source", failing)
     waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
     deadline_s = time.monotonic() + 10.0
     while "internal error" not in waiting.fault and errors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from edgeasd.service.machine.stopping import stop_all
 from edgeasd.service.machines import Machines
 from edgeasd.service.node import Node
 from edgeasd.service.process.tasks import SPARE_TASKS, TasksLeft
+from edgeasd.service.reload import Changes, plan
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 from tests.service.test_listener import Notes, Recording, detector_of
@@ -49,11 +51,16 @@ def site(tmp_path: Path) -> Config:
 def machines(site: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
     """None yet, on a node that does not speak; what fails is begun anew quickly."""
     monkeypatch.setattr(machine_module, "BackOff", lambda: BackOff(0.1, 0.4))
-    node, models = Node(site), Models()
-    machines = Machines(node, models, lambda config: Machine(config, node, models, site))
+    node = Node(site)
+    machines = Machines(node, Models())
     yield machines
     machines.stop()
     node.outbox.close()
+
+
+def all_of(site: Config) -> Changes:
+    """Return the way from no machine to all of them."""
+    return plan(replace(site, machine=()), site)
 
 
 def look(machines: Machines) -> dict[str, MachineHealth]:
@@ -105,9 +112,9 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
             raise KeyError("a defect")
         return real(*arguments, **named)
 
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     bad = next(machine for machine in machines if machine.config.name == "bad")
-    wait_until(lambda: bad.listener.windows > 0, "windows of the bad one", PATIENCE_S)
+    wait_until(lambda: bad.health().windows > 0, "windows of the bad one", PATIENCE_S)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         seen = look(machines)
@@ -115,7 +122,8 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
         failure = bad.facts().failure
 
     wait_until(lambda: look(machines)["bad"].state in {"learning", "ok"}, "recovery", PATIENCE_S)
-    wait_until(lambda: bad.listener.windows > 0, "windows again", PATIENCE_S)
+    n_windows = bad.health().windows
+    wait_until(lambda: bad.health().windows > n_windows, "windows again", PATIENCE_S)
     after = look(machines)
     assert failure == (
         "listening ended by an internal error (KeyError: 'a defect'); it begins anew, see the log"
@@ -131,7 +139,7 @@ def test_machine_that_fails_is_stale_with_the_reason_and_starves_no_watchdog(
 ) -> None:
     """Its state says so for as long as it lasts, and a restart of the daemon is not asked for."""
     monkeypatch.setattr(machine_module, "BackOff", lambda: BackOff(3600.0, 3600.0))
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     bad = next(machine for machine in machines if machine.config.name == "bad")
 
     bad.fail(ValueError("a defect"))
@@ -151,7 +159,7 @@ def test_machines_beyond_the_limit_of_tasks_are_refused_and_used_once_there_is_r
     monkeypatch.setattr(
         machines_module, "tasks_left", lambda: TasksLeft(n_free - len(machines), 128)
     )
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     refused = machines.refused
 
     n_free += 1
@@ -169,7 +177,7 @@ def test_machines_beyond_the_limit_of_tasks_are_refused_and_used_once_there_is_r
     [
         (Listener, "start", RuntimeError("can't start new thread")),
         (machine_module, "Listener", MemoryError("no memory")),
-        (machine_module, "open_source", OSError("a defect")),
+        (machine_module, "open_or_wait", OSError("a defect")),
         (Models, "load", PermissionError("a defect")),
     ],
 )
@@ -183,20 +191,20 @@ def test_machine_that_cannot_be_begun_for_no_known_reason_is_tried_again(  # noq
 ) -> None:
     """It is refused with that reason, leaves nothing open, and is heard once it can be."""
     monkeypatch.setattr(machines_module, "_FIRST_RETRY_S", 0.1)
-    opened: list[Simulator] = []
-    real_open = source_module.open_source
+    opened: list[Any] = []
+    real_open = source_module.open_or_wait
 
-    def open_source(*arguments: Any) -> Any:
-        opened.append(real_open(*arguments))  # type: ignore[arg-type]
+    def open_or_wait(*arguments: Any) -> Any:
+        opened.append(real_open(*arguments))
         return opened[-1]
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(machine_module, "open_source", open_source)
+        patch.setattr(machine_module, "open_or_wait", open_or_wait)
         patch.setattr(target, name, fail)
-        machines.apply(site.machine, lambda: True)
+        machines.apply(all_of(site), lambda: True)
         refused = machines.refused
 
     wait_until(lambda: look(machines) and not machines.refused, "both", PATIENCE_S)
@@ -211,7 +219,7 @@ def test_error_at_the_end_of_listening_is_no_end_of_the_recording(tmp_path: Path
     recorder.finish = lambda: 1 / 0  # type: ignore[method-assign, assignment]
     detector = detector_of(make_model(tmp_path / "tiny.onnx"))
     source = Recording(normal_sound(16_000), 16_000)
-    listener = Listener("m1", detector, source, Notes(), score_interval_s=1.0, recorder=recorder)
+    listener = Listener("m1", detector, source, Notes(detector), recorder=recorder)
 
     listener.start()
     wait_until(lambda: not listener.running, "the end", PATIENCE_S)
@@ -235,7 +243,7 @@ def test_sound_that_waits_for_a_slow_computer_is_late_and_not_missing(
     source = Recording(normal_sound(16_000), 16_000)
     source.late_s = late_s
     detector = detector_of(make_model(tmp_path / "tiny.onnx"))
-    listener = Listener("m1", detector, source, Notes(), score_interval_s=1.0)
+    listener = Listener("m1", detector, source, Notes(detector))
     listener.start()
     began.wait(PATIENCE_S)
     time.sleep(2.2)  # longer than a source may be silent
@@ -279,8 +287,7 @@ def test_sixteen_sources_that_hang_are_stopped_in_the_time_of_one(
     hangs_s, n_sources = (2.0, 16) if has_threads else (0.1, 4)
     detector: Detector = detector_of(make_model(tmp_path / "tiny.onnx"))
     listeners = [
-        Listener(f"m{n}", detector, Hanging(hangs_s), Notes(), score_interval_s=1.0)
-        for n in range(n_sources)
+        Listener(f"m{n}", detector, Hanging(hangs_s), Notes(detector)) for n in range(n_sources)
     ]
     for listener in listeners:
         listener.start()

@@ -14,7 +14,7 @@ import pytest
 from edgeasd.common.config import Config, MqttConfig
 from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.topics import Topics
-from edgeasd.service.node import Node
+from edgeasd.service.node import Node, put_event
 from tests.installation import NODE
 from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until
 
@@ -68,6 +68,12 @@ def runs(config: Config, subscriber: Subscriber) -> Iterator[Callable[..., Node]
     end()
 
 
+def tell(node: Node, machine: str, payload: dict[str, object]) -> None:
+    """Put an event of *machine* into the outbox, and have it sent."""
+    put_event(node.outbox, node.topics.event(machine), payload)
+    node.wake()
+
+
 def tell_health(node: Node) -> None:
     """Tell a health message that has what others look at."""
     health = {"boot_id": node.boot_id, "uptime_s": time.monotonic()}
@@ -99,7 +105,7 @@ def test_node_whose_notes_are_damaged_sends_its_alerts(
     node.publisher.start()
 
     node.forget_all_but(["m1"])
-    node.put_event("m1", {"id": "n1-0"})
+    tell(node, "m1", {"id": "n1-0"})
 
     wait_until(lambda: subscriber.on(f"{NODE}/m1/event"), "the alert")
     wait_until(lambda: subscriber.on(f"{NODE}/m9/state"), "the state")
@@ -114,8 +120,8 @@ def test_node_of_another_base_ends_what_was_raised_on_the_old_topics(
     """It ends there, once; and nothing of the old topics is retained any longer."""
     raised = {"id": "n1-0", "type": "start", "node": "n1", "time_ms": 0, "duration_s": 0.0}
     node = runs(["m1", "m2"])
-    node.put_event("m1", raised)
-    node.put_event("m2", {**raised, "id": "n1-1", "type": "end"})
+    tell(node, "m1", raised)
+    tell(node, "m2", {**raised, "id": "n1-1", "type": "end"})
     wait_until(lambda: len(node.outbox) == 0, "both alerts to be delivered")
     moved = runs(["m1"], replace(config, mqtt=replace(config.mqtt, base="hall")))
 
@@ -334,7 +340,7 @@ def test_node_that_may_not_clear_its_old_name_says_so_and_goes_on(
     broker.reload()
     renamed = run("n2")
     looked_after(renamed, lambda: "does not let this account clear" in caplog.text, "it is told")
-    renamed.put_event("m1", {"id": "n2-0"})
+    tell(renamed, "m1", {"id": "n2-0"})
     wait_until(lambda: len(renamed.outbox) == 0, "the alert gets out")
     renamed.look_after()
 

@@ -12,17 +12,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeasd.common.clock import since_boot_s
-from edgeasd.service.machine import states
-from edgeasd.service.machine.states import (
+from edgeasd.publish.topics import Topics
+from edgeasd.service.machine import reporter as reporter_module
+from edgeasd.service.machine.reporter import (
     MOST_A_MINUTE,
     RESERVED,
     Allowance,
     Condition,
-    StateReporter,
+    Reporter,
 )
+from edgeasd.service.node import Node
 
 OK, ALARM = Condition("ok", ""), Condition("alarm", "unlike itself")
 CLIPPING, QUIET = Condition("clipping", "too loud"), Condition("too_quiet", "too low")
+
+
+class Messages(Node):
+    """A node that keeps the states that are published, and when."""
+
+    name = "n1"
+
+    def __init__(self, clock: Clock) -> None:
+        self.topics = Topics("", "n1")
+        self.states: list[tuple[float, dict[str, Any]]] = []
+        self._clock = clock
+
+    def last_event(self, topic: str) -> None:
+        """Know of no earlier event."""
+
+    def publish_state(self, machine: str, payload: bytes) -> None:
+        """Keep a state."""
+        assert machine == "m1"
+        self.states.append((self._clock.now_s, json.loads(payload)))
 
 
 class Clock:
@@ -41,18 +62,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def told_by(
     clock: Clock, conditions: Sequence[Condition], every_s: float
-) -> tuple[list[tuple[float, dict[str, Any]]], StateReporter]:
+) -> tuple[list[tuple[float, dict[str, Any]]], Reporter]:
     """Return what is told, and when, of a machine whose condition changes *every_s* seconds."""
-    messages: list[tuple[float, dict[str, Any]]] = []
-    reporter = StateReporter(
-        "n1", "m1", lambda one: messages.append((clock.now_s, json.loads(one)))
-    )
+    node = Messages(clock)
+    reporter = Reporter(node, "m1")
     for condition in conditions:
         end_s = clock.now_s + every_s
         while clock.now_s < end_s:
             reporter.tell(condition, None)
             clock.now_s += min(0.25, every_s)
-    return messages, reporter
+    return node.states, reporter
 
 
 def most_in_a_minute(times_s: Sequence[float]) -> int:
@@ -115,7 +134,7 @@ def test_time_since_when_a_state_holds_follows_the_clock_that_was_set(
     age_s = 60.0
     messages, reporter = told_by(clock, [OK], 0.25)
     now_s, boot_s = max(0.0, time.time() + years * 365.25 * 86_400), since_boot_s()
-    monkeypatch.setattr(states, "since_boot_s", lambda: boot_s + age_s)
+    monkeypatch.setattr(reporter_module, "since_boot_s", lambda: boot_s + age_s)
     monkeypatch.setattr(time, "time", lambda: now_s)
 
     reporter.repeat()
