@@ -14,7 +14,13 @@ import pytest
 from edgeasd.capture import source as source_module
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import ClipsConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.common.config import (
+    ClipsConfig,
+    Config,
+    MachineConfig,
+    MicrophoneConfig,
+    SimulatorConfig,
+)
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.models.cache import Models
 from edgeasd.models.detector import Detector
@@ -115,6 +121,7 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
     machines.apply(all_of(site), lambda: True)
     bad = next(machine for machine in machines if machine.config.name == "bad")
     wait_until(lambda: bad.health().windows > 0, "windows of the bad one", PATIENCE_S)
+    before = bad.health()
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         seen = look(machines)
@@ -132,6 +139,55 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
     assert after["good"].restarts == 0
     assert after["good"].blocks > seen["good"].blocks
     assert after["good"].gaps == 0
+    # Counts go on where they were.
+    assert after["bad"].blocks > before.blocks
+    assert after["bad"].windows > before.windows
+
+
+def test_machine_whose_microphone_hangs_while_it_is_opened_keeps_no_other_from_starting(
+    machines: Machines, site: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are heard, and it is told; once the microphone answers it is heard as well."""
+    release, real = threading.Event(), source_module.open_source
+
+    def open_source(config: Any, *arguments: Any) -> Any:
+        if isinstance(config, MicrophoneConfig):
+            release.wait(PATIENCE_S)
+            config = SimulatorConfig(fault_duration_s=0.0)
+        return real(config, *arguments)
+
+    monkeypatch.setattr(source_module, "open_source", open_source)
+    hanging = replace(site.machine[1], name="hanging", source=MicrophoneConfig())
+    site = replace(site, machine=(hanging, site.machine[0]))
+
+    machines.apply(all_of(site), lambda: True)
+    wait_until(lambda: look(machines)["good"].windows > 0, "windows of the other", PATIENCE_S)
+    told = look(machines)["hanging"]
+    release.set()
+
+    assert machines.refused == []
+    assert (told.state, told.blocks) == ("no_audio", 0)
+    assert told.reason == (
+        "the microphone does not answer to being opened; reconnect it, or restart the sound server"
+    )
+    wait_until(lambda: look(machines)["hanging"].windows > 0, "windows of it", PATIENCE_S)
+
+
+def test_counts_go_on_when_the_source_changes(machines: Machines, site: Config) -> None:
+    """What subscribers draw as a curve never falls by a reload."""
+    machines.apply(all_of(site), lambda: True)
+    wait_until(lambda: look(machines)["bad"].windows > 0, "windows", PATIENCE_S)
+    moved = replace(
+        site.machine[1], source=SimulatorConfig(fault_duration_s=0.0, fault_after_s=9.0)
+    )
+    seen = look(machines)["bad"]
+
+    machines.apply(plan(site, replace(site, machine=(site.machine[0], moved))), lambda: True)
+    after = look(machines)["bad"]
+
+    assert after.blocks >= seen.blocks
+    assert after.windows >= seen.windows
+    wait_until(lambda: look(machines)["bad"].windows > seen.windows, "more of them", PATIENCE_S)
 
 
 def test_machine_that_fails_is_stale_with_the_reason_and_starves_no_watchdog(
