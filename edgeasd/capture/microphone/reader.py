@@ -1,7 +1,8 @@
 """Reads one device for everything that listens to it.
 
-A thread reads the device, blocking, into a ring for each listener.  In callback mode PortAudio
-hides a device that went away, and systemd's ``MemoryDenyWriteExecute=yes`` forbids callbacks.
+A thread reads the device, blocking, into a ring for each listener.  Callbacks are no choice: with
+them PortAudio hides that a device went away, and systemd's ``MemoryDenyWriteExecute=yes`` forbids
+them.
 
 A device that is *stuck* raises nothing and cannot be closed: reading it, stopping it and leaving
 Python in the usual way all hang.  `DeviceReader.hung` says so; only ``os._exit`` ends the process.
@@ -57,15 +58,14 @@ class Tap:
 class Continuity:
     """Finds how many samples are lost before each block of a device that is read block by block.
 
-    A device that stood still may have lost the sound of that time, or deliver it late, in a hurry;
-    PulseAudio does the latter, by 5 s after a stop of 5 s.  So that a position always tells the
-    time, sound that comes late is dropped like sound that is lost: until a read has to wait, which
-    shows that the block is of now.
+    A device that stalled may have lost the sound of that time, or deliver it late and all at once,
+    as PulseAudio does.  After a stall, blocks are dropped until a read blocks again, which shows
+    that the backlog is drained: so a position always tells the time.
 
     Args:
-        sample_rate: Hertz.
-        patience_s: A longer wait for a block means that the device stood still.
-        now_s: Time, of any clock that does not jump.
+        sample_rate: Sample rate, hertz.
+        patience_s: Seconds; a longer wait for a block means that the device stalled.
+        now_s: Time now, by any clock that does not jump, seconds.
     """
 
     def __init__(self, sample_rate: int, patience_s: float, now_s: float) -> None:
@@ -82,12 +82,12 @@ class Continuity:
 
         Args:
             n_samples: Length of the block.
-            asked_s: Time before the read.
-            now_s: Time after the read.
+            asked_s: Time before the read, seconds.
+            now_s: Time after the read, seconds.
             lost: Whether the device says that sound was lost, or was opened anew.
 
         Returns:
-            0 if the block follows the last one that was kept; None if it is stale, to be dropped.
+            0 if the block follows the last one that was kept; None if it is late and to be dropped.
         """
         waited_s = now_s - asked_s
         stood_still = lost or waited_s > self._patience_s
@@ -96,7 +96,7 @@ class Continuity:
             return 0
         n_passed = round((now_s - self._kept_s) * self._sample_rate)
         of_now = not stood_still and waited_s > n_samples / self._sample_rate / 2.0
-        # No more sound than time has passed can be late.
+        # There cannot be more late sound than time has passed.
         self._catching_up = not of_now and self._n_dropped + n_samples < n_passed
         if self._catching_up:
             self._n_dropped += n_samples
@@ -175,7 +175,7 @@ class DeviceReader:
         self._thread.start()
 
     def give_up(self) -> None:
-        """Let go of the device in place of `start`."""
+        """Let go of the device instead of starting to read it."""
         self._first.close()
 
     def reads(self, wanted: str) -> bool:
@@ -215,7 +215,7 @@ class DeviceReader:
         self._taps = tuple(other for other in self._taps if other is not tap)
 
     def close(self) -> None:
-        """Let go of the device; returns after 2 s even if it is stuck."""
+        """Let go of the device; return after 2 s even if it is stuck."""
         self._closing.set()
         self._thread.join(_JOIN_S)
         if self._thread.is_alive():
@@ -229,7 +229,7 @@ class DeviceReader:
             except AudioDeviceError as exc:
                 self._search.lose(str(exc))
                 _log.warning("%s; looking for it again", exc)
-            except Exception:  # noqa: BLE001  # without this thread the device is never heard again
+            except Exception:  # noqa: BLE001  # without this thread nobody hears the device again
                 _log.exception("reading microphone %r failed; opening it again", self.device.name)
                 self._search.lose(f"reading microphone {self.device.name!r} failed; see the log")
             stream.close()
