@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from edgeasd.baseline.score_drift import ScoreDriftMeter
 from edgeasd.baseline.validity import AlarmCounter, Fit
@@ -18,15 +17,15 @@ from edgeasd.models.calibration_file import CalibratedModel, Calibration, calibr
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model as its file holds it, without the calibration of any machine.
+class Origin:
+    """What the detector of a machine was made of.
 
     Attributes:
-        path: Path that the model was loaded from.
-        model: The model.
+        machine: Configuration of the machine.
+        model: Model as its file holds it, before calibration.
     """
 
-    path: Path
+    machine: MachineConfig
     model: Model
 
 
@@ -39,14 +38,14 @@ class Detector:
         section: Index of the machine's section in the model.
         alarm: Conditions under which scores raise and clear the alarm.
         calibrated: Result of looking for a calibration of the machine; None if nobody looked.
-        file: Model before calibration; None if it is not known.
+        origin: What it was made of; None if it was not made for a machine.
     """
 
     model: Model
     section: int
     alarm: AlarmSpec
     calibrated: CalibratedModel | None = None
-    file: ModelFile | None = None
+    origin: Origin | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -146,16 +145,20 @@ class DetectorPipeline(Pipeline):
         return detections
 
 
-def detector_of(machine: MachineConfig, file: ModelFile) -> Detector:
+def detector_of(machine: MachineConfig, model: Model) -> Detector:
     """Return the detector of *machine*, with its calibration if there is one that can be used.
+
+    Args:
+        machine: Configuration of the machine.
+        model: Model as its file holds it.
 
     Raises:
         ModelError: If the model has no such section.
         ConfigError: If the clear threshold in force would be above the threshold.
     """
-    calibrated = calibrated_model(machine, file.model)
+    calibrated = calibrated_model(machine, model)
     detector = make_detector(calibrated.model, machine.section, machine.alarm)
-    return replace(detector, calibrated=calibrated, file=file)
+    return replace(detector, calibrated=calibrated, origin=Origin(machine, model))
 
 
 def make_detector(model: Model, section: str, config: AlarmConfig) -> Detector:

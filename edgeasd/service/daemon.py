@@ -235,7 +235,7 @@ class Daemon:
                 with suppress(RuntimeError):  # no more threads may be had
                     last.start()
                 raise HungDeviceError(
-                    f"machine {machine.name!r}: {machine.reason}; leaving for a restart"
+                    f"machine {machine.name!r}: {machine.health().reason}; leaving for a restart"
                 )
 
     def _follow_clock(self) -> None:

@@ -13,7 +13,7 @@ from edgeasd.baseline.validity import Fit
 from edgeasd.common.config import AlarmConfig, MachineConfig
 from edgeasd.detect.model.network import load_model
 from edgeasd.models.calibration_file import CalibrationDocument, write_calibrations
-from edgeasd.models.detector import Detector, ModelFile, detector_of
+from edgeasd.models.detector import Detector, detector_of
 from tests.detect.cutting import cut_at, cut_every
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.installation import calibration
@@ -31,7 +31,7 @@ def detector(tmp_path: Path) -> Detector:
     model = load_model(path)
     made = replace(calibration(model.sha256), threshold=-1e9, clear_threshold=-1e9)
     write_calibrations(machine, CalibrationDocument("m1", (made,)))
-    return detector_of(machine, ModelFile(path, model))
+    return detector_of(machine, model)
 
 
 def fit_of(detector: Detector, places: Sequence[int]) -> tuple[Fit, int]:

@@ -27,8 +27,7 @@ _END_S = 1.0
 _PATIENCE_S = 10.0
 """Seconds without sound after which a clip is written with the sound heard by then."""
 _LATE_S, _TIMELY_S = 5.0, 1.0
-"""Sound that waits for longer than the first is told as late, until it waits for less than the
-second."""
+"""Sound that waits for longer than the first is late, until it waits for less than the second."""
 
 
 class Listener:
@@ -107,11 +106,10 @@ class Listener:
         self._runs.end_stuck()
 
     def use(self, detector: Detector, *, refusal: str = "") -> None:
-        """Have *detector* take over from the next block on, without a gap in the sound.
+        """Have *detector* take over from the next block on; a *refusal* of another may still hold.
 
         Another alarm of the same model is in force at once.  Another model runs beside the one in
-        force until its first score, or until it fails: see `refusal`, which may be given if that of
-        an earlier model still holds.
+        force until its first score, or until it fails.
         """
         self._trial = Trial(detector, refusal=refusal)
 
@@ -191,8 +189,8 @@ class Listener:
         )
 
     def _sound_age_s(self, now: float) -> float:
-        # Where the computer is too slow, sound waits in the source and no read was in vain.
         age_s = now - self._sound_at
+        # On a computer that is too slow, sound waits in the source and no read was in vain.
         return min(age_s, self._n_in_vain * _READ_TIMEOUT_S) if self.running else age_s
 
     def _run(self) -> None:
@@ -242,7 +240,7 @@ class Listener:
         detections = self._score(lambda: pipeline.process(block))
         if pipeline.gaps > gaps:
             self._last_score = None
-        if pipeline.gaps > gaps or pipeline.windows > windows:
+        if (pipeline.gaps, pipeline.windows) != (gaps, windows):
             self._window_at = time.monotonic()
         self._busy_s += time.monotonic() - began_s
         self._sound_s += len(block.samples) / self._source.sample_rate
@@ -250,6 +248,7 @@ class Listener:
         following = trial.process(block, self._runs)
         if following is not None:
             self._take_over(following)
+            trial.ended = True
 
     def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
         """Return the detections of *work*; if the model fails in it, score anew from here on."""
@@ -257,8 +256,7 @@ class Listener:
             with self._runs.of(self._pipeline):
                 detections = work()
         except ModelError as exc:
-            self._model_fault = str(exc)
-            self._last_score = None
+            self._model_fault, self._last_score = str(exc), None
             self._go_on_by(self.in_force.pipeline(self._source.sample_rate))
             return []
         if detections:
@@ -290,9 +288,8 @@ class Listener:
     def _tell(self, event: AlarmEvent) -> None:
         detector, clock = self.in_force, self._clock
         recorder = self._recorder if event.type == "start" else None
-        event_id = self._reporter.event(
-            event, detector, clock, self.audio, has_clip=recorder is not None
-        )
+        has_clip = recorder is not None
+        event_id = self._reporter.event(event, detector, clock, self.audio, has_clip=has_clip)
         if recorder is not None:
             name = clip_name(clock.time_ms(event.first_sample), self.name, event_id)
             recorder.keep(name, event, detector.model.document)

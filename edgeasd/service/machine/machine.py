@@ -15,7 +15,7 @@ from edgeasd.common.errors import AudioDeviceError, EdgeasdError
 from edgeasd.detect.model.network import Model
 from edgeasd.models.cache import FileWatch, Models
 from edgeasd.models.calibration_file import files_of
-from edgeasd.models.detector import Detector, ModelFile, detector_of
+from edgeasd.models.detector import Detector, detector_of
 from edgeasd.publish.clips.recorder import Recorder
 from edgeasd.publish.health import MachineHealth
 from edgeasd.service.machine.health import Counts, Facts, calibration_health, judge, misfits
@@ -30,9 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Machine:
-    """One machine, from its source of sound to its messages.
-
-    A microphone that is not there is waited for.
+    """One machine, from its source of sound to its messages; a microphone may come later.
 
     Args:
         config: Configuration of the machine.
@@ -59,9 +57,9 @@ class Machine:
         self._told_model = ""
         self._back_off = BackOff()
         self._failure = ""
-        # Looked at before they are read: a change in between then counts as a change.
+        # Looked at before they are read: what changes in between then counts as a change.
         self._watch = FileWatch(files_of(config))
-        detector = _detector(config, ModelFile(config.model, models.load(config.model)))
+        detector = _detector(config, models.load(config.model))
         self._source = open_or_wait(config.source, detector.sample_rate, AudioDeviceError)
         try:
             self._listener = self._make_listener(detector, Counts())
@@ -73,7 +71,7 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """Name of the machine."""
+        """Name of the machine, which no reload changes."""
         return self.config.name
 
     @property
@@ -82,15 +80,9 @@ class Machine:
         return self._listener.in_force
 
     @property
-    def reason(self) -> str:
-        """Reason of the state as last published."""
-        return self._reporter.reason
-
-    @property
     def ended(self) -> bool:
         """Whether there is no more to come, as of a recording that was played to its end."""
-        listener = self._listener
-        return not (listener.running or self._failure or listener.error is not None)
+        return not (self._listener.running or self._failure or self._listener.error)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -140,7 +132,7 @@ class Machine:
         is_moved = config.source != self.config.source
         try:
             watch = FileWatch(files_of(config)) if is_new else self._watch
-            detector = _detector(config, self._file(config, is_new=is_new))
+            detector = _detector(config, self._model(config, is_new=is_new))
             if is_moved:
                 self._go_on_with(self._open(config, AudioDeviceError))
         except EdgeasdError:
@@ -152,18 +144,16 @@ class Machine:
             self._loading = None
         self._use(detector, refusal="" if is_new else self._listener.refusal)
 
-    def _file(self, config: MachineConfig, *, is_new: bool) -> ModelFile:
+    def _model(self, config: MachineConfig, *, is_new: bool) -> Model:
         # A model that was loaded stays good, whatever became of its file.
-        loaded = self._listener.wanted.file
-        if is_new or loaded is None:
-            return ModelFile(config.model, self._models.load(config.model))
-        return loaded
+        origin = self._listener.wanted.origin
+        return self._models.load(config.model) if is_new or origin is None else origin.model
 
     def follow(self) -> bool:
         """Follow changes of files and sound; return whether there is news to tell.
 
-        If a new model or calibration cannot be used, that is told and the one in force goes on.
-        That a calibration no longer fits the sound is told, too; nothing is adapted to it.
+        A new model or calibration that cannot be used is told, and the one in force goes on.  A
+        calibration that no longer fits the sound is told, too; nothing is adapted to it.
         """
         if isinstance(self._source, Waiting) and (found := self._source.take()) is not None:
             self._go_on_with(found)
@@ -178,7 +168,7 @@ class Machine:
             return False
         loaded, self._loading = self._loading, None
         try:
-            detector = _detector(self.config, ModelFile(self.config.model, loaded.result()))
+            detector = _detector(self.config, loaded.result())
         except EdgeasdError as exc:
             self._listener.refuse(str(exc))
         else:
@@ -195,23 +185,23 @@ class Machine:
         news = [words for words in (refusal, *misfits) if words not in ("", *self._told_warnings)]
         self._told_warnings = [refusal, *misfits]
         for words in news:
-            _log.log(
-                logging.ERROR if words == refusal else logging.WARNING, "%s: %s", self.name, words
-            )
-        if refusal in news:
-            self._adjust_in_force()
+            log = _log.error if words == refusal else _log.warning
+            log("%s: %s", self.name, words)
+        if refusal in news and self._listener.wanted is self.in_force:
+            self._listener.use(self._without_trial(), refusal=self._listener.refusal)
         return len(news) > 0
 
-    def _adjust_in_force(self) -> None:
-        """Have the detector in force go by settings that were changed for one that was refused."""
-        listener = self._listener
-        file = listener.in_force.file
-        if file is None or listener.wanted is not listener.in_force:
-            return
-        with suppress(EdgeasdError):  # the settings may need the model that was refused
-            detector = _detector(replace(self.config, model=file.path), file)
-            if detector.scores_as(listener.in_force):
-                listener.use(detector, refusal=listener.refusal)
+    def _without_trial(self) -> Detector:
+        """Return the detector in force, by the settings that were changed during a trial."""
+        in_force = self.in_force
+        origin = in_force.origin
+        if origin is not None and origin.machine.alarm != self.config.alarm:
+            config = replace(self.config, model=origin.machine.model)
+            with suppress(EdgeasdError):  # the settings may need the model that was refused
+                detector = _detector(config, origin.model)
+                if detector.scores_as(in_force):
+                    return detector
+        return in_force
 
     def _model_fault(self) -> str:
         refusal = self._listener.refusal
@@ -257,8 +247,7 @@ class Machine:
     def tell_state(self, *, last: bool = False) -> bool:
         """Publish the state if it is news; return whether it, or the model in force, is.
 
-        Args:
-            last: Whether there is no later chance to tell it.
+        With *last* there is no later chance to tell it, and more may be told.
         """
         self._listener.end_stuck_run()
         detector = self.in_force
@@ -304,9 +293,9 @@ class Machine:
         )
 
 
-def _detector(config: MachineConfig, file: ModelFile) -> Detector:
+def _detector(config: MachineConfig, model: Model) -> Detector:
     """Return the detector of a machine, and log why its calibration cannot be used."""
-    detector = detector_of(config, file)
+    detector = detector_of(config, model)
     if detector.calibrated is not None and detector.calibrated.warning:
         _log.warning("%s: %s", config.name, detector.calibrated.warning)
     return detector

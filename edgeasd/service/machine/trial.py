@@ -44,16 +44,19 @@ class Trial:
             self._give_up(os_reason(exc))
 
     def process(self, block: AudioBlock, runs: RunWatch) -> DetectorPipeline | None:
-        """Let the detector hear *block*; return its pipeline once that can take over."""
+        """Let the detector hear *block*; return its pipeline if that has a score to take over by.
+
+        The trial has ended once the pipeline is in force, which the caller sees to.
+        """
         if self.ended or self._pipeline is None:
             return None
         try:
             with runs.of(self._pipeline):
-                self.ended = bool(self._pipeline.process(block))
+                is_ready = bool(self._pipeline.process(block))
         except Exception as exc:  # noqa: BLE001 - as above
             self._give_up(str(exc))
             return None
-        return self._pipeline if self.ended else None
+        return self._pipeline if is_ready else None
 
     def _give_up(self, reason: str) -> None:
         self.refusal, self.ended = reason, True
