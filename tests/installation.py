@@ -20,6 +20,7 @@ from edgeasd.common.config import Config, FileConfig, MachineConfig
 from edgeasd.models.cache import Models
 from edgeasd.models.calibration_file import Calibration
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.service.machine.reporter import Reporter
 from edgeasd.service.node import Node
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Subscriber
@@ -41,10 +42,10 @@ def listening_machine(folder: Path) -> Iterator[Machine]:
     config = MachineConfig("m1", path, source=FileConfig(folder / "sound.wav", repeat=True))
     plan = Config((config,), node="n1", state_dir=folder / "state")
     node = Node(plan)
-    machine = Machine(config, node, Models(), plan)
-    machine.listener.start()
+    machine = Machine(config, node, Models(), Reporter(node, config.name))
+    machine.start()
     yield machine
-    machine.listener.stop(STOP_TIMEOUT_S)
+    machine.stop(STOP_TIMEOUT_S)
     node.outbox.close()
 
 

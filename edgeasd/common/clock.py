@@ -1,4 +1,4 @@
-"""The computer's clocks: is the wall clock right, and what measures time whether it is or not?"""
+"""The computer's clocks: whether the wall clock is right, and a clock that nobody can set."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pathlib import Path
 _TIMESYNCD_MARK = Path("/run/systemd/timesync/synchronized")
 _STA_UNSYNC = 0x0040
 _TIMEX_BYTES = 256
-"""More than the kernel's struct timex on any platform."""
+"""More bytes than the kernel's struct timex has on any platform."""
 _STATUS_OFFSET = 5 * ctypes.sizeof(ctypes.c_long)
-"""After modes (int, padded to a long), offset, freq, maxerror and esterror."""
+"""Offset of the status in that struct, behind modes (int, padded to a long), offset, freq, maxerror
+and esterror."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment that others of the same boot can be compared with, also from another process.
+    """A moment that can be compared with others since the same boot, even of another process.
 
     Attributes:
-        boot: Names the time from one boot of the computer to the next; empty if not known.
-        at_s: Seconds since the boot, those asleep included.
+        boot: Name of the time between two boots of the computer; empty if it is not known.
+        at_s: Seconds since the boot, including those in which the computer slept.
     """
 
     boot: str
@@ -38,7 +39,7 @@ class Moment:
 
 
 def moment() -> Moment:
-    """Return the moment that is now: unlike the wall clock, nobody sets it."""
+    """Return the present moment, by a clock that, unlike the wall clock, nobody sets."""
     try:
         boot = _BOOT.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -47,7 +48,7 @@ def moment() -> Moment:
 
 
 def since_boot_s() -> float:
-    """Return the seconds since the computer was booted, those asleep included."""
+    """Return the seconds since the computer was booted, including those in which it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -55,8 +56,8 @@ def clock_synchronized() -> bool:
     """Return whether a time server is known to keep the system's clock.
 
     References:
-        adjtimex(2), read only (modes 0): STA_UNSYNC is cleared by NTP daemons.  Where the service
-        manager forbids the call, systemd-timesyncd's mark is all that is known.
+        adjtimex(2), read only (modes 0): NTP daemons clear STA_UNSYNC.  Where the service manager
+        forbids the call, all that is known is the file of systemd-timesyncd.
     """
     if _TIMESYNCD_MARK.exists():
         return True

@@ -45,6 +45,21 @@ class AlarmSpec:
             raise ValueError(f"cool_down={self.cool_down} must be at least 0")
 
 
+@dataclass(frozen=True, slots=True)
+class AlarmState:
+    """Where an alarm stands, so that another one can take its place.
+
+    Attributes:
+        start_sample: Position at which the alarm was raised; None if it is not raised.
+        update_at: Position from which the next update is due.
+        quiet_until: Position before which no alarm starts.
+    """
+
+    start_sample: int | None
+    update_at: int
+    quiet_until: int
+
+
 class Alarm:
     """Hysteresis, run lengths and cool-down between the score and the alert.
 
@@ -60,6 +75,11 @@ class Alarm:
     def active(self) -> bool:
         """Whether the alarm is raised."""
         return self._start_sample is not None
+
+    @property
+    def state(self) -> AlarmState:
+        """Where the alarm stands now."""
+        return AlarmState(self._start_sample, self._update_at, self._quiet_until)
 
     def process(self, score: Score) -> AlarmEvent | None:
         """Return the event that *score* makes, if any.
@@ -90,18 +110,18 @@ class Alarm:
         self._start_sample = start_sample
         self._update_at = start_sample + self.spec.update_every
 
-    def adopt(self, other: Alarm, rate_ratio: float) -> None:
-        """Go on where *other* stands.
+    def adopt(self, state: AlarmState, rate_ratio: float) -> None:
+        """Go on from the *state* of another alarm, which this one takes the place of.
 
         Args:
-            other: The alarm that this one takes the place of.
-            rate_ratio: Sample rate of this one's scores over that of the other's.
+            state: State of the other alarm.
+            rate_ratio: Sample rate of this alarm's scores over that of the other's.
         """
         self.reset()
-        if other._start_sample is not None:
-            self.resume(round(other._start_sample * rate_ratio))
-            self._update_at = round(other._update_at * rate_ratio)
-        self._quiet_until = round(other._quiet_until * rate_ratio)
+        if state.start_sample is not None:
+            self.resume(round(state.start_sample * rate_ratio))
+            self._update_at = round(state.update_at * rate_ratio)
+        self._quiet_until = round(state.quiet_until * rate_ratio)
 
     def _process_quiet(self, score: Score) -> AlarmEvent | None:
         now = score.end_sample

@@ -1,4 +1,4 @@
-"""The stages from sound to alarm, in order."""
+"""All stages from a block of sound to a score and an alarm event, in the order of the data flow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeasd.common.resampler import Resampler
 from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
 from edgeasd.detect.alarm import Alarm, AlarmSpec
 from edgeasd.detect.features import FeatureSpec, LogMel, log_mel
@@ -33,7 +34,7 @@ def clip_frames(samples: Float32Array, features: FeatureSpec, window: WindowSpec
 
 
 def clip_outputs(model: Model, samples: Float32Array) -> list[NetworkOutput]:
-    """Return what *model* says of each window of a clip; see `clip_frames`."""
+    """Return the output of *model* for each window of a clip, padded as in `clip_frames`."""
     window = model.document.window
     median = MedianFilter(window.median_frames)
     frames = clip_frames(samples, model.document.features, window)
@@ -42,44 +43,56 @@ def clip_outputs(model: Model, samples: Float32Array) -> list[NetworkOutput]:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A score, and what came of it.
+    """A score and its consequences.
 
     Attributes:
         score: Score of the sound.
-        event: What the alarm made of it, if anything.
-        signal: What is wrong with the sound behind the score.  The alarm hears nothing of a score
-            that rests on a flat signal.
+        event: Event by which the score started, updated or ended the alarm; usually None.
+        signal: Defect of the sound behind the score.  A score of flat sound never reaches the
+            alarm.
+        alarm: Whether the alarm is raised after this score.
     """
 
     score: Score
     event: AlarmEvent | None
     signal: SignalState = "ok"
+    alarm: bool = False
 
 
 class Pipeline:
-    """Sound in, scores and alarm events out; pure, so that a replay gives the live run's results.
+    """Turns blocks of sound into scores and alarm events.
+
+    It is pure, so a replay of a recording gives the results of the live run.
 
     Args:
-        model: The network and its geometry.
+        model: Network and its geometry.
         section: Index of the machine's section in the model.
-        alarm: When a score becomes an alarm.
-        joins_gaps: Whether scores go on after a gap, with windows of both of its sides, as is right
-            for clips of a machine that follow each other.  No window holds sound of both sides.
+        alarm: Conditions under which scores raise and clear the alarm.
+        source_rate: Sample rate of the blocks, hertz; None if they have the rate of the model.
+        joins_gaps: Whether a score may rest on windows from both sides of a gap, as is right for
+            clips of a machine that follow each other.  No single window spans a gap.
 
     Attributes:
-        sample_rate: Of the blocks that it takes, hertz.
+        sample_rate: Rate of the model, in which scores and events count positions, hertz.
         gaps: Number of jumps in the sample positions so far.
         windows: Number of windows scored so far.
-        alarm: The last stage; its state survives a gap.
+        alarm: Last stage; its state survives a gap.
         signal: Level and defects of the sound.
         control: Ends a run of the network that lasts too long.
     """
 
     def __init__(
-        self, model: Model, section: int, alarm: AlarmSpec, *, joins_gaps: bool = False
+        self,
+        model: Model,
+        section: int,
+        alarm: AlarmSpec,
+        *,
+        source_rate: int | None = None,
+        joins_gaps: bool = False,
     ) -> None:
         document = model.document
         self.sample_rate = document.features.sample_rate
+        self._resampler = Resampler(source_rate or self.sample_rate, self.sample_rate)
         self._model = model
         self.control = RunControl()
         self._joins_gaps = joins_gaps
@@ -100,15 +113,44 @@ class Pipeline:
 
     @property
     def due_s(self) -> float:
-        """Seconds from the last window, or from the beginning of the sound, to the next window."""
+        """Seconds of sound from the last window, or from the beginning, to the next window."""
         return self._n_due / self.sample_rate
 
     def process(self, block: AudioBlock) -> list[Detection]:
-        """Return what *block*, at the model's sample rate, completes.
+        """Return the detections that *block*, at the rate of the source, completes.
 
         Raises:
             ValueError: If *block* goes back in time.
         """
+        return self._take(self._resampler.process(block))
+
+    def flush(self) -> list[Detection]:
+        """Return the detections that the end of the sound completes."""
+        return self._take(self._resampler.flush())
+
+    def reset(self) -> None:
+        """Return to the state of a new pipeline; the counters stay."""
+        self._restart()
+        self._resampler.reset()
+        self._scorer.reset()
+        self.signal.reset()
+        self._next_sample = None
+        self.alarm.reset()
+
+    def continue_from(self, before: Pipeline) -> None:
+        """Take the place of *before*, which heard the same sound: go on with its alarm and counts.
+
+        Windows and gaps that both have heard count once.
+        """
+        self.alarm.adopt(before.alarm.state, self.sample_rate / before.sample_rate)
+        self.windows, self.gaps = before.windows, before.gaps
+
+    def resume_alarm(self, raised_s: float) -> None:
+        """Go on with an alarm that was raised *raised_s* seconds before the sound begins."""
+        self.alarm.resume(-round(raised_s * self.sample_rate))
+
+    def _take(self, block: AudioBlock) -> list[Detection]:
+        """Return the detections that *block*, at the model's rate, completes."""
         if self._next_sample is not None and block.first_sample != self._next_sample:
             if block.first_sample < self._next_sample:
                 raise ValueError(
@@ -125,16 +167,8 @@ class Pipeline:
         # Frames are made when they complete a window: together they cost half as much.
         return self._detect(block)
 
-    def reset(self) -> None:
-        """Return to the state of a new pipeline; the counters stay."""
-        self._restart()
-        self._scorer.reset()
-        self.signal.reset()
-        self._next_sample = None
-        self.alarm.reset()
-
     def _detect(self, latest: AudioBlock) -> list[Detection]:
-        """Return what the pending samples, *latest* the last, complete; keep the rest of them."""
+        """Return what the pending samples complete, of which *latest* came last; keep the rest."""
         samples = np.concatenate(self._pending)
         n_used = self._n_due + (len(samples) - self._n_due) // self._hop_samples * self._hop_samples
         first_sample = (self._next_sample or 0) - len(samples)
@@ -159,9 +193,9 @@ class Pipeline:
 
     def _decide(self, score: Score) -> Detection:
         signal = self.signal.defect_since(score.first_sample)
-        # A dead microphone sounds unlike the machine too.  It is told as such, not as an alarm.
+        # A dead microphone does not sound like the machine either; its state says so, not an alarm.
         event = None if signal == "flat_signal" else self.alarm.process(score)
-        return Detection(score, event, signal)
+        return Detection(score, event, signal, self.alarm.active)
 
     def _restart(self) -> None:
         self._pending = []

@@ -1,4 +1,4 @@
-"""Model files in use, how they are taken up, and what tells that a file has changed."""
+"""The model files in use: how they are loaded, and how a change of a file is noticed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def open_model(path: Path) -> Model:
 class Models:
     """The model files in use: machines that name the same file share the network.
 
-    A thread of its own reads, tries and loads them: whoever watches over machines waits for none.
+    Files are read, tried and loaded in a thread, so that the supervisor need not wait for them.
     """
 
     def __init__(self) -> None:
-        # Weak: a daemon that runs for years sees many models, under many names.
+        # Weak references: a daemon that runs for years sees many models, under many names.
         self._by_stamp: WeakValueDictionary[tuple[Path, _Stamp], Model] = WeakValueDictionary()
         self._by_digest: WeakValueDictionary[tuple[Path, str], Model] = WeakValueDictionary()
         self._faults: dict[Path, tuple[_Stamp, str]] = {}
@@ -42,20 +42,20 @@ class Models:
         self._works = False
 
     def prepare(self, paths: Iterable[Path]) -> None:
-        """Begin to load the files at *paths*, also those that were refused before.
+        """Begin to load the files at *paths*, even those that were refused before.
 
-        They stay loaded until the next call, whether anybody uses them or not.
+        They stay loaded until the next call, whether they are used or not.
         """
         self._faults.clear()
         self._prepared = [self.begin(path) for path in dict.fromkeys(paths)]
 
     @property
     def ready(self) -> bool:
-        """Whether `load` has an answer for all that was prepared."""
+        """Whether every file that was prepared has been loaded or refused."""
         return all(one.done() for one in self._prepared)
 
     def load(self, path: Path) -> Model:
-        """Return the model in the file, read again only if the file changed; wait for it.
+        """Return the model in the file, which is read again only if it has changed; wait for it.
 
         Raises:
             ModelError: If the file cannot be used.
@@ -63,7 +63,7 @@ class Models:
         return self.begin(path).result()
 
     def begin(self, path: Path) -> Future[Model]:
-        """Begin to load the file, and return what will hold its model or a `ModelError`."""
+        """Begin to load the file; the future will hold its model or a `ModelError`."""
         key = path, _stamp(path)
         seen, fault = self._faults.get(path, (None, ""))
         with self._lock:
@@ -85,7 +85,7 @@ class Models:
             threading.Thread(target=self._work, name="models", daemon=True).start()
 
     def _work(self) -> None:
-        """Load what is asked for, until there is no more of it."""
+        """Load the files that are asked for, until there are no more."""
         trials = Trials()
         while (key := self._next()) is not None:
             self._answer(key, trials)
@@ -102,7 +102,7 @@ class Models:
             model = self._load(key, trials)
         except ModelError as exc:
             error = exc
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it costs this model alone
+        except Exception as exc:  # noqa: BLE001 - no error may cost more than this model
             error = ModelError(f"{key[0]}: cannot be used ({os_reason(exc)})")
         with self._lock:
             future = self._asked.pop(key)
@@ -127,10 +127,10 @@ class Models:
 
 
 class FileWatch:
-    """Tells when files have changed and are whole: the same at two looks in a row.
+    """Tells when files have changed and are complete, that is the same at two looks in a row.
 
     Args:
-        paths: The files; one that is not there counts too.
+        paths: Paths of the files; a file may come into being or go.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -138,7 +138,7 @@ class FileWatch:
         self._used = self._seen = self._look()
 
     def changed(self) -> bool:
-        """Look, and return whether the files have come to rest since they changed."""
+        """Look at the files; return whether they have changed and are no longer being written."""
         before, self._seen = self._seen, self._look()
         if self._seen != before or self._seen == self._used:
             return False
@@ -153,8 +153,8 @@ class FileWatch:
 class _Stamp:
     """What tells one content of a file from another without reading it; all 0 without a file.
 
-    Where images are made with one time for all files, and each file system counts its inodes from
-    the same number, only device and time of the last change of the inode differ.
+    In images in which all files have the same time, and inodes are counted from the same number,
+    only the device and the time of the last change of the inode differ.
     """
 
     device: int = 0

@@ -11,8 +11,8 @@ import threading
 from contextlib import suppress
 
 _PATIENCE_S = 60.0
-"""For one model, on a computer busy with other things; where a step of it takes 5 s of computing,
-the kernel ends the process."""
+"""Seconds that one model may take on a computer that is busy with other things.  If a single step
+takes 5 s of computing, the kernel ends the process before that."""
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from edgeasd.models.trial_process import serve; serve()"
@@ -21,7 +21,7 @@ _INHERITED = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PATH")
 
 
 class Trials:
-    """Tries models, one after the other, in one process, which is started when it is needed."""
+    """Tries models one after the other in a child process, which is started when it is needed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,11 +31,11 @@ class Trials:
         """Return why a model file cannot be used, in words; empty if it can.
 
         It may contradict itself, fail on sound of some kind, take too much memory or time, or bring
-        its process down.
+        the child process down.
 
         Args:
-            content: The bytes of the file.
-            digest: What they are known by; the same ones are tried once.
+            content: Bytes of the file.
+            digest: Digest of these bytes; the same bytes are tried only once.
 
         Raises:
             OSError: If no process can be started.
@@ -65,8 +65,8 @@ class Trials:
 
 def _start() -> subprocess.Popen[bytes]:
     inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-    # Isolated: neither the working directory nor the user's settings decide what it imports.
-    process = subprocess.Popen(  # noqa: S603 - this Python, nothing of a model
+    # Isolated: what it imports depends neither on the working directory nor on the user's settings.
+    process = subprocess.Popen(  # noqa: S603 - this Python, and nothing from a model
         [sys.executable, "-I", "-c", _PROGRAM, *filter(None, sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -88,7 +88,7 @@ def _asked(process: subprocess.Popen[bytes], content: bytes) -> str:
         process.stdin.write(content)
         process.stdin.flush()
         return _read_answer(process)
-    except (OSError, ValueError):  # it is gone
+    except (OSError, ValueError):  # the process has ended
         code = process.wait()
     if code == -signal.SIGXCPU:
         return "does not come to an end, in loading or on sound of some kind; export it again"
@@ -107,5 +107,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with suppress(OSError):  # what is still to be written has nowhere to go
+            with suppress(OSError):  # nobody is there to read what is still to be written
                 pipe.close()

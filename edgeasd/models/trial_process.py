@@ -1,8 +1,8 @@
-"""The process in which models are tried: what a hostile file does to it harms nobody.
+"""The child process in which models are tried: whatever a hostile file does to it harms nobody.
 
-Started by `edgeasd.models.trial`.  Standard input has one model after the other, its length as
-eight bytes before it.  Standard output has a line of JSON when all is ready, and one for each
-model: why it is refused, empty if it can be used.
+`edgeasd.models.trial` starts it.  It reads one model after the other from standard input, each with
+its length in eight bytes before it.  It writes a line of JSON to standard output when it is ready,
+and one for each model: why the model is refused, empty if it can be used.
 """
 
 from __future__ import annotations
@@ -32,23 +32,28 @@ from edgeasd.detect.windows import slice_windows
 STEP_CPU_S = 5
 """Seconds of computing that loading a model, or one window of it, may take."""
 MOST_LOAD = 2.0
-"""Seconds of computing for a second of sound.  Above one it cannot keep up; but a computer that is
-busy with other things counts for twice what it is."""
+"""Seconds of computing that a second of sound may take.  A model above one cannot keep up, but on a
+computer that is busy with other things the measured time may be twice the real one."""
 _MEMORY_BYTES = 2**28
+"""Bytes of memory that any model may take."""
 _MEMORY_PER_BYTE = 4
-"""Of the file: it is held as it came, as it is read, and as it is laid out to be run."""
+"""Bytes of memory that a model may take in addition for each byte of its file, which is held as it
+came, as it is read, and as it is laid out to be run."""
 _N_WINDOWS = 3
+"""Windows of each kind of sound that a model is tried on."""
 _HUM_SAMPLES = 80
-"""In half a period: 100 Hz at 16 kHz."""
+"""Samples in half a period of the hum: 100 Hz at 16 kHz."""
 _LONGEST_REASON = 1000
+"""Characters of a reason that are passed on; a hostile model may give a longer one."""
 _ORIGIN = "model"
+"""Name of the model in errors, which the parent process replaces by the path of the file."""
 
 
 def serve() -> None:
     """Try models until there are no more."""
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    # Libraries that print do not answer in our place.
+    # A library that prints must not answer in our place.
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     _limit_harm()
     _answer(answers, "")
@@ -69,7 +74,7 @@ def _fault_of(content: bytes, most_bytes: int) -> str:
     _limit_step()
     try:
         rehearse(Model(content, _ORIGIN))
-    except Exception as exc:  # noqa: BLE001 - whatever a model does, the answer is that
+    except Exception as exc:  # noqa: BLE001 - whatever a model does is the answer
         if isinstance(exc, MemoryError) or "bad_alloc" in str(exc):
             return f"takes more than {most_bytes // 2**20} MiB of memory; export it again"
         if isinstance(exc, ModelError):
@@ -79,10 +84,10 @@ def _fault_of(content: bytes, most_bytes: int) -> str:
 
 
 def rehearse(model: Model) -> None:
-    """Run *model* on sounds of many kinds.
+    """Run *model* on sound of many kinds.
 
     Raises:
-        ModelError: If it fails on one, or takes so long that it could never keep up.
+        ModelError: If it fails on one of them, or is so slow that it could never keep up.
     """
     features, window = model.document.features, model.document.window
     median = MedianFilter(window.median_frames)
@@ -100,7 +105,7 @@ def rehearse(model: Model) -> None:
             window_s = min(window_s, time.process_time() - began_s)
         for index in range(len(model.document.sections)):
             score = clip_score(model.scoring(index), outputs)
-            if not abs(score) <= SCORE_LIMIT:  # also of what is no number
+            if not abs(score) <= SCORE_LIMIT:  # NaN, too, is refused
                 raise ModelError(f"sections[{index}] gives a score of {score:g}; export it again")
         load = features.frames_per_s * (frame_s + window_s / window.hop_frames)
         if load > MOST_LOAD:
@@ -111,7 +116,7 @@ def rehearse(model: Model) -> None:
 
 
 def _sounds(n_window: int, hop: int) -> Iterator[Float32Array]:
-    """Yield some windows of silence, of noise from faint to clipped, and of a clipped hum."""
+    """Yield a few windows of silence, of noise from faint to clipped, and of a clipped hum."""
     rng = np.random.default_rng(0)
     n_samples = n_window + (_N_WINDOWS - 1) * hop
     noise = rng.standard_normal(n_samples, np.float32)
@@ -122,10 +127,10 @@ def _sounds(n_window: int, hop: int) -> Iterator[Float32Array]:
 
 
 def _limit_harm() -> None:
-    """Have this process neither write files nor leave its memory, and be the first to be killed."""
+    """Let this process write no file and leave no core dump, and let it be killed before others."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
-    with suppress(OSError):  # where the service is denied it
+    with suppress(OSError):  # the service may be denied this
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
@@ -134,12 +139,12 @@ def _limit(kind: int, most: int) -> None:
 
 
 def _limit_step() -> None:
-    """Have the kernel end this process if the step that begins now takes too long."""
+    """Let the kernel end this process if the step that begins now takes too long."""
     _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + STEP_CPU_S)
 
 
 def _memory_bytes() -> int:
-    """Return how much memory of its own this process has taken, as the kernel counts it."""
+    """Return the bytes of memory of its own that this process has, as the kernel counts them."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024

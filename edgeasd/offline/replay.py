@@ -1,13 +1,14 @@
-"""Scores of recordings, through the very stages of the daemon."""
+"""Scores of recordings, by the pipeline of the daemon."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeasd.capture.recording.wavfile import blocks_at, read_clip
+from edgeasd.capture.recording.wavfile import WavFile, read_clip
 from edgeasd.common.config import AlarmConfig
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, clip_outputs
@@ -21,10 +22,10 @@ class Replay:
     """How recordings are scored.
 
     Attributes:
-        model: The network and its geometry.
-        section: Name of the section that the sound comes from; may be empty if there is one.
+        model: Network and its geometry.
+        section: Name of the section that the sound comes from; may be empty if there is one only.
         channel: Channel of the files, counted from 0.
-        alarm: What a site's configuration says of thresholds and run lengths.
+        alarm: Thresholds and run lengths from the configuration.
     """
 
     model: Model
@@ -34,7 +35,7 @@ class Replay:
 
     @property
     def detector(self) -> Detector:
-        """What turns the recordings into scores and alarms.
+        """Detector that turns the recordings into scores and alarms.
 
         Raises:
             ModelError: If the model has no such section.
@@ -42,7 +43,7 @@ class Replay:
         return make_detector(self.model, self.section, self.alarm)
 
     def row(self, path: Path, detection: Detection) -> dict[str, Any]:
-        """Return the row of a score of the recording at *path*."""
+        """Return *detection* in the recording at *path* as a row of the output."""
         score = detection.score
         return {
             "file": str(path),
@@ -57,14 +58,16 @@ class Replay:
     def detections(self, path: Path) -> Iterator[Detection]:
         """Yield the scores and events that the daemon would make of the recording at *path*."""
         detector = self.detector
-        pipeline = detector.pipeline()
-        for block in blocks_at(path, self.channel, detector.sample_rate):
-            yield from pipeline.process(block)
+        with closing(WavFile(path, self.channel)) as source:
+            pipeline = detector.pipeline(source.sample_rate)
+            while (block := source.read(0.0)) is not None:
+                yield from pipeline.process(block)
+            yield from pipeline.flush()
 
     def clip(self, path: Path) -> dict[str, Any]:
-        """Return the row of a whole clip: its score over all of its windows.
+        """Return the score over all windows of a clip as a row of the output.
 
-        Whether a clip that holds flat sound is anomalous is not known, as in the daemon.
+        As in the daemon, it is unknown whether a clip that holds flat sound is anomalous.
 
         Raises:
             EdgeasdError: If the file or the section cannot be used.

@@ -7,58 +7,61 @@ import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from edgeasd import __version__
 from edgeasd.common.clock import since_boot_s
-from edgeasd.common.config import Config, MachineConfig
+from edgeasd.common.config import Config
 from edgeasd.common.config_file import load_config
-from edgeasd.common.errors import ConfigError, HungDeviceError
+from edgeasd.common.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.models.cache import Models
-from edgeasd.publish.payloads.health import MqttHealth, encode_health, health_payload
-from edgeasd.service.departures import Departures
 from edgeasd.service.machine.health import alive, hangs
-from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.service.machine.machine import STOP_TIMEOUT_S
 from edgeasd.service.machines import Machines
 from edgeasd.service.node import Node
 from edgeasd.service.process import signals
+from edgeasd.service.process.departures import Departures
 from edgeasd.service.process.state_lock import StateLock
 from edgeasd.service.process.systemd import Busy, notify, notify_reloading, watchdog_interval_s
-from edgeasd.service.reload import Reload
+from edgeasd.service.reload import Changes, plan
 
 _TICK_S = 0.25
+"""Seconds between two looks of the supervisor, unless something wakes it before."""
 _SUMMARY_INTERVAL_S = 60.0
+"""Seconds between two summaries in the log."""
 _FOLLOW_INTERVAL_S = 2.0
+"""Seconds between two looks at the files of all machines."""
 _LEAST_HEALTH_INTERVAL_S = 5.0
-"""Between two health messages, whatever is news; a shorter configured one goes before."""
+"""Seconds between two health messages that tell news; a shorter configured interval holds."""
 _DELIVERY_TIMEOUT_S = 5.0
+"""Seconds that alerts have to reach the broker after every recording has ended."""
 _LEAVE_TIMEOUT_S = 10.0
+"""Seconds that the last messages have to reach the broker when a device hangs."""
 _CLOCK_STEP_S = 2.0
+"""Seconds by which the wall clock must be set for the states to be told again."""
 _log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """All machines of this computer, their way to the broker, and the supervision of both.
+    """The machines of this computer, the connection to the broker, and the supervision of both.
 
     Args:
-        config: The configuration.
-        path: Of its file, which `reload` reads; None if it comes from none.
+        config: Configuration at the start.
+        path: Path of the configuration file, which `reload` reads; None if there is none.
 
     Raises:
-        EdgeasdError: If the state directory, or a file of the broker's, cannot be used.
+        EdgeasdError: If the state directory, or a file for the connection, cannot be used.
     """
 
     def __init__(self, config: Config, path: Path | None = None) -> None:
         self._path = path
-        self._config = config
         self._stopping = False
         self._reload_asked = False
-        self._started_at = time.monotonic()
         self._told: tuple[object, ...] = ()
         self._refused: list[str] = []
         self._models = Models()
         self._wanted: Config | None = None
-        # Before anything of it is touched: another daemon may be at work there.
+        # Before anything in the directory is touched: another daemon may be at work there.
         self._lock = StateLock(config.state_dir)
         try:
             self._node = Node(config)
@@ -66,7 +69,7 @@ class Daemon:
             self._lock.close()
             raise
         self._departures = Departures(config.state_dir / "departures.json")
-        self._machines = Machines(self._node, self._models, self._make)
+        self._machines = Machines(self._node, self._models)
         self._busy = Busy()
         self._is_health_news = True
         self._health_at = -_LEAST_HEALTH_INTERVAL_S
@@ -75,7 +78,7 @@ class Daemon:
     def run(self) -> None:
         """Listen until `stop` is called or every source has ended.
 
-        A machine that cannot be listened to is told and tried again; the others are heard.
+        A machine that cannot be listened to is told and tried again; the others are listened to.
 
         Raises:
             HungDeviceError: If a device hangs; the process must end then.
@@ -84,9 +87,10 @@ class Daemon:
         node.publisher.start()
         node.clips.start()
         try:
-            node.forget_all_but([machine.name for machine in self._config.machine])
-            self._models.prepare(machine.model for machine in self._config.machine)
-            machines.apply(self._config.machine, self._tell_start)
+            config = node.config
+            node.forget_all_but([machine.name for machine in config.machine])
+            self._models.prepare(machine.model for machine in config.machine)
+            machines.apply(plan(replace(config, machine=()), config), self._tell_start)
             self._models.prepare(())
             self._notify_ready()
             self._supervise()
@@ -113,9 +117,6 @@ class Daemon:
         """Have SIGTERM and SIGINT call `stop`, and SIGHUP `reload`; for the main thread."""
         signals.follow(stop=self.stop, reload=self.reload)
 
-    def _make(self, config: MachineConfig) -> Machine:
-        return Machine(config, self._node, self._models, self._config)
-
     def _notify_ready(self) -> None:
         n_refused = len(self._machines.refused)
         refused = f", {n_refused} refused" if n_refused else ""
@@ -126,7 +127,7 @@ class Daemon:
         return not self._stopping
 
     def _tell_start(self) -> bool:
-        # Those that are heard already do not wait to be told until all are.
+        # A machine that is listened to already is told before the others have begun.
         self._is_health_news |= self._tell_states()
         self._tell_health(time.monotonic())
         return self._go_on()
@@ -140,7 +141,7 @@ class Daemon:
             self._node.changed.wait(_TICK_S)
             self._node.changed.clear()
             now = time.monotonic()
-            # Asked first: what the last block brought is then told below.
+            # Asked first, so that the state after the last block is told below.
             ended = self._machines.ended and self._wanted is None
             if self._reload_asked and self._path is not None:
                 self._reload_asked = False
@@ -176,41 +177,50 @@ class Daemon:
             _require_file(path)
             self._wanted = load_config(path)
         except ConfigError as exc:
-            reload = Reload(self._node, self._machines)
-            for line in exc.lines:
-                reload.refuse(f"{line}; nothing of it is applied")
-            self._end_reload(reload)
+            self._end_reload([f"{line}; nothing of it is applied" for line in exc.lines])
             return
         self._models.prepare(machine.model for machine in self._wanted.machine)
         _log.info("read %s again", path)
 
     def _reload(self, wanted: Config) -> None:
         """Apply what is valid of a configuration, and refuse the rest."""
-        reload = Reload(self._node, self._machines)
-        self._config = reload.apply(self._config, wanted, self._go_on)
-        self._end_reload(reload)
+        now = replace(self._node.config, machine=self._machines.configs)
+        self._end_reload(self._apply(plan(now, wanted)))
 
-    def _end_reload(self, reload: Reload) -> None:
+    def _apply(self, changes: Changes) -> list[str]:
+        """Carry out *changes*, and return what is refused, in words, but for the machines."""
+        node, refused, mqtt = self._node, list(changes.refused), changes.config.mqtt
+        logging.getLogger().setLevel(changes.config.log_level.upper())
+        if changes.reconnects:
+            try:
+                node.connect_as(mqtt)
+            except EdgeasdError as exc:
+                refused.append(str(exc))
+                mqtt = node.config.mqtt
+            else:
+                self._machines.repeat_states()
+        node.config = replace(changes.config, mqtt=mqtt)
+        self._machines.apply(changes, self._go_on)
+        return refused
+
+    def _end_reload(self, refused: list[str]) -> None:
+        for reason in refused:
+            _log.error("not applied: %s", reason)
         self._wanted = None
         self._models.prepare(())
-        self._refused = reload.refused
+        self._refused = refused
         self._notify_ready()
 
     def _tell_states(self) -> bool:
         news = self._machines.tell_states()
-        told = (
-            self._node.publisher.connected,
-            self._node.fault,
-            self._node.outbox.fault,
-            self._node.clips.fault,
-        )
+        told = self._node.faults
         news |= told != self._told
         self._told = told
         return news
 
     def _progressing(self) -> bool:
         facts = [machine.facts() for machine in self._machines if not machine.ended]
-        # One that hangs and cannot be left now is known; it must not have the others killed.
+        # While the process must stay, a device that is known to hang must not get it killed.
         watched = [one for one in facts if self._departures.may_leave or not hangs(one)]
         return alive(watched, network=self._node.publisher.is_alive)
 
@@ -218,19 +228,18 @@ class Daemon:
         for machine in self._machines:
             if hangs(machine.facts()) and self._departures.may_leave:
                 self._departures.note()
-                # Every event is on disk already.  What follows, the last words to the broker, may
-                # take its time but not for ever.
+                # Every event is on disk already.  The last messages to the broker may take a while
+                # but not for ever.
                 last = threading.Timer(_LEAVE_TIMEOUT_S, os._exit, (HungDeviceError.exit_code,))
                 last.daemon = True
                 with suppress(RuntimeError):  # no more threads may be had
                     last.start()
                 raise HungDeviceError(
-                    f"machine {machine.config.name!r}: {machine.reporter.reason}; "
-                    "leaving for a restart"
+                    f"machine {machine.name!r}: {machine.health().reason}; leaving for a restart"
                 )
 
     def _follow_clock(self) -> None:
-        """Tell states again when the wall clock was set: they say since when they hold."""
+        """Publish states again when the wall clock was set: they say since when they hold."""
         offset_s = time.time() - since_boot_s()
         if abs(offset_s - self._clock_offset_s) > _CLOCK_STEP_S:
             _log.info("the wall clock was set by %+.0f s", offset_s - self._clock_offset_s)
@@ -238,14 +247,14 @@ class Daemon:
             self._machines.repeat_states()
 
     def _tell_last(self) -> None:
-        """Tell what there was no time, or no leave, to tell before."""
+        """Tell what there was no time to tell before, or what was held back."""
         is_news = self._machines.tell_states(last=True)
         if is_news or self._is_health_news:
             self._publish_health()
 
     def _tell_health(self, now: float) -> None:
-        """Publish how everything is, if it is time, or if there is news and not too soon."""
-        interval_s = self._config.mqtt.health_interval_s
+        """Publish the health if it is due, or sooner if there is news."""
+        interval_s = self._node.config.mqtt.health_interval_s
         least_s = min(_LEAST_HEALTH_INTERVAL_S, interval_s) if self._is_health_news else interval_s
         if now - self._health_at >= least_s:
             self._health_at = now
@@ -253,27 +262,8 @@ class Daemon:
             self._publish_health()
 
     def _publish_health(self) -> None:
-        node = self._node
-        payload = health_payload(
-            node=node.name,
-            time_s=time.time(),
-            version=__version__,
-            uptime_s=time.monotonic() - self._started_at,
-            boot_id=node.boot_id,
-            mqtt=MqttHealth(
-                connected=node.publisher.connected,
-                reconnects=node.publisher.reconnects,
-                queued_events=len(node.outbox),
-                dropped_events=node.outbox.dropped,
-                fault=node.fault,
-            ),
-            machines=self._machines.health(),
-            storage_fault=node.outbox.fault,
-            clips=node.clips.health,
-            refused=[*self._refused, *self._machines.refused],
-        )
-        topic = node.topics.health
-        node.publisher.publish_retained(topic, encode_health(payload, node.publisher.room(topic)))
+        refused = [*self._refused, *self._machines.refused]
+        self._node.publish_health(self._machines.health(), refused)
 
     def _log_summary(self) -> None:
         n_queued = len(self._node.outbox)
@@ -293,7 +283,7 @@ class Daemon:
             )
 
     def _finish(self) -> None:
-        """Give what a finished replay found time to reach the broker."""
+        """Give the alerts of recordings that have ended time to reach the broker."""
         _log.info("every source has ended")
         self._log_summary()
         deadline = time.monotonic() + _DELIVERY_TIMEOUT_S
@@ -305,6 +295,6 @@ class Daemon:
 
 
 def _require_file(path: Path) -> None:
-    # Who reads a pipe may wait for ever, and everybody else with him.
+    # To read a pipe may take for ever, and all machines would wait.
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path}: is not a file; name one")

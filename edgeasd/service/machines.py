@@ -1,14 +1,14 @@
 """All machines of the daemon: those that are listened to, and those that cannot be yet.
 
-What one of them does, or is configured to do, never ends another: whatever it raises ends its own
-listening, which is told and begun anew.
+No error of one machine, and no mistake in its configuration, ever ends another: it ends the
+listening to that machine, which is told and begun anew.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -21,32 +21,33 @@ from edgeasd.models.cache import FileWatch, Models
 from edgeasd.models.calibration_file import files_of
 from edgeasd.publish.payloads.health import MachineHealth
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
-from edgeasd.service.machine.states import Condition
+from edgeasd.service.machine.reporter import Condition, Reporter
 from edgeasd.service.machine.stopping import stop_all
 from edgeasd.service.node import Node
 from edgeasd.service.process.tasks import SPARE_TASKS, tasks_left
+from edgeasd.service.reload import Changes
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 60.0, 3600.0
-"""Between two attempts at what is refused though its files stay as they are."""
+"""Seconds between two attempts to use a refused machine whose files stay as they are."""
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 class _Refusal:
-    """A machine that cannot be used as its configuration wants it; it may be different later.
+    """A configuration of a machine that cannot be used now, but may be later.
 
     Args:
-        config: What is wanted.
+        config: Configuration that is wanted.
 
     Attributes:
         config: As given.
-        reason: Why not, in words; empty before the first attempt.
+        reason: Why it cannot be used, in words; empty before the first attempt.
     """
 
     def __init__(self, config: MachineConfig) -> None:
         self.config = config
         self.reason = ""
-        # Looked at before they are read: what changes meanwhile is then seen as a change.
+        # Looked at before they are read: a change in between then counts as a change.
         self._watch = FileWatch(_files_of(config))
         self._loading: Future[Model] | None = None
         self._back_off = BackOff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
@@ -74,22 +75,19 @@ class _Refusal:
 class Machines:
     """Goes over from one configuration of machines to another, and watches over those there are.
 
+    Iterating gives the machines that are listened to.
+
     Args:
         node: What all machines share.
         models: Model files in use.
-        make: Returns a new machine, not started yet.
-
-    Iterating gives those that are listened to.
     """
 
-    def __init__(
-        self, node: Node, models: Models, make: Callable[[MachineConfig], Machine]
-    ) -> None:
+    def __init__(self, node: Node, models: Models) -> None:
         self._node = node
         self._models = models
-        self._make = make
         self._running: dict[str, Machine] = {}
         self._refused: dict[str, _Refusal] = {}
+        self._reporters: dict[str, Reporter] = {}
 
     def __iter__(self) -> Iterator[Machine]:
         return iter(self._running.values())
@@ -98,41 +96,47 @@ class Machines:
         return len(self._running)
 
     @property
+    def configs(self) -> tuple[MachineConfig, ...]:
+        """Configuration of each machine: the one in force, or the one that is refused."""
+        refused = {name: refusal.config for name, refusal in self._refused.items()}
+        running = {name: machine.config for name, machine in self._running.items()}
+        return tuple((refused | running).values())
+
+    @property
     def refused(self) -> list[str]:
-        """What cannot be used now, in words; it is tried again."""
+        """Machines that cannot be used now, and why, in words; they are tried again."""
         return [f"machine {name!r}: {one.reason}" for name, one in self._refused.items()]
 
     @property
     def ended(self) -> bool:
-        """Whether there is no more to come, and nothing that is waited for."""
+        """Whether there is no more to come, and nothing is waited for."""
         all_ended = len(self) > 0 and all(machine.ended for machine in self)
         return all_ended and not self._refused
 
-    def apply(self, wanted: Sequence[MachineConfig], go_on: Callable[[], bool]) -> None:
-        """Go over to the *wanted* machines: what is valid of it is used, the rest is told.
+    def apply(self, changes: Changes, go_on: Callable[[], bool]) -> None:
+        """Go over to the machines of another configuration; what cannot be used is told.
 
         Args:
-            wanted: All machines that are to be listened to.
-            go_on: Asked after each machine, as many take long; if not, the rest is left.
+            changes: What has to be done.
+            go_on: Asked after each machine whether to go on with the next one.
         """
-        configs = {config.name: config for config in wanted}
-        known = {*self._running, *self._refused}
         self._refused.clear()
-        gone = [self._running.pop(name) for name in list(self._running) if name not in configs]
+        gone = [self._running.pop(name) for name in changes.removed if name in self._running]
         # All let go of their devices first, as others may want them, and all at once.
-        moving = [one for name, one in self._running.items() if one.is_moved_by(configs[name])]
-        stop_all([machine.listener for machine in (*gone, *moving)], STOP_TIMEOUT_S)
-        for name in known - configs.keys():
+        moving = [self._running[name] for name in changes.moved if name in self._running]
+        stop_all([*gone, *moving], STOP_TIMEOUT_S)
+        for name in changes.removed:
             self._node.forget(name)
+            self._reporters.pop(name, None)
             _log.info("%s: no longer listened to", name)
-        self._node.remember(configs)
-        for config in configs.values():
+        self._node.remember([config.name for config in changes.config.machine])
+        for config in changes.config.machine:
             self._apply(_Refusal(config))
             if not go_on():
                 return
 
     def follow(self) -> bool:
-        """Follow what changed outside and in the sound; return whether there is news to tell."""
+        """Follow changes of files and sound; return whether there is news to tell."""
         before = self.refused
         for refusal in [one for one in self._refused.values() if one.is_due(self._models)]:
             self._apply(refusal)
@@ -140,7 +144,7 @@ class Machines:
         return any(followed) or self.refused != before
 
     def tend(self) -> None:
-        """Begin anew what an error ended, when it is time."""
+        """Begin anew to listen where an error ended it, when it is time."""
         list(self._each(Machine.tend))
 
     def tell_states(self, *, last: bool = False) -> bool:
@@ -149,24 +153,30 @@ class Machines:
         for name, refusal in self._refused.items():
             if name not in self._running:
                 condition = Condition("stale", refusal.reason)
-                told.append(self._node.reporter(name).tell(condition, None, last=last))
+                told.append(self._reporter(name).tell(condition, None, last=last))
         return any(told)
 
     def repeat_states(self) -> None:
-        """Have all states told again, news or not."""
+        """Have all states published again, news or not."""
         for name in {*self._running, *self._refused}:
-            self._node.reporter(name).repeat()
+            self._reporter(name).repeat()
 
     def health(self) -> list[MachineHealth]:
-        """Return how each machine is listened to."""
+        """Return the health of each machine that is listened to."""
         return list(self._each(Machine.health))
 
     def stop(self) -> None:
-        """Stop all, at once; those that hang are left to the end of the process."""
-        stop_all([machine.listener for machine in self], STOP_TIMEOUT_S)
+        """Stop all at once; those that hang are left to the end of the process."""
+        stop_all(list(self), STOP_TIMEOUT_S)
+
+    def _reporter(self, name: str) -> Reporter:
+        """Return the reporter of a machine, the same one whether it is refused or listened to."""
+        if name not in self._reporters:
+            self._reporters[name] = Reporter(self._node, name)
+        return self._reporters[name]
 
     def _each(self, work: Callable[[Machine], _T]) -> Iterator[_T]:
-        """Yield what *work* returns of each machine; what it raises ends that one's listening."""
+        """Yield the result of *work* for each machine; an error ends listening to that machine."""
         for machine in list(self._running.values()):
             try:
                 yield work(machine)
@@ -174,7 +184,7 @@ class Machines:
                 machine.fail(exc)
 
     def _apply(self, refusal: _Refusal) -> None:
-        """Use what was refused before, or not tried yet; or take note why not."""
+        """Try to use a configuration that was refused, or not tried yet; or note why it is not."""
         config = refusal.config
         self._refused[config.name] = refusal
         machine = self._running.get(config.name)
@@ -197,26 +207,26 @@ class Machines:
 
     def _begin(self, config: MachineConfig) -> None:
         _require_tasks()
-        machine = self._make(config)
+        machine = Machine(config, self._node, self._models, self._reporter(config.name))
         try:
-            machine.listener.start()
+            machine.start()
         except BaseException:
-            machine.listener.stop(0.0)
+            machine.stop(0.0)
             raise
         self._running[config.name] = machine
 
 
 def _files_of(config: MachineConfig) -> tuple[Path, ...]:
-    """Return the files without which a machine cannot be listened to."""
+    """Return the files on which it depends whether a machine can be listened to."""
     source = config.source
     return (*files_of(config), *((source.path,) if isinstance(source, FileConfig) else ()))
 
 
 def _require_tasks() -> None:
-    """Check that there may be one more machine.
+    """Check that there may be threads for one more machine.
 
     Raises:
-        EdgeasdError: If there may not.
+        EdgeasdError: If the service manager's limit leaves none.
     """
     left = tasks_left()
     if left is not None and left.n_free <= SPARE_TASKS:

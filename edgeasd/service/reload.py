@@ -1,74 +1,63 @@
-"""A new configuration for a daemon that runs: what is valid is applied, the rest refused."""
+"""What has to be done to go over from one configuration to another; pure."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from edgeasd.common.config import Config, MqttConfig
-from edgeasd.common.errors import EdgeasdError
-from edgeasd.service.machines import Machines
-from edgeasd.service.node import Node
+from edgeasd.common.config import Config
 
-_log = logging.getLogger(__name__)
+_FIXED = ("node", "state_dir", "clips")
+"""Keys that a running daemon cannot change: topics, lock and files in use hang on them."""
 
 
-class Reload:
-    """One reading of the configuration, on its way into the daemon.
-
-    Args:
-        node: What all machines share.
-        machines: Changed in place.
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The way from one configuration to another.
 
     Attributes:
-        refused: What is not applied, in words, but for machines, which tell it themselves.
+        config: Configuration to go over to: the wanted one without what needs a restart.
+        refused: What of the wanted configuration is not applied, in words.
+        reconnects: Whether the broker or the account is another.
+        removed: Names of machines that are no longer listened to.
+        moved: Names of machines that get another source.  All of them let go of their devices
+            before the first one opens another: they may exchange them.
     """
 
-    def __init__(self, node: Node, machines: Machines) -> None:
-        self._node = node
-        self._machines = machines
-        self.refused: list[str] = []
+    config: Config
+    refused: tuple[str, ...]
+    reconnects: bool
+    removed: tuple[str, ...]
+    moved: tuple[str, ...]
 
-    def refuse(self, reason: str) -> None:
-        """Take note of what is not applied."""
-        _log.error("not applied: %s", reason)
-        self.refused.append(reason)
 
-    def apply(self, now: Config, wanted: Config, go_on: Callable[[], bool]) -> Config:
-        """Go over from one configuration to another, and return what is in force then.
+def plan(now: Config, wanted: Config) -> Changes:
+    """Return what has to be done to go over from the configuration in force to the *wanted* one.
 
-        Args:
-            now: Configuration in force.
-            wanted: Configuration to go over to.
-            go_on: Asked after each machine; if not, the rest is left.
-        """
-        for name in ("node", "state_dir", "clips"):
-            if getattr(wanted, name) != getattr(now, name):
-                self.refuse(f"{name} has changed, which needs a restart")
-        logging.getLogger().setLevel(wanted.log_level.upper())
-        mqtt = self._apply_mqtt(now.mqtt, wanted.mqtt)
-        self._machines.apply(wanted.machine, go_on)
-        for machine in self._machines:
-            machine.listener.score_interval_s = mqtt.score_interval_s
-        return replace(now, mqtt=mqtt, log_level=wanted.log_level)
-
-    def _apply_mqtt(self, now: MqttConfig, wanted: MqttConfig) -> MqttConfig:
-        # Intervals are the daemon's own and no reason to leave the broker.
-        same = replace(
-            now,
-            score_interval_s=wanted.score_interval_s,
-            health_interval_s=wanted.health_interval_s,
-        )
-        if now.base != wanted.base:
-            # An alarm that is raised would have its start on one topic and its end on another.
-            self.refuse("mqtt.base has changed, which needs a restart; [mqtt] stays as it is")
-            return now
-        if same != wanted:
-            try:
-                self._node.connect_as(wanted)
-            except EdgeasdError as exc:
-                self.refuse(str(exc))
-                return now
-            self._machines.repeat_states()
-        return wanted
+    Args:
+        now: Configuration in force, with each machine as it is listened to now.
+        wanted: Configuration to go over to.
+    """
+    refused = [
+        f"{name} has changed, which needs a restart"
+        for name in _FIXED
+        if getattr(wanted, name) != getattr(now, name)
+    ]
+    mqtt = wanted.mqtt
+    if now.mqtt.base != mqtt.base:
+        # An alarm that is raised would start on one topic and end on another.
+        refused.append("mqtt.base has changed, which needs a restart; [mqtt] stays as it is")
+        mqtt = now.mqtt
+    # Another interval is no reason to leave the broker.
+    intervals = {key: getattr(mqtt, key) for key in ("score_interval_s", "health_interval_s")}
+    configs = {machine.name: machine for machine in wanted.machine}
+    return Changes(
+        config=replace(now, machine=wanted.machine, mqtt=mqtt, log_level=wanted.log_level),
+        refused=tuple(refused),
+        reconnects=replace(now.mqtt, **intervals) != mqtt,
+        removed=tuple(one.name for one in now.machine if one.name not in configs),
+        moved=tuple(
+            one.name
+            for one in now.machine
+            if one.name in configs and configs[one.name].source != one.source
+        ),
+    )

@@ -19,7 +19,6 @@ from edgeasd.models.calibration_file import (
     write_calibrations,
 )
 from edgeasd.models.detector import make_detector
-from edgeasd.service.machine.stages import Stages
 from tests.detect.models import load_model, make_model, normal_sound
 from tests.installation import calibration
 
@@ -110,15 +109,16 @@ def test_flat_sound_is_no_sound_heard(tmp_path: Path) -> None:
     model = load_model(machine.model)
     write_calibrations(machine, CalibrationDocument("m1", (calibration(model.sha256),)))
     site = calibrated_model(machine, model)
-    stages = Stages(replace(make_detector(site.model, "", machine.alarm), calibrated=site), RATE)
+    detector = replace(make_detector(site.model, "", machine.alarm), calibrated=site)
+    pipeline = detector.pipeline()
 
-    detections = stages.process(AudioBlock(np.zeros(20 * RATE, np.float32), 0))
+    detections = pipeline.process(AudioBlock(np.zeros(20 * RATE, np.float32), 0))
 
     assert {one.signal for one in detections} == {"flat_signal"}
-    assert stages.fit.alarms is None
-    stages.process(AudioBlock(normal_sound(10 * RATE, 1), 20 * RATE))
-    assert stages.fit.alarms is not None
-    assert stages.fit.alarms.hours < 11 / 3600
+    assert pipeline.fit.alarms is None
+    pipeline.process(AudioBlock(normal_sound(10 * RATE, 1), 20 * RATE))
+    assert pipeline.fit.alarms is not None
+    assert pipeline.fit.alarms.hours < 11 / 3600
 
 
 def test_threshold_that_is_not_the_calibrations_has_no_budget(tmp_path: Path) -> None:

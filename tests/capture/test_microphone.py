@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgeasd.capture.microphone import hardware, portaudio
+from edgeasd.capture.microphone import devices as devices_module
+from edgeasd.capture.microphone import portaudio
 from edgeasd.capture.microphone import reader as reader_module
 from edgeasd.capture.microphone import search as search_module
 from edgeasd.capture.microphone.channel import Microphone
@@ -26,7 +27,7 @@ from edgeasd.capture.microphone.portaudio import InputStream, list_devices, refr
 from edgeasd.cli.listen import measure_level
 from edgeasd.common.config import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, ConfigError
-from tests.capture.test_hardware import plug_in
+from tests.capture.test_devices import plug_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -580,7 +581,7 @@ def test_list_devices_leaves_out_a_card_that_was_exchanged(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of a card that is now another's opens nothing until the list is made anew."""
-    monkeypatch.setattr(hardware, "SOUND_CLASS", tmp_path / "class/sound")
+    monkeypatch.setattr(devices_module, "SOUND_CLASS", tmp_path / "class/sound")
     monkeypatch.setattr(portaudio, "_cards", None)
     library.name = "Codec: USB Audio (hw:1,0)"
     plug_in(tmp_path, 1, "0000:00:14.0/usb1/1-4", idVendor="0d8c", idProduct="0014")

@@ -274,8 +274,8 @@ def test_alarm_adopted_goes_on_at_another_rate() -> None:
     run(ended, "Hl")
     heirs = [Alarm(replace(spec, cool_down=2000, update_every=4000)) for _ in range(2)]
 
-    heirs[0].adopt(raised, 2.0)
-    heirs[1].adopt(ended, 2.0)
+    heirs[0].adopt(raised.state, 2.0)
+    heirs[1].adopt(ended.state, 2.0)
 
     update = heirs[0].process(Score(3.0, 0, 2 * (LENGTH + 2000)))
     assert update is not None

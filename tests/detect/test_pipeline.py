@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeasd.baseline.validity import AlarmCounter
-from edgeasd.capture.resampler import Resampler
 from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.features import FeatureSpec
@@ -55,7 +54,9 @@ SOUND = np.concatenate((normal_sound(3_000), faulty_sound(2_000), normal_sound(3
 METHODS = pytest.mark.parametrize("method", ["nearest", "log_odds"])
 
 
-def make_pipeline(model: Model, update_every: int = 500) -> Pipeline:
+def make_pipeline(
+    model: Model, update_every: int = 500, source_rate: int | None = None
+) -> Pipeline:
     """Return a pipeline for the first section of *model*, with its thresholds."""
     section = model.document.sections[0]
     spec = AlarmSpec(
@@ -65,7 +66,7 @@ def make_pipeline(model: Model, update_every: int = 500) -> Pipeline:
         clear_after=2,
         update_every=update_every,
     )
-    return Pipeline(model, 0, spec)
+    return Pipeline(model, 0, spec, source_rate=source_rate)
 
 
 def play(pipeline: Pipeline, blocks: list[AudioBlock]) -> list[Detection]:
@@ -139,15 +140,14 @@ def test_pipeline_resampled_sound_with_gaps_gives_the_same_for_any_cut(
     """At another rate and with interruptions, nothing depends on the cut of the blocks either."""
 
     def detect(cuts: set[int]) -> list[Detection]:
-        resampler, pipeline = Resampler(11_025, 16_000), make_pipeline(SMALL["nearest"])
+        pipeline = make_pipeline(SMALL["nearest"], source_rate=11_025)
         blocks = [
             # A gap is 1000 samples of time; no sample of SOUND is lost.
             replace(block, first_sample=at + 1000 * bisect_right(breaks, at))
             for block in cut_at(SOUND, sorted(cuts))
             for at in [block.first_sample]
         ]
-        resampled = [resampler.process(block) for block in blocks]
-        return play(pipeline, [*resampled, resampler.flush()])
+        return play(pipeline, blocks) + pipeline.flush()
 
     breaks = sorted(gaps)
 
@@ -186,7 +186,6 @@ class Listener:
     """All that depends on sound: what the daemon makes of a stream, and the meters."""
 
     pipeline: Pipeline
-    resampler: Resampler
     counter: AlarmCounter
     levels: LevelMeter
     cutter: Cutter
@@ -200,16 +199,16 @@ class Listener:
             (one.flaw, one.n_lost, one.levels, one.samples.tobytes())
             for one in self.cutter.process(block)
         ]
-        self._detect(self.resampler.process(block))
+        self._take(self.pipeline.process(block))
 
-    def _detect(self, block: AudioBlock) -> None:
-        for one in self.pipeline.process(block):
+    def _take(self, detections: list[Detection]) -> None:
+        for one in detections:
             self.counter.process(one)
             self.detections.append(one)
 
     def end(self) -> list[object]:
         """End the stream, and return all that was found in it."""
-        self._detect(self.resampler.flush())
+        self._take(self.pipeline.flush())
         signal = self.pipeline.signal
         return [
             self.detections,
@@ -225,8 +224,7 @@ class Listener:
 def everything(stream: Stream, places: Sequence[int], rate: int) -> list[object]:
     """Return what is found in *stream*, of a source of *rate*, cut at *places*."""
     listener = Listener(
-        make_pipeline(SLOW),
-        Resampler(rate, 1_600),
+        make_pipeline(SLOW, source_rate=rate),
         AlarmCounter(7.0, 1_600),
         LevelMeter(rate),
         Cutter(rate),

@@ -84,7 +84,7 @@ def test_hot_swap_leaves_the_old_model_without_a_gap(
 ) -> None:
     """It is told once, no look at the file waits for the trial, and no window is left out."""
     path = machine.config.model
-    wait_until(lambda: machine.listener.windows > 0, "the first window")
+    wait_until(lambda: machine.health().windows > 0, "the first window")
     looks_s = []
 
     def is_refused() -> bool:
@@ -98,13 +98,13 @@ def test_hot_swap_leaves_the_old_model_without_a_gap(
     wait_until(is_refused, "the refusal", 120.0)
 
     fault = machine.health().model_fault
-    windows = machine.listener.windows
+    windows = machine.health().windows
     assert fault.startswith(f"{path}: ")
     assert HOSTILE[name][1] in fault
     assert fault.endswith("; the model loaded before is used")
     assert max(looks_s) < 3.0  # the trial of the loop takes 5 s of computing, and loading none
-    wait_until(lambda: machine.listener.windows > windows + 4, "more windows")
-    assert machine.listener.audio.gaps == 0
+    wait_until(lambda: machine.health().windows > windows + 4, "more windows")
+    assert machine.health().gaps == 0
     assert not machine.follow()
 
 

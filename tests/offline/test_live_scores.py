@@ -148,7 +148,7 @@ def test_cable_that_comes_off_and_back_is_waited_for(
     cut = sum(len(block.samples) for block in itertools.islice(live_blocks_of(path), 299))
 
     cable = Cable(path, range(300, 320), lost_s=10.0)
-    collector.add(live_blocks(cable, RATE, 30, said.append))
+    collector.add(live_blocks(cable, 30, said.append))
     before.add([AudioBlock(sound[:cut], 0)])
     after.add([AudioBlock(sound[cut:], 0)])
 
@@ -161,7 +161,7 @@ def test_cable_that_comes_off_and_back_is_waited_for(
 
 def live_blocks_of(path: Path) -> Iterator[AudioBlock]:
     """Yield a recording as `Cable` delivers it."""
-    return live_blocks(Cable(path, range(0)), RATE, SOUND_S)
+    return live_blocks(Cable(path, range(0)), SOUND_S)
 
 
 @pytest.mark.usefixtures("impatient")

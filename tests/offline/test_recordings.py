@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.capture.resampler import Resampler
 from edgeasd.common.errors import AudioFileError
+from edgeasd.common.resampler import Resampler
 from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.offline.recordings.cutter import CLIP_S, Cutter

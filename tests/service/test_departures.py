@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeasd.common.clock import Moment
-from edgeasd.service import departures
-from edgeasd.service.departures import Departures
+from edgeasd.service.process import departures
+from edgeasd.service.process.departures import Departures
 
 
 def leave_by(

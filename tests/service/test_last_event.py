@@ -12,8 +12,7 @@ import pytest
 from edgeasd.common.clock import Moment, moment
 from edgeasd.common.config import Config
 from edgeasd.publish.outbox.outbox import Outbox
-from edgeasd.service.machine.last_event import LastEvent
-from edgeasd.service.node import Node
+from edgeasd.service.node import LastEvent, Node, put_event
 
 START: dict[str, Any] = {
     "id": "n1-0",
@@ -73,7 +72,7 @@ def test_alarm_of_a_machine_that_is_gone_ends_with_a_true_duration(
     """Though the clock was set between its start and its end, by a run that follows."""
     site = Config((), node="n1", state_dir=tmp_path / "state")
     node = Node(site)
-    node.put_event("m1", START)
+    put_event(node.outbox, node.topics.event("m1"), START)
     node.outbox.close()
     now_s = max(0.0, time.time() + years * 365.25 * 86_400)
     monkeypatch.setattr(time, "time", lambda: now_s)

@@ -19,7 +19,7 @@ from edgeasd.publish.payloads.encoding import StreamClock
 from edgeasd.publish.payloads.event import AudioQuality
 from edgeasd.service.machine import runwatch
 from edgeasd.service.machine.listener import Listener
-from edgeasd.service.machine.stages import Stages
+from edgeasd.service.machine.reporter import Reporter
 from tests.detect.faulty_models import make_failing, make_stalling
 from tests.detect.models import load_model, make_model, normal_sound
 from tests.publish.brokers import wait_until
@@ -72,30 +72,50 @@ class Recording:
         """Let go of nothing."""
 
 
-class Notes:
-    """An outlet that remembers; one score a message."""
+class Notes(Reporter):
+    """A reporter that remembers events, scores, and another threshold than the one before.
 
-    def __init__(self) -> None:
+    Args:
+        detector: Detector that is in force at first.
+        score_interval_s: Seconds of sound between two messages; by default each has one score.
+    """
+
+    score_interval_s = 0.0
+
+    def __init__(self, detector: Detector, score_interval_s: float = 0.0) -> None:
+        self.score_interval_s = score_interval_s
         self.said: list[str | Score] = []
         self.messages: list[list[Score]] = []
+        self._threshold = detector.alarm.threshold
 
     def event(
-        self, event: AlarmEvent, clock: StreamClock, audio: AudioQuality, *, keeps_sound: bool
-    ) -> str | None:
+        self,
+        event: AlarmEvent,
+        detector: Detector,
+        clock: StreamClock,
+        audio: AudioQuality,
+        *,
+        has_clip: bool,
+    ) -> str:
         """Note an event."""
-        del clock, audio, keeps_sound
+        del clock, audio, has_clip
+        self._note(detector)
         self.said.append(event.type)
-        return None
+        return "n1-00000000-000001"
 
-    def scores(self, scores: Sequence[Score], clock: StreamClock, level_dbfs: float) -> None:
+    def scores(
+        self, scores: Sequence[Score], detector: Detector, clock: StreamClock, level_dbfs: float
+    ) -> None:
         """Note scores."""
         del clock, level_dbfs
+        self._note(detector)
         self.said += scores
         self.messages.append(list(scores))
 
-    def use(self, detector: Detector) -> None:
-        """Note a change."""
-        self.said.append(f"threshold {detector.alarm.threshold:g}")
+    def _note(self, detector: Detector) -> None:
+        if detector.alarm.threshold != self._threshold:
+            self._threshold = detector.alarm.threshold
+            self.said.append(f"threshold {self._threshold:g}")
 
 
 def detector_of(path: Path, **alarm: float) -> Detector:
@@ -114,14 +134,14 @@ def heard(
     detector: Detector, source: Recording, at: int = -1, then: Detector | None = None
 ) -> tuple[Notes, Listener]:
     """Return what a listener says of *source*, told *at* a block to use another detector."""
-    notes = Notes()
-    listener = Listener("m1", detector, source, notes, score_interval_s=0.0)
+    notes = Notes(detector)
+    listener = Listener("m1", detector, source, notes)
     if then is not None:
         source.changes[at] = (listener, then)
     listener.start()
 
     def is_over() -> bool:
-        listener.runs.end_stuck()
+        listener.end_stuck_run()
         return not listener.running
 
     wait_until(is_over, "the end of the recording", 60.0)
@@ -149,7 +169,7 @@ def test_new_model_scores_as_one_that_began_with_the_sound_it_heard(
     where = notes.said.index("threshold 2e+09")
     before, after = list(scores_of(notes.said[:where])), list(scores_of(notes.said[where:]))
     alone, _ = heard(old, Recording(samples, rate))
-    fresh = Stages(new, rate)
+    fresh = new.pipeline(rate)
     blocks = Recording(samples, rate).blocks[at:]
     expected = [one.score for block in blocks for one in fresh.process(block)]
     expected += [one.score for one in fresh.flush()]
@@ -173,16 +193,19 @@ def test_new_model_counts_what_it_heard_beside_the_old_one_once(
 
     _, listener = heard(old, Recording(samples, 16_000, gap_at), 4 * 16, new)
 
-    assert listener.windows - alone.windows in {-1, 0}  # it began in the middle of a hop
+    assert listener.counts.windows - alone.counts.windows in {
+        -1,
+        0,
+    }  # it began in the middle of a hop
     assert (alone.audio.gaps, listener.audio.gaps) == (1, 1)
 
 
 def test_no_message_mixes_the_scores_of_two_models(tmp_path: Path, old: Detector) -> None:
     """What the old model said is published before the new one takes over."""
     make_model(tmp_path / "new.onnx", clip_windows=8, seed=7)
-    notes = Notes()
+    notes = Notes(old, score_interval_s=5.0)
     source = Recording(normal_sound(12 * 16_000, 5), 16_000)
-    listener = Listener("m1", old, source, notes, score_interval_s=5.0)
+    listener = Listener("m1", old, source, notes)
     source.changes[48] = (listener, detector_of(tmp_path / "new.onnx"))
     listener.start()
     wait_until(lambda: not listener.running, "the end of the recording")
@@ -199,9 +222,9 @@ def test_raised_alarm_outlives_a_new_model_and_new_settings(tmp_path: Path, old:
     new = detector_of(tmp_path / "new.onnx", threshold=-2e9, clear_threshold=-2e9)
     raised = replace(old, alarm=detector_of(tmp_path / "old.onnx", threshold=-1e9).alarm)
     cleared = replace(new, alarm=old.alarm)
-    notes = Notes()
+    notes = Notes(raised)
     source = Recording(normal_sound(16 * 16_000, 5), 16_000)
-    listener = Listener("m1", raised, source, notes, score_interval_s=0.0)
+    listener = Listener("m1", raised, source, notes)
     source.changes = {5 * 16: (listener, new), 11 * 16: (listener, cleared)}
     listener.start()
     wait_until(lambda: not listener.running, "the end of the recording")
@@ -223,7 +246,7 @@ def test_new_threshold_of_the_same_model_holds_at_once(old: Detector) -> None:
     assert notes.said[:where] + notes.said[where + 1 :] == alone.said
     at = next(one for one in notes.said[where:] if isinstance(one, Score)).end_sample
     assert 0 <= at - 5 * 16 * N_BLOCK < 2 * 4096
-    assert listener.windows == 24
+    assert listener.counts.windows == 24
 
 
 def test_model_that_fails_on_sound_is_given_up(tmp_path: Path, old: Detector) -> None:
@@ -237,8 +260,8 @@ def test_model_that_fails_on_sound_is_given_up(tmp_path: Path, old: Detector) ->
     )
 
     assert notes.said == alone.said
-    assert "output is not finite" in listener.take_refusal()
-    assert listener.take_refusal() == ""
+    assert "output is not finite" in listener.refusal
+    assert listener.in_force is listener.wanted is old
 
 
 def test_model_that_fails_from_the_start_gives_way_to_one_that_does_not(
@@ -342,16 +365,14 @@ def test_network_that_is_lost_in_a_window_is_ended(
     assert "does not come to an end" in listener.facts().model_fault
     assert notes.said == []
     assert beside.said == alone.said
-    assert "does not come to an end" in beside_listener.take_refusal()
+    assert "does not come to an end" in beside_listener.refusal
 
 
 def test_window_that_is_not_due_yet_is_not_missed(old: Detector) -> None:
     """A model of long windows is no scorer that has stopped: age counts from when one is due."""
-    listener = Listener(
-        "m1", old, Recording(normal_sound(1000), 16_000), Notes(), score_interval_s=0.0
-    )
+    listener = Listener("m1", old, Recording(normal_sound(1000), 16_000), Notes(old))
 
     assert -2.08 <= listener.facts().window_age_s < 0.0
-    assert listener._stages.pipeline.due_s == pytest.approx(2.08)
-    listener._stages.process(AudioBlock(normal_sound(3 * 16_000), 0))
-    assert listener._stages.pipeline.due_s == pytest.approx(0.256)
+    assert listener._pipeline.due_s == pytest.approx(2.08)
+    listener._pipeline.process(AudioBlock(normal_sound(3 * 16_000), 0))
+    assert listener._pipeline.due_s == pytest.approx(0.256)

@@ -15,6 +15,7 @@ import soundfile
 from edgeasd.common.config import AlarmConfig, Config, FileConfig, MachineConfig
 from edgeasd.models.cache import Models
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
+from edgeasd.service.machine.reporter import Reporter
 from edgeasd.service.node import Node
 from tests.detect.faulty_models import UNTRIED_DB, make_failing
 from tests.detect.models import make_model
@@ -58,7 +59,7 @@ def test_alarm_settings_outlive_a_new_model_that_is_given_up(
 
     wait_until(machine.follow, "the new model to be given up")
     assert "the model loaded before is used" in machine.health().model_fault
-    wait_until(lambda: machine.listener.detector.alarm.threshold == 1234.0, "the setting to hold")
+    wait_until(lambda: machine.in_force.alarm.threshold == 1234.0, "the setting to hold")
 
 
 def test_machine_of_a_rate_below_the_models_is_told_once(
@@ -71,12 +72,12 @@ def test_machine_of_a_rate_below_the_models_is_told_once(
     site = Config((config,), node="n1", state_dir=tmp_path / "state")
     node = Node(site)
 
-    machine = Machine(config, node, Models(), site)
+    machine = Machine(config, node, Models(), Reporter(node, config.name))
     news = [machine.follow() for _ in range(3)]
 
     words = "8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; use a source of "
     assert news == [False] * 3
     assert caplog.messages.count(f"m1: {words}16000 Hz or more") == 1
     assert machine.health().calibration.warning == f"{words}16000 Hz or more"
-    machine.listener.stop(STOP_TIMEOUT_S)
+    machine.stop(STOP_TIMEOUT_S)
     node.outbox.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 from edgeasd.capture import source as source_module
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import ClipsConfig, Config, MachineConfig, SimulatorConfig
+from edgeasd.common.config import (
+    ClipsConfig,
+    Config,
+    MachineConfig,
+    MicrophoneConfig,
+    SimulatorConfig,
+)
+from edgeasd.detect.pipeline import Pipeline
 from edgeasd.models.cache import Models
 from edgeasd.models.detector import Detector
 from edgeasd.publish.clips.recorder import Recorder
@@ -24,11 +32,11 @@ from edgeasd.service.machine.health import judge
 from edgeasd.service.machine.listener import Listener
 from edgeasd.service.machine.machine import Machine
 from edgeasd.service.machine.reporter import Reporter
-from edgeasd.service.machine.stages import Stages
 from edgeasd.service.machine.stopping import stop_all
 from edgeasd.service.machines import Machines
 from edgeasd.service.node import Node
 from edgeasd.service.process.tasks import SPARE_TASKS, TasksLeft
+from edgeasd.service.reload import Changes, plan
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 from tests.service.test_listener import Notes, Recording, detector_of
@@ -49,11 +57,16 @@ def site(tmp_path: Path) -> Config:
 def machines(site: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
     """None yet, on a node that does not speak; what fails is begun anew quickly."""
     monkeypatch.setattr(machine_module, "BackOff", lambda: BackOff(0.1, 0.4))
-    node, models = Node(site), Models()
-    machines = Machines(node, models, lambda config: Machine(config, node, models, site))
+    node = Node(site)
+    machines = Machines(node, Models())
     yield machines
     machines.stop()
     node.outbox.close()
+
+
+def all_of(site: Config) -> Changes:
+    """Return the way from no machine to all of them."""
+    return plan(replace(site, machine=()), site)
 
 
 def look(machines: Machines) -> dict[str, MachineHealth]:
@@ -81,7 +94,7 @@ def on_its_object(work: Callable[..., Any], machine: Machine, *_: Any) -> bool:
     [
         (Simulator, "read", in_its_thread),
         (Recorder, "process", in_its_thread),
-        (Stages, "process", in_its_thread),
+        (Pipeline, "process", in_its_thread),
         (Reporter, "scores", in_its_thread),
         (Machine, "follow", on_its_object),
         (Machine, "health", on_its_object),
@@ -105,9 +118,10 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
             raise KeyError("a defect")
         return real(*arguments, **named)
 
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     bad = next(machine for machine in machines if machine.config.name == "bad")
-    wait_until(lambda: bad.listener.windows > 0, "windows of the bad one", PATIENCE_S)
+    wait_until(lambda: bad.health().windows > 0, "windows of the bad one", PATIENCE_S)
+    before = bad.health()
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         seen = look(machines)
@@ -115,7 +129,8 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
         failure = bad.facts().failure
 
     wait_until(lambda: look(machines)["bad"].state in {"learning", "ok"}, "recovery", PATIENCE_S)
-    wait_until(lambda: bad.listener.windows > 0, "windows again", PATIENCE_S)
+    n_windows = bad.health().windows
+    wait_until(lambda: bad.health().windows > n_windows, "windows again", PATIENCE_S)
     after = look(machines)
     assert failure == (
         "listening ended by an internal error (KeyError: 'a defect'); it begins anew, see the log"
@@ -124,6 +139,55 @@ def test_error_of_one_machine_ends_its_listening_until_it_is_begun_anew(  # noqa
     assert after["good"].restarts == 0
     assert after["good"].blocks > seen["good"].blocks
     assert after["good"].gaps == 0
+    # Counts go on where they were.
+    assert after["bad"].blocks > before.blocks
+    assert after["bad"].windows > before.windows
+
+
+def test_machine_whose_microphone_hangs_while_it_is_opened_keeps_no_other_from_starting(
+    machines: Machines, site: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are heard, and it is told; once the microphone answers it is heard as well."""
+    release, real = threading.Event(), source_module.open_source
+
+    def open_source(config: Any, *arguments: Any) -> Any:
+        if isinstance(config, MicrophoneConfig):
+            release.wait(PATIENCE_S)
+            config = SimulatorConfig(fault_duration_s=0.0)
+        return real(config, *arguments)
+
+    monkeypatch.setattr(source_module, "open_source", open_source)
+    hanging = replace(site.machine[1], name="hanging", source=MicrophoneConfig())
+    site = replace(site, machine=(hanging, site.machine[0]))
+
+    machines.apply(all_of(site), lambda: True)
+    wait_until(lambda: look(machines)["good"].windows > 0, "windows of the other", PATIENCE_S)
+    told = look(machines)["hanging"]
+    release.set()
+
+    assert machines.refused == []
+    assert (told.state, told.blocks) == ("no_audio", 0)
+    assert told.reason == (
+        "the microphone does not answer to being opened; reconnect it, or restart the sound server"
+    )
+    wait_until(lambda: look(machines)["hanging"].windows > 0, "windows of it", PATIENCE_S)
+
+
+def test_counts_go_on_when_the_source_changes(machines: Machines, site: Config) -> None:
+    """What subscribers draw as a curve never falls by a reload."""
+    machines.apply(all_of(site), lambda: True)
+    wait_until(lambda: look(machines)["bad"].windows > 0, "windows", PATIENCE_S)
+    moved = replace(
+        site.machine[1], source=SimulatorConfig(fault_duration_s=0.0, fault_after_s=9.0)
+    )
+    seen = look(machines)["bad"]
+
+    machines.apply(plan(site, replace(site, machine=(site.machine[0], moved))), lambda: True)
+    after = look(machines)["bad"]
+
+    assert after.blocks >= seen.blocks
+    assert after.windows >= seen.windows
+    wait_until(lambda: look(machines)["bad"].windows > seen.windows, "more of them", PATIENCE_S)
 
 
 def test_machine_that_fails_is_stale_with_the_reason_and_starves_no_watchdog(
@@ -131,7 +195,7 @@ def test_machine_that_fails_is_stale_with_the_reason_and_starves_no_watchdog(
 ) -> None:
     """Its state says so for as long as it lasts, and a restart of the daemon is not asked for."""
     monkeypatch.setattr(machine_module, "BackOff", lambda: BackOff(3600.0, 3600.0))
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     bad = next(machine for machine in machines if machine.config.name == "bad")
 
     bad.fail(ValueError("a defect"))
@@ -151,7 +215,7 @@ def test_machines_beyond_the_limit_of_tasks_are_refused_and_used_once_there_is_r
     monkeypatch.setattr(
         machines_module, "tasks_left", lambda: TasksLeft(n_free - len(machines), 128)
     )
-    machines.apply(site.machine, lambda: True)
+    machines.apply(all_of(site), lambda: True)
     refused = machines.refused
 
     n_free += 1
@@ -169,7 +233,7 @@ def test_machines_beyond_the_limit_of_tasks_are_refused_and_used_once_there_is_r
     [
         (Listener, "start", RuntimeError("can't start new thread")),
         (machine_module, "Listener", MemoryError("no memory")),
-        (machine_module, "open_source", OSError("a defect")),
+        (machine_module, "open_or_wait", OSError("a defect")),
         (Models, "load", PermissionError("a defect")),
     ],
 )
@@ -183,20 +247,20 @@ def test_machine_that_cannot_be_begun_for_no_known_reason_is_tried_again(  # noq
 ) -> None:
     """It is refused with that reason, leaves nothing open, and is heard once it can be."""
     monkeypatch.setattr(machines_module, "_FIRST_RETRY_S", 0.1)
-    opened: list[Simulator] = []
-    real_open = source_module.open_source
+    opened: list[Any] = []
+    real_open = source_module.open_or_wait
 
-    def open_source(*arguments: Any) -> Any:
-        opened.append(real_open(*arguments))  # type: ignore[arg-type]
+    def open_or_wait(*arguments: Any) -> Any:
+        opened.append(real_open(*arguments))
         return opened[-1]
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(machine_module, "open_source", open_source)
+        patch.setattr(machine_module, "open_or_wait", open_or_wait)
         patch.setattr(target, name, fail)
-        machines.apply(site.machine, lambda: True)
+        machines.apply(all_of(site), lambda: True)
         refused = machines.refused
 
     wait_until(lambda: look(machines) and not machines.refused, "both", PATIENCE_S)
@@ -211,7 +275,7 @@ def test_error_at_the_end_of_listening_is_no_end_of_the_recording(tmp_path: Path
     recorder.finish = lambda: 1 / 0  # type: ignore[method-assign, assignment]
     detector = detector_of(make_model(tmp_path / "tiny.onnx"))
     source = Recording(normal_sound(16_000), 16_000)
-    listener = Listener("m1", detector, source, Notes(), score_interval_s=1.0, recorder=recorder)
+    listener = Listener("m1", detector, source, Notes(detector), recorder=recorder)
 
     listener.start()
     wait_until(lambda: not listener.running, "the end", PATIENCE_S)
@@ -231,11 +295,11 @@ def test_sound_that_waits_for_a_slow_computer_is_late_and_not_missing(
         go_on.wait(PATIENCE_S)
         return []
 
-    monkeypatch.setattr(Stages, "process", process)
+    monkeypatch.setattr(Pipeline, "process", process)
     source = Recording(normal_sound(16_000), 16_000)
     source.late_s = late_s
     detector = detector_of(make_model(tmp_path / "tiny.onnx"))
-    listener = Listener("m1", detector, source, Notes(), score_interval_s=1.0)
+    listener = Listener("m1", detector, source, Notes(detector))
     listener.start()
     began.wait(PATIENCE_S)
     time.sleep(2.2)  # longer than a source may be silent
@@ -279,8 +343,7 @@ def test_sixteen_sources_that_hang_are_stopped_in_the_time_of_one(
     hangs_s, n_sources = (2.0, 16) if has_threads else (0.1, 4)
     detector: Detector = detector_of(make_model(tmp_path / "tiny.onnx"))
     listeners = [
-        Listener(f"m{n}", detector, Hanging(hangs_s), Notes(), score_interval_s=1.0)
-        for n in range(n_sources)
+        Listener(f"m{n}", detector, Hanging(hangs_s), Notes(detector)) for n in range(n_sources)
     ]
     for listener in listeners:
         listener.start()

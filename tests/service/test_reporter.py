@@ -1,346 +1,156 @@
-"""What a node says over MQTT, without the daemon around it."""
+"""How often the state of a machine is told."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgeasd.common.config import Config, MqttConfig
-from edgeasd.publish.mqtt.connection import Connection
+from edgeasd.common.clock import since_boot_s
 from edgeasd.publish.topics import Topics
-from edgeasd.service.node import Node
-from tests.installation import NODE
-from tests.publish.brokers import Mosquitto, Subscriber, free_port, wait_until
-
-pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def config(tmp_path: Path, broker: Mosquitto) -> Config:
-    """A node of that broker."""
-    mqtt = MqttConfig(host="127.0.0.1", port=broker.port)
-    return Config((), node="n1", state_dir=tmp_path / "state", mqtt=mqtt)
-
-
-@pytest.fixture
-def node(config: Config) -> Iterator[Node]:
-    """One that does not speak yet."""
-    config.state_dir.mkdir()
-    node = Node(config)
-    yield node
-    node.publisher.stop()
-    node.outbox.close()
-
-
-@pytest.fixture
-def runs(config: Config, subscriber: Subscriber) -> Iterator[Callable[..., Node]]:
-    """Starts runs of a daemon, one after the other, as the daemon does; the last is ended."""
-    del subscriber  # with it the broker runs
-    config.state_dir.mkdir(exist_ok=True)
-    running: list[Node] = []
-
-    def run(machines: Sequence[str], config: Config = config) -> Node:
-        end()
-        node = Node(config)
-        running.append(node)
-        node.publisher.start()
-        node.forget_all_but(machines)
-        node.remember(machines)
-        for machine in machines:
-            node.publisher.publish_retained(node.topics.state(machine), b"{}")
-        tell_health(node)
-        return node
-
-    def end() -> None:
-        for node in running:
-            node.stop()
-            node.outbox.close()
-        running.clear()
-
-    run.end = end  # type: ignore[attr-defined]
-    yield run
-    end()
-
-
-def tell_health(node: Node) -> None:
-    """Tell a health message that has what others look at."""
-    health = {"boot_id": node.boot_id, "uptime_s": time.monotonic()}
-    node.publisher.publish_retained(node.topics.health, json.dumps(health).encode())
-
-
-def retained_at(broker: Mosquitto) -> set[str]:
-    """Return the topics on which the broker retains something."""
-    subscriber = Subscriber(broker.port)
-    wait_until(subscriber.is_idle, "all that is retained")
-    subscriber.close()
-    return {message.topic for message in subscriber.messages if message.retain}
-
-
-def all_of(topics: Topics, *machines: str) -> set[str]:
-    """Return the topics on which a node retains something."""
-    return {topics.availability, topics.health, *map(topics.state, machines)}
-
-
-def test_node_whose_notes_are_damaged_sends_its_alerts(
-    subscriber: Subscriber, config: Config, node: Node
-) -> None:
-    """What is no topic any more is passed over; the machines that can be read are cleared."""
-    noted = [f"retained {NODE}/{name}/state 127.0.0.1" for name in ("m#7", "m+8\0", "m9")]
-    node.publisher.stop()
-    node.outbox.close()
-    (config.state_dir / "retained.txt").write_text("\n".join(noted) + "\n\xff\xfe run")
-    node = Node(config)
-    node.publisher.start()
-
-    node.forget_all_but(["m1"])
-    node.put_event("m1", {"id": "n1-0"})
-
-    wait_until(lambda: subscriber.on(f"{NODE}/m1/event"), "the alert")
-    wait_until(lambda: subscriber.on(f"{NODE}/m9/state"), "the state")
-    assert subscriber.on(f"{NODE}/m9/state") == [b""]
-    node.stop()
-    node.outbox.close()
-
-
-def test_node_of_another_base_ends_what_was_raised_on_the_old_topics(
-    subscriber: Subscriber, config: Config, runs: Callable[..., Node]
-) -> None:
-    """It ends there, once; and nothing of the old topics is retained any longer."""
-    raised = {"id": "n1-0", "type": "start", "node": "n1", "time_ms": 0, "duration_s": 0.0}
-    node = runs(["m1", "m2"])
-    node.put_event("m1", raised)
-    node.put_event("m2", {**raised, "id": "n1-1", "type": "end"})
-    wait_until(lambda: len(node.outbox) == 0, "both alerts to be delivered")
-    moved = runs(["m1"], replace(config, mqtt=replace(config.mqtt, base="hall")))
-
-    moved.forget_all_but(["m1"])
-    wait_until(lambda: len(moved.outbox) == 0, "all alerts to be delivered")
-    cleared = [f"{NODE}/{one}" for one in ("m1/state", "m2/state", "availability")]
-    looked_after(
-        moved,
-        lambda: all(subscriber.on(topic)[-1:] == [b""] for topic in cleared),
-        "all is cleared",
-    )
-
-    told = [json.loads(payload)["type"] for payload in subscriber.on(f"{NODE}/m1/event")]
-    assert told == ["start", "end"]
-    assert len(subscriber.on(f"{NODE}/m2/event")) == 1
-    assert subscriber.on(f"{NODE}/m1/state") == [b"{}", b""]
-    assert subscriber.on(f"{NODE}/availability")[-1] == b""
-    assert subscriber.on(f"{NODE}/health")[-1] == b""
-
-
-def looked_after(node: Node, holds: Callable[[], object], what: str) -> None:
-    """Wait until something *holds*, while the node looks after what it has retained."""
-
-    def look() -> object:
-        node.look_after()
-        return holds()
-
-    wait_until(look, what)
-
-
-@pytest.mark.parametrize(
-    ("node", "base"), [("n2", ""), ("n1", "hall"), ("n2", "hall/2"), ("n1", "")]
+from edgeasd.service.machine import reporter as reporter_module
+from edgeasd.service.machine.reporter import (
+    MOST_A_MINUTE,
+    RESERVED,
+    Allowance,
+    Condition,
+    Reporter,
 )
-def test_node_with_another_name_leaves_nothing_of_the_old_one(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node], node: str, base: str
+from edgeasd.service.node import Node
+
+OK, ALARM = Condition("ok", ""), Condition("alarm", "unlike itself")
+CLIPPING, QUIET = Condition("clipping", "too loud"), Condition("too_quiet", "too low")
+
+
+class Messages(Node):
+    """A node that keeps the states that are published, and when."""
+
+    name = "n1"
+
+    def __init__(self, clock: Clock) -> None:
+        self.topics = Topics("", "n1")
+        self.states: list[tuple[float, dict[str, Any]]] = []
+        self._clock = clock
+
+    def last_event(self, topic: str) -> None:
+        """Know of no earlier event."""
+
+    def publish_state(self, machine: str, payload: bytes) -> None:
+        """Keep a state."""
+        assert machine == "m1"
+        self.states.append((self._clock.now_s, json.loads(payload)))
+
+
+class Clock:
+    """Running time that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Running time."""
+    return Clock(monkeypatch)
+
+
+def told_by(
+    clock: Clock, conditions: Sequence[Condition], every_s: float
+) -> tuple[list[tuple[float, dict[str, Any]]], Reporter]:
+    """Return what is told, and when, of a machine whose condition changes *every_s* seconds."""
+    node = Messages(clock)
+    reporter = Reporter(node, "m1")
+    for condition in conditions:
+        end_s = clock.now_s + every_s
+        while clock.now_s < end_s:
+            reporter.tell(condition, None)
+            clock.now_s += min(0.25, every_s)
+    return node.states, reporter
+
+
+def most_in_a_minute(times_s: Sequence[float]) -> int:
+    """Return how many of *times_s* fall into one minute at most."""
+    return max(sum(0.0 <= other - time_s < 60.0 for other in times_s) for time_s in times_s)
+
+
+@pytest.mark.parametrize("every_s", [0.25, 1.5, 9.0])
+@pytest.mark.parametrize("pair", [(OK, CLIPPING), (CLIPPING, QUIET), (OK, ALARM)])
+def test_states_that_flap_are_told_six_times_a_minute(
+    clock: Clock, every_s: float, pair: tuple[Condition, Condition]
 ) -> None:
-    """Availability, health and states go with the name, those of machines with the machines."""
-    runs(["m1", "m2"])
-    other = Topics("", "n3")
-    foreign = Connection(config.mqtt, "foreign")
-    foreign.publish(other.availability, b"offline", qos=0, retain=True)
+    """However fast it flaps; and what holds in the end is told."""
+    conditions = [*pair * round(150.0 / every_s), QUIET]
 
-    renamed = replace(config, node=node, mqtt=replace(config.mqtt, base=base))
-    now = runs(["m2"], renamed)
-    wanted = {*all_of(Topics(base, node), "m2"), other.availability}
-    looked_after(now, lambda: retained_at(broker) == wanted, "the old name is gone")
-    runs.end()  # type: ignore[attr-defined]
-    foreign.close(cleanly=True)
+    messages, reporter = told_by(clock, conditions, every_s)
+    for _ in range(300):
+        reporter.tell(QUIET, None)
+        clock.now_s += 0.25
 
-    noted = (config.state_dir / "retained.txt").read_text()
-    assert {line.split()[1] for line in noted.splitlines() if line.startswith("retained")} == (
-        all_of(Topics(base, node), "m2")
-    )
+    assert most_in_a_minute([time_s for time_s, _ in messages]) <= MOST_A_MINUTE
+    assert messages[-1][1]["state"] == "too_quiet"
+    assert len(messages) > 10
 
 
-def test_node_renamed_while_the_broker_is_away_clears_when_it_is_back(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node]
+def test_alarm_is_told_at_once_amid_states_that_flap(clock: Clock) -> None:
+    """A part of the minute is kept for what matters most."""
+    messages, reporter = told_by(clock, [OK, CLIPPING] * 20, 1.0)
+
+    assert reporter.tell(ALARM, 7.0)
+
+    assert messages[-1][1]["state"] == "alarm"
+    assert most_in_a_minute([time_s for time_s, _ in messages]) == MOST_A_MINUTE
+
+
+def test_first_changes_are_told_at_once(clock: Clock) -> None:
+    """A machine that comes, is heard and fails has not to wait for a minute to pass."""
+    messages, _ = told_by(clock, [Condition("learning", "wait"), OK, QUIET, OK, ALARM], 0.25)
+
+    assert [one["state"] for _, one in messages] == ["learning", "ok", "too_quiet", "ok", "alarm"]
+
+
+def test_state_that_is_to_be_told_again_is_told_whatever_was_told_before(clock: Clock) -> None:
+    """A broker that is new to the node has heard nothing of it."""
+    messages, reporter = told_by(clock, [OK, CLIPPING] * 30, 1.0)
+    n_before = len(messages)
+
+    reporter.repeat()
+
+    assert reporter.tell(OK, None)
+    assert not reporter.tell(OK, None)
+    assert len(messages) == n_before + 1
+
+
+@pytest.mark.parametrize("years", [-56.0, -1.0, 26.0])
+def test_time_since_when_a_state_holds_follows_the_clock_that_was_set(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, years: float
 ) -> None:
-    """However many runs and names it takes, until the broker has acknowledged it."""
-    first = runs(["m1"])
-    wait_until(lambda: retained_at(broker) == all_of(first.topics, "m1"), "all is retained")
-    runs.end()  # type: ignore[attr-defined]
-    broker.stop()
-    for name in ("n2", "n3"):
-        runs(["m1"], replace(config, node=name)).look_after()
-    last = runs(["m1"], replace(config, node="n4"))
+    """Told again, a state of a minute ago is no state of years ago."""
+    age_s = 60.0
+    messages, reporter = told_by(clock, [OK], 0.25)
+    now_s, boot_s = max(0.0, time.time() + years * 365.25 * 86_400), since_boot_s()
+    monkeypatch.setattr(reporter_module, "since_boot_s", lambda: boot_s + age_s)
+    monkeypatch.setattr(time, "time", lambda: now_s)
 
-    broker.start()
+    reporter.repeat()
+    reporter.tell(OK, None)
 
-    looked_after(
-        last, lambda: retained_at(broker) == all_of(last.topics, "m1"), "the old names are gone"
-    )
+    assert messages[-1][1]["since_ms"] == pytest.approx(1000 * max(0.0, now_s - age_s), abs=5000)
 
 
-def test_node_renamed_leaves_the_old_name_to_who_has_it_now(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A copy of a disk that is given a name of its own takes nothing from the node it came from."""
-    first = runs(["m1"])
-    wait_until(lambda: retained_at(broker) == all_of(first.topics, "m1"), "all is retained")
-    copied = replace(config, state_dir=config.state_dir.with_name("copy"), node="n2")
-    shutil.copytree(config.state_dir, copied.state_dir)
-
-    copy = Node(copied)
-    copy.publisher.start()
-    copy.forget_all_but(["m1"])
-    copy.remember(["m1"])
-    looked_after(copy, lambda: copy.publisher.connected, "connected")
-    copy.look_after()
-    tell_health(first)
-    looked_after(copy, lambda: "in use by another client" in caplog.text, "it sees the other")
-    copy.stop()
-    copy.outbox.close()
-
-    assert retained_at(broker) >= all_of(first.topics, "m1")
-    assert "n1/" not in (copied.state_dir / "retained.txt").read_text()
-
-
-def test_nodes_of_one_name_say_so_and_nodes_alone_do_not(
-    config: Config, runs: Callable[..., Node]
-) -> None:
-    """Both hear of each other, whether they disconnect each other or not."""
-    first = runs(["m1"])
-    twin = Node(replace(config, state_dir=config.state_dir.with_name("twin")))
-    wait_until(lambda: first.publisher.connected, "connected")
-    looked_after(first, lambda: first.publisher.fault == "", "well")
-    assert first.fault == ""
-
-    def look() -> bool:
-        for one in (first, twin):
-            one.look_after()
-            tell_health(one)
-        return all("another client has the name n1" in one.fault for one in (first, twin))
-
-    twin.publisher.start()
-    wait_until(look, "both say so")
-    twin.stop()
-    twin.outbox.close()
-
-
-def test_node_said_to_be_offline_says_all_again(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node]
-) -> None:
-    """Another that had its name, or a tool, wiped what it retains: it is told again."""
-    node = runs(["m1"])
-    wait_until(lambda: retained_at(broker) == all_of(node.topics, "m1"), "all is retained")
-
-    vandal = Connection(config.mqtt, "vandal")
-    for topic in all_of(node.topics, "m1"):
-        vandal.publish(topic, b"", qos=0, retain=True)
-    vandal.close(cleanly=True)
-
-    looked_after(
-        node, lambda: retained_at(broker) == all_of(node.topics, "m1"), "all is said again"
-    )
-
-
-def test_node_that_goes_to_another_broker_leaves_nothing_at_the_old_one(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node]
-) -> None:
-    """By a reload it is cleared; what is on the way to be cleared goes on at the same broker."""
-    node = runs(["m1"])
-    wait_until(lambda: retained_at(broker) == all_of(node.topics, "m1"), "all is retained")
-
-    node.connect_as(replace(config.mqtt, host="localhost"))
-
-    wait_until(lambda: node.topics.health not in retained_at(broker), "cleared")
-    assert node.topics.state("m1") not in retained_at(broker)
-
-
-def test_node_whose_reload_went_wrong_clears_a_machine_after_the_next_one(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node]
-) -> None:
-    """A machine that went while the broker refused the node is cleared once it does not."""
-    node = runs(["m1", "m2"])
-    wait_until(lambda: retained_at(broker) == all_of(node.topics, "m1", "m2"), "all is retained")
-    node.connect_as(replace(config.mqtt, port=free_port()))
-    node.forget("m2")
-    node.look_after()
-
-    node.connect_as(config.mqtt)
-
-    looked_after(node, lambda: node.topics.state("m2") not in retained_at(broker), "cleared")
-    looked_after(
-        node,
-        lambda: "m2" not in (config.state_dir / "retained.txt").read_text(),
-        "struck out",
-    )
-
-
-def test_node_that_goes_while_the_broker_is_away_says_what_stays_there(
-    broker: Mosquitto, config: Config, runs: Callable[..., Node], caplog: pytest.LogCaptureFixture
-) -> None:
-    """What cannot be cleared is told, and cleared when that broker is used again."""
-    node = runs(["m1"])
-    wait_until(lambda: retained_at(broker) == all_of(node.topics, "m1"), "all is retained")
-    broker.stop()
-    wait_until(lambda: not node.publisher.connected, "the loss is noticed")
-
-    node.connect_as(replace(config.mqtt, host="localhost"))
-    broker.start()
-    back = runs(["m2"])
-    looked_after(
-        back, lambda: retained_at(broker) == all_of(back.topics, "m2"), "the machine is cleared"
-    )
-
-    assert (
-        "the messages retained at the broker 127.0.0.1, which is no longer used, stay there: "
-        f"{NODE}/availability, {NODE}/health, {NODE}/m1/state"
-    ) in caplog.text
-
-
-def test_node_that_may_not_clear_its_old_name_says_so_and_goes_on(
-    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An access control list that knows the new name only is told once; alerts get out."""
-    acl = tmp_path / "acl"
-    acl.write_text("topic readwrite #\n")
-    broker = Mosquitto(tmp_path / "closed", lines=[f"acl_file {acl}"])
-    broker.start()
-    mqtt = replace(config.mqtt, port=broker.port, version="5")
-    config.state_dir.mkdir()
-
-    def run(name: str) -> Node:
-        node = Node(replace(config, node=name, mqtt=mqtt))
-        node.publisher.start()
-        node.forget_all_but([])
-        tell_health(node)
-        wait_until(lambda: node.topics.health in retained_at(broker), "health is retained")
-        return node
-
-    first = run("n1")
-    first.stop()
-    first.outbox.close()
-    acl.write_text("topic read #\ntopic readwrite edgeasd/v1/n2/#\n")
-    broker.reload()
-    renamed = run("n2")
-    looked_after(renamed, lambda: "does not let this account clear" in caplog.text, "it is told")
-    renamed.put_event("m1", {"id": "n2-0"})
-    wait_until(lambda: len(renamed.outbox) == 0, "the alert gets out")
-    renamed.look_after()
-
-    assert renamed.fault == ""
-    assert caplog.text.count("clear them by one that may") == 1
-    assert f"{NODE}/availability" in (config.state_dir / "retained.txt").read_text()
-    renamed.stop()
-    renamed.outbox.close()
-    broker.stop()
+@given(steps_s=st.lists(st.tuples(st.floats(0.0, 40.0), st.booleans()), max_size=60))
+def test_allowance_holds_in_every_minute(steps_s: list[tuple[float, bool]]) -> None:
+    """Whatever is asked for when, and what is urgent finds the reserved part free."""
+    allowance = Allowance(MOST_A_MINUTE, RESERVED)
+    now_s, taken_s = 0.0, [-1e9]
+    for step_s, urgent in steps_s:
+        now_s += step_s
+        n_lately = sum(now_s - one < 60.0 for one in taken_s)
+        may = allowance.take(now_s, urgent=urgent)
+        assert may == (n_lately < MOST_A_MINUTE - (0 if urgent else RESERVED))
+        taken_s += [now_s] * may

@@ -1,4 +1,5 @@
-"""Microphones: the one thread of a device, its channels, and the search for one that is away.
+"""Microphones: which one a name means, one reader for each device, and the search for lost ones.
 
-Only `portaudio` talks to the audio library.
+It may import `capture.ringbuffer` and `common`.  Others use `channel.Microphone`, and
+`portaudio.list_devices` with the names in `devices`; only `portaudio` talks to the audio library.
 """

@@ -11,27 +11,27 @@ from edgeasd.capture.microphone.search import Search
 from edgeasd.common.config import MicrophoneConfig
 from edgeasd.common.types import INT16_FULL_SCALE, AudioBlock
 
-# A device can be opened once: machines that listen to the same one share its reader.  To open one
-# can take long, and nobody who closes another may have to wait for it.
+# A device can be opened once only: machines that listen to the same one share its reader.  Opening
+# one can take long, and whoever closes another must not have to wait for that.
 _opening = threading.Lock()
 _lock = threading.Lock()
 _readers: list[DeviceReader] = []
 
 
 class Microphone:
-    """A channel of a sound input as an `AudioSource`; of one input there can be several.
+    """A channel of a sound input as an `AudioSource`; one input may have several.
 
-    The time without sound of a device that went away is a gap: the position moves on by as many
-    samples as the clock says were lost.  The device's own clock is not corrected: it may drift from
-    the computer's by some 0.01 %, see `drift_ppm`.
+    The time for which a device was away is a gap: the position moves on by the number of samples
+    that were lost by the computer's clock.  The device's own clock is not corrected; it may drift
+    from the computer's by some 0.01 %, see `drift_ppm`.
 
     Args:
-        config: The input, its channel, rate and latency.
-        search: Looks for it now; None looks once.
+        config: Name of the input, its channel, rate and latency.
+        search: Looks for the input now; None looks once.
 
     Raises:
-        AudioDeviceError: If the input is not there at the start or refuses to open; the message
-            lists what could be taken instead.
+        AudioDeviceError: If the input is not there, or refuses to open; the message lists the
+            inputs that there are.
         ConfigError: If another machine listens to the same input at another rate or latency.
     """
 
@@ -59,12 +59,12 @@ class Microphone:
 
     @property
     def late_s(self) -> float:
-        """For how long sound that is there has waited to be read, seconds."""
+        """Seconds for which sound that is there has waited to be read."""
         return self._tap.ring.n_unread / self.sample_rate
 
     @property
     def drift_ppm(self) -> float:
-        """By how many millionths the device's clock is fast; NaN until known."""
+        """Parts per million by which the device's clock is fast; NaN until known."""
         return self._reader.drift_ppm
 
     def read(self, timeout_s: float) -> AudioBlock | None:
@@ -94,7 +94,7 @@ def _listen(config: MicrophoneConfig, search: Search | None) -> tuple[DeviceRead
     with _opening:
         with _lock:
             readers = tuple(_readers)
-        # Without the lock: to ask what it reads can take as long as to open a device.
+        # Without the lock: asking a reader what it reads can take as long as opening a device.
         shared = next((reader for reader in readers if reader.reads(config.device)), None)
         with _lock:
             if shared in _readers:

@@ -1,4 +1,4 @@
-"""How fast the clock of a device runs, measured with the computer's."""
+"""How fast the clock of a device runs, compared with the computer's."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ import numpy as np
 
 _NONE = (math.inf, 0.0)
 _PERIOD_S = 10.0
+"""Seconds of which only the arrival with the least delay counts."""
 _MOST_PERIODS = 60
+"""Periods that an estimate rests on at most: ten minutes leave less than 1 ppm of doubt."""
 _LEAST_PERIODS = 12
-"""Two minutes: arrivals that scatter by 1 ms then leave some 5 ppm of doubt, after ten below 1."""
+"""Periods that an estimate rests on at least: if arrivals scatter by 1 ms, two minutes leave some
+5 ppm of doubt."""
 
 
 class ClockDriftMeter:
     """Estimates the drift of a device from when its samples arrive.
 
-    Sound is never early but often late.  So of every ten seconds only the arrival with the least
-    delay counts, and the drift is the median of the slopes between all of them in the last ten
-    minutes (Theil and Sen): a busy minute of the computer does not move it.
+    Sound is never early but often late.  Of every ten seconds, only the arrival with the least
+    delay counts.  The drift is the median of the slopes between all of those in the last ten
+    minutes (Theil and Sen), so a busy minute of the computer does not move it.
 
     Args:
-        sample_rate: As the device claims, hertz.
+        sample_rate: Sample rate that the device claims, hertz.
 
     Attributes:
-        ppm: By how many millionths the device is fast, negative if it is slow; NaN until two
-            minutes of unbroken sound have come, and then the latest that is known.
+        ppm: Parts per million by which the device is fast; negative if it is slow.  NaN until two
+            minutes of unbroken sound have come, and from then on the latest estimate.
     """
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
-        # Delay and time of the least delayed arrival, of each period that is over and of this one.
+        # Delay and time of the least delayed arrival, in each period that is over and in this one.
         self._points: deque[tuple[float, float]] = deque(maxlen=_MOST_PERIODS)
         self._least = _NONE
         self._period_end_s = -math.inf
@@ -50,7 +53,7 @@ class ClockDriftMeter:
             self._estimate()
 
     def reset(self) -> None:
-        """Begin anew, after sound was lost; `ppm` stays until there is a better one."""
+        """Begin anew after sound was lost; `ppm` stays until there is a better estimate."""
         self._n_samples = 0
         self._period_end_s = -math.inf
         self._least = _NONE

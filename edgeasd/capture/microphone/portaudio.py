@@ -21,9 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeasd.capture.microphone import hardware
-from edgeasd.capture.microphone.devices import InputDevice, check_channel, find_device
-from edgeasd.capture.microphone.hardware import Card, card_number, card_of, read_cards
+from edgeasd.capture.microphone import devices
+from edgeasd.capture.microphone.devices import (
+    Card,
+    InputDevice,
+    card_number,
+    card_of,
+    check_channel,
+    find_device,
+    read_cards,
+)
 from edgeasd.common.errors import AudioDeviceError
 
 if TYPE_CHECKING:
@@ -33,10 +40,13 @@ if TYPE_CHECKING:
     from edgeasd.common.types import Int16Array
 
 _BLOCK_S = 0.032
+"""Seconds of sound in a block."""
 _ALL_CHANNELS_UP_TO = 8
-"""Of a device with so many, all are opened: another machine can then join without a gap."""
+"""Channels up to which all of a device are opened: another machine can then join without a gap."""
 _RESTART_S = 10.0
+"""Seconds that a restart waits for all streams to be closed."""
 _LEAVE_S = 2.0
+"""Seconds that the end of the process waits for a thread that is in the library."""
 _POLL_S = 0.01
 
 _LOOK = """
@@ -55,7 +65,7 @@ _restart_lock = threading.Lock()
 _settled = threading.Event()
 _settled.set()
 _cards: dict[int, Card] | None = None
-"""As they were when the library was initialised; none before."""
+"""Sound cards as they were when the library was initialised; None before that."""
 
 
 def list_devices() -> list[InputDevice]:
@@ -73,7 +83,7 @@ def list_devices() -> list[InputDevice]:
 def finds_anew(wanted: str, timeout_s: float = _RESTART_S) -> bool:
     """Return whether a process that starts now finds the input *wanted*.
 
-    That is what a new initialisation would bring, without ending any stream.
+    This tells what a new initialisation would bring, without ending any stream.
     """
     command = [sys.executable, "-c", _LOOK, wanted]
     try:
@@ -91,13 +101,13 @@ def finds_anew(wanted: str, timeout_s: float = _RESTART_S) -> bool:
 
 
 def refresh() -> bool:
-    """Look for devices that came or went, unless a stream is open.
+    """Initialise the library anew, to see devices that came or went, unless a stream is open.
 
-    If a JACK server went away that was there at the last initialisation, PortAudio 19.6 aborts the
+    If a JACK server has gone that was there at the last initialisation, PortAudio 19.6 aborts the
     process here; the service manager starts it again.
 
     Returns:
-        Whether that was done.
+        Whether the library was initialised anew.
 
     Raises:
         AudioDeviceError: If the audio library is missing or cannot be initialised.
@@ -109,16 +119,16 @@ def refresh() -> bool:
             return False
         if library._initialized:  # noqa: SLF001 - there is no public way
             library._terminate()  # noqa: SLF001
-        _cards = read_cards(hardware.SOUND_CLASS)
+        _cards = read_cards(devices.SOUND_CLASS)
         library._initialize()  # noqa: SLF001
         return True
 
 
 def restart() -> None:
-    """Have all streams closed, and look for devices anew; gives up after 10 s.
+    """Have all streams closed, and look for devices anew; give up after 10 s.
 
-    Whoever reads an `InputStream` must look at `restarting` after each block, close the stream
-    then, and open another one, which waits until this is done.
+    Whoever reads an `InputStream` must ask `restarting` after each block, then close the stream
+    and open another one, which waits until this is done.
     """
     with _restart_lock:
         _settled.clear()
@@ -131,7 +141,7 @@ def restart() -> None:
 
 
 def restarting() -> bool:
-    """Return whether all streams are to be closed, as a device came that is not in the list."""
+    """Return whether all streams must be closed so that a device that came can be listed."""
     return not _settled.is_set()
 
 
@@ -139,13 +149,13 @@ class InputStream:
     """An input that is open and running; reading blocks.
 
     Attributes:
-        device: What it reads.
-        sample_rate: Hertz.
+        device: Device that it reads.
+        sample_rate: Sample rate, hertz.
         n_channels: Channels that it delivers.
 
     Args:
-        config: The input, the last channel that is wanted of it, and its latency.
-        sample_rate: Hertz; 0 for the device's own.
+        config: Name of the input, the last channel that is wanted, and the latency.
+        sample_rate: Sample rate, hertz; 0 for the device's own.
 
     Raises:
         AudioDeviceError: If there is no such device, or it refuses; the message names the remedy.
@@ -162,7 +172,7 @@ class InputStream:
         self._n_samples = round(_BLOCK_S * self.sample_rate)
 
     def read(self) -> tuple[Int16Array, bool]:
-        """Wait for the next 32 ms.
+        """Wait for the next block of 32 ms.
 
         Returns:
             Shape ``(n_samples, n_channels)``, and whether sound before them was lost.
@@ -176,7 +186,7 @@ class InputStream:
 
     def close(self) -> None:
         """Let go of the device, in the thread that reads it; hangs if the device is stuck."""
-        # Stopping is what hangs.  Without the lock it hangs this thread only, and the stream still
+        # Stopping may hang.  Without the lock only this thread hangs then, and the stream still
         # counts as open.
         self._stream.abort()
         with _lock:
@@ -204,7 +214,7 @@ class InputStream:
             try:
                 stream.start()
             except BaseException:
-                # Left open it would hold the device, and the list of devices would stay as it is.
+                # A stream left open would hold the device, and keep the list of devices as it is.
                 stream.close()
                 raise
         except library.PortAudioError as exc:
@@ -238,15 +248,15 @@ def _sounddevice() -> Any:
             "the audio library PortAudio is missing; install the package libportaudio2"
         ) from exc
     if is_first:
-        # What is registered last is called first: it itself has the library terminated at exit,
-        # which crashes the process if another thread is in it then.
+        # This is called at exit before the library's own function, which was registered earlier
+        # and crashes the process if another thread is in the library.
         atexit.register(_lock.acquire, timeout=_LEAVE_S)
     return sounddevice
 
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """Turn an error of the library into one of ours."""
+    """Raise errors of the library as `AudioDeviceError`."""
     library = _sounddevice()
     try:
         yield
@@ -257,10 +267,10 @@ def _translated(what: str) -> Iterator[None]:
 def _query_devices() -> list[InputDevice]:
     global _cards  # noqa: PLW0603 - as in `refresh`
     library = _sounddevice()
-    cards = read_cards(hardware.SOUND_CLASS)
+    cards = read_cards(devices.SOUND_CLASS)
     if _cards is None:
         _cards = cards
-    # The name of a card that was exchanged would open the new one.
+    # By the name of a card that was exchanged, the new card would be opened.
     exchanged = {number for number in _cards | cards if _cards.get(number) != cards.get(number)}
     host_apis = [api["name"] for api in library.query_hostapis()]
     default = None

@@ -1,7 +1,8 @@
-"""Reads one device for all that listen to it.
+"""Reads one device for everything that listens to it.
 
-A thread reads the device, blocking, into a ring for each listener.  In callback mode PortAudio
-hides a device that went away, and systemd's ``MemoryDenyWriteExecute=yes`` forbids callbacks.
+A thread reads the device, blocking, into a ring for each listener.  Callbacks are no choice: with
+them PortAudio hides that a device went away, and systemd's ``MemoryDenyWriteExecute=yes`` forbids
+them.
 
 A device that is *stuck* raises nothing and cannot be closed: reading it, stopping it and leaving
 Python in the usual way all hang.  `DeviceReader.hung` says so; only ``os._exit`` ends the process.
@@ -17,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edgeasd.capture.microphone.clock_drift import ClockDriftMeter
-from edgeasd.capture.microphone.continuity import Continuity
 from edgeasd.capture.microphone.devices import check_channel, find_device
 from edgeasd.capture.microphone.portaudio import InputStream, list_devices, restarting
 from edgeasd.capture.microphone.search import Search
@@ -29,32 +29,81 @@ from edgeasd.common.types import Int16Array
 _log = logging.getLogger(__name__)
 
 _RING_S = 10.0
-_START_PATIENCE_S = 5.0  # for the first block
-_PATIENCE_S = 2.0  # for all others, beside the latency
+"""Seconds of sound that wait for a scorer that falls behind."""
+_START_PATIENCE_S = 5.0
+"""Seconds after which a read of the first block counts as hung."""
+_PATIENCE_S = 2.0
+"""Seconds, beside the latency, after which a read of any other block counts as hung."""
 _JOIN_S = 2.0
+"""Seconds that closing waits for the thread, which a stuck device never lets go of."""
 _OVERFLOW_LOG_EVERY_S = 60.0
+"""Seconds between two warnings that sound was lost in the device."""
 
 
 @dataclass(slots=True, eq=False)
 class Tap:
-    """Where one channel goes.
+    """One channel and the ring that its samples go to.
 
     Attributes:
-        channel: Counted from 0.
-        ring: Takes its samples.
-        heard: Whether it has any yet; what was lost before is no gap.
+        channel: Channel, counted from 0.
+        ring: Takes the samples of the channel.
+        heard: Whether it has any samples yet; sound that was lost before them is no gap.
     """
 
     channel: int
     ring: RingBuffer
     heard: bool = False
 
-    def take(self, samples: Int16Array, n_lost: int) -> None:
-        """Take the channel out of *samples*, shape ``(n_samples, n_channels)``."""
-        if n_lost > 0 and self.heard:
-            self.ring.mark_gap(n_lost)
-        self.heard = True
-        self.ring.write(samples[:, self.channel])
+
+class Continuity:
+    """Finds how many samples are lost before each block of a device that is read block by block.
+
+    A device that stalled may have lost the sound of that time, or deliver it late and all at once,
+    as PulseAudio does.  After a stall, blocks are dropped until a read blocks again, which shows
+    that the backlog is drained: so a position always tells the time.
+
+    Args:
+        sample_rate: Sample rate, hertz.
+        patience_s: Seconds; a longer wait for a block means that the device stalled.
+        now_s: Time now, by any clock that does not jump, seconds.
+    """
+
+    def __init__(self, sample_rate: int, patience_s: float, now_s: float) -> None:
+        self._sample_rate = sample_rate
+        self._patience_s = patience_s
+        self._kept_s = now_s
+        self._n_dropped = 0
+        self._catching_up = False
+
+    def n_lost_before(
+        self, n_samples: int, asked_s: float, now_s: float, *, lost: bool
+    ) -> int | None:
+        """Return how many samples are lost before the block of *n_samples* that was just read.
+
+        Args:
+            n_samples: Length of the block.
+            asked_s: Time before the read, seconds.
+            now_s: Time after the read, seconds.
+            lost: Whether the device says that sound was lost, or was opened anew.
+
+        Returns:
+            0 if the block follows the last one that was kept; None if it is late and to be dropped.
+        """
+        waited_s = now_s - asked_s
+        stood_still = lost or waited_s > self._patience_s
+        if not stood_still and not self._catching_up:
+            self._kept_s = now_s
+            return 0
+        n_passed = round((now_s - self._kept_s) * self._sample_rate)
+        of_now = not stood_still and waited_s > n_samples / self._sample_rate / 2.0
+        # There cannot be more late sound than time has passed.
+        self._catching_up = not of_now and self._n_dropped + n_samples < n_passed
+        if self._catching_up:
+            self._n_dropped += n_samples
+            return None
+        self._kept_s = now_s
+        self._n_dropped = 0
+        return max(1, n_passed - n_samples)
 
 
 class DeviceReader:
@@ -63,12 +112,12 @@ class DeviceReader:
     A device that goes away is looked for again, see `Search`.
 
     Args:
-        config: Of the first that listens.
-        search: Looks for it now; None looks once, in PortAudio's list as it is.
+        config: Configuration of the first microphone that listens to it.
+        search: Looks for the device now; None looks once, in PortAudio's list as it is.
 
     Attributes:
-        device: What it reads.
-        sample_rate: Hertz.
+        device: Device that it reads.
+        sample_rate: Sample rate of the device, hertz.
 
     Raises:
         AudioDeviceError: If the input is not there or refuses to open; the message lists what could
@@ -83,7 +132,7 @@ class DeviceReader:
         self.sample_rate = self._first.sample_rate
         self._taps: tuple[Tap, ...] = ()
         self._reopened = False
-        # Of the call to read that the thread is in, if it is in one.
+        # When the read that the thread waits for began; None between two reads.
         self._called_s: float | None = None
         self._patience_s = _START_PATIENCE_S
         self._drift = ClockDriftMeter(self.sample_rate)
@@ -112,7 +161,7 @@ class DeviceReader:
 
     @property
     def drift_ppm(self) -> float:
-        """By how many millionths the device's clock is fast; NaN until known."""
+        """Parts per million by which the device's clock is fast; NaN until known."""
         return self._drift.ppm
 
     @property
@@ -126,7 +175,7 @@ class DeviceReader:
         self._thread.start()
 
     def give_up(self) -> None:
-        """Let go of the device in place of `start`."""
+        """Let go of the device instead of starting to read it."""
         self._first.close()
 
     def reads(self, wanted: str) -> bool:
@@ -138,7 +187,7 @@ class DeviceReader:
         return False
 
     def listen(self, config: MicrophoneConfig) -> Tap:
-        """Return a new tap of the channel of *config*; reads it with the next block, or soon.
+        """Return a new tap for the channel of *config*, which gets sound from the next block on.
 
         One thread at a time calls this and `leave`.
 
@@ -166,7 +215,7 @@ class DeviceReader:
         self._taps = tuple(other for other in self._taps if other is not tap)
 
     def close(self) -> None:
-        """Let go of the device; returns after 2 s even if it is stuck."""
+        """Let go of the device; return after 2 s even if it is stuck."""
         self._closing.set()
         self._thread.join(_JOIN_S)
         if self._thread.is_alive():
@@ -180,7 +229,7 @@ class DeviceReader:
             except AudioDeviceError as exc:
                 self._search.lose(str(exc))
                 _log.warning("%s; looking for it again", exc)
-            except Exception:  # noqa: BLE001  # without this thread the device is never heard again
+            except Exception:  # noqa: BLE001  # without this thread nobody hears the device again
                 _log.exception("reading microphone %r failed; opening it again", self.device.name)
                 self._search.lose(f"reading microphone {self.device.name!r} failed; see the log")
             stream.close()
@@ -205,8 +254,22 @@ class DeviceReader:
                 self._drift.reset()
             if n_lost is not None:
                 self._drift.count(len(samples), now_s)
-                for tap in taps:
-                    tap.take(samples, n_lost)
+                self._distribute(samples, n_lost, taps)
+
+    @staticmethod
+    def _distribute(samples: Int16Array, n_lost: int, taps: tuple[Tap, ...]) -> None:
+        """Write each channel that is listened to into its ring.
+
+        Args:
+            samples: Shape ``(n_samples, n_channels)``.
+            n_lost: Samples that were lost before them.
+            taps: Channels and rings.
+        """
+        for tap in taps:
+            if n_lost > 0 and tap.heard:
+                tap.ring.mark_gap(n_lost)
+            tap.heard = True
+            tap.ring.write(samples[:, tap.channel])
 
     def _report(self, now_s: float, *, overflowed: bool) -> None:
         if self._search.fault:

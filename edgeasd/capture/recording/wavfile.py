@@ -11,8 +11,8 @@ import numpy as np
 
 from edgeasd.capture.pace import Pace
 from edgeasd.capture.recording.decoder import Decoder, no_sample
-from edgeasd.capture.resampler import Resampler
 from edgeasd.common.errors import AudioFileError
+from edgeasd.common.resampler import Resampler
 from edgeasd.common.types import AudioBlock, Float32Array
 
 if TYPE_CHECKING:

@@ -209,12 +209,11 @@ def listen(
         collector.progress(heard_s)
     if heard_s >= duration_s:
         return
-    rate = collector.model.document.features.sample_rate
     with closing(open_source(machine.source)) as source, interruptible() as asked:
         left_s = duration_s - heard_s
-        blocks = live_blocks(source, rate, left_s, tell, until=lambda: asked.requested)
+        blocks = live_blocks(source, left_s, tell, until=lambda: asked.requested)
         try:
-            collector.add(_keeping(blocks, kept, tell))
+            collector.add(_keeping(blocks, kept, tell), source_rate=source.sample_rate)
         finally:
             _keep(kept, tell)
     if asked.requested:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeasd.baseline.alarm_rate import NormalScores
-from edgeasd.capture.resampler import Resampler
 from edgeasd.capture.source import AudioSource
 from edgeasd.common.errors import AudioDeviceError
 from edgeasd.common.text import rough_time
@@ -52,23 +51,33 @@ class ScoreCollector:
     # Position at which the next score of the run is to begin; -1 begins a run.
     _expected: int = field(default=-1, init=False)
 
-    def add(self, blocks: Iterable[AudioBlock], *, of_clips: bool = False) -> None:
-        """Score a stream, at the model's rate; what rests on flat sound is left out.
+    def add(
+        self,
+        blocks: Iterable[AudioBlock],
+        *,
+        source_rate: int | None = None,
+        of_clips: bool = False,
+    ) -> None:
+        """Score a stream; what rests on flat sound is left out.
 
         What *blocks* raises leaves all scores so far.
 
         Args:
             blocks: The stream.
+            source_rate: Sample rate of *blocks*, hertz; None if they have the rate of the model.
             of_clips: Whether a gap is a seam between clips, of which scores may rest on several, as
                 else clips of ten seconds had one each; of live sound it ends a run, as in the
                 daemon.
         """
-        pipeline = Pipeline(self.model, self.section, _NEVER, joins_gaps=of_clips)
+        pipeline = Pipeline(
+            self.model, self.section, _NEVER, source_rate=source_rate, joins_gaps=of_clips
+        )
+        rate = source_rate or pipeline.sample_rate
         self._expected = -1
         try:
             for block in blocks:
                 self._take(pipeline.process(block), of_clips=of_clips)
-                self.progress(len(block.samples) / pipeline.sample_rate)
+                self.progress(len(block.samples) / rate)
         finally:
             for defect, n_samples in pipeline.signal.n_defective.items():
                 before = self.defective_s.get(defect, 0.0)
@@ -100,18 +109,16 @@ class ScoreCollector:
 
 def live_blocks(
     source: AudioSource,
-    sample_rate: int,
     duration_s: float,
     tell: Callable[[str], None] = lambda _: None,
     until: Callable[[], bool] = lambda: False,
 ) -> Iterator[AudioBlock]:
-    """Yield what *source* delivers for *duration_s* seconds of sound, at *sample_rate*.
+    """Yield what *source* delivers for *duration_s* seconds of sound.
 
     A source that is silent is waited for: a cable comes off and is put back.
 
     Args:
         source: Source of the sound.
-        sample_rate: Of the blocks, hertz.
         duration_s: Seconds of sound.
         tell: Is told that there is no sound, and that it is back.
         until: Whether to end before.
@@ -119,7 +126,6 @@ def live_blocks(
     Raises:
         AudioDeviceError: If no sound comes for ten minutes.
     """
-    resampler = Resampler(source.sample_rate, sample_rate)
     wanted = round(duration_s * source.sample_rate)
     heard = 0
     sound_at = time.monotonic()
@@ -133,7 +139,7 @@ def live_blocks(
                 is_told = False
             sound_at = time.monotonic()
             heard += len(block.samples)
-            yield resampler.process(block)
+            yield block
         elif silent_s > _SILENT_AFTER_S:
             reason = source.fault or "the source delivers no sound"
             if silent_s > _N_PATIENCE * _SILENT_AFTER_S:

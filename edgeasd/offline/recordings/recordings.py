@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edgeasd.capture.recording.decoder import Decoder
 from edgeasd.capture.recording.wavfile import WavFile
-from edgeasd.capture.resampler import Resampler
 from edgeasd.common.errors import AudioFileError, EdgeasdError
+from edgeasd.common.resampler import Resampler
 from edgeasd.common.types import AudioBlock
 from edgeasd.detect.features import FeatureSpec, lost_band
 from edgeasd.models.cache import open_model

@@ -1,56 +1,51 @@
-"""One machine: a thread that takes sound from its source through the stages to its outlet."""
+"""Listens to one machine: a thread that takes sound from a source to its pipeline and reports."""
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from edgeasd.baseline.validity import Fit
 from edgeasd.capture.source import AudioSource
-from edgeasd.common.errors import ModelError, os_reason
+from edgeasd.common.errors import ModelError
 from edgeasd.common.types import AlarmEvent, AudioBlock, Score
 from edgeasd.detect.pipeline import Detection
-from edgeasd.models.detector import Detector
+from edgeasd.models.detector import Detector, DetectorPipeline
+from edgeasd.publish.clips.folder import clip_name
 from edgeasd.publish.clips.recorder import Recorder
 from edgeasd.publish.payloads.encoding import StreamClock
 from edgeasd.publish.payloads.event import AudioQuality
-from edgeasd.service.machine.health import Facts
-from edgeasd.service.machine.outlet import Outlet
+from edgeasd.service.machine.health import Counts, Facts
+from edgeasd.service.machine.reporter import Reporter
 from edgeasd.service.machine.runwatch import RunWatch
-from edgeasd.service.machine.stages import Stages
+from edgeasd.service.machine.trial import Trial
 
 _READ_TIMEOUT_S = 0.5
 _END_S = 1.0
-"""For a run of a network that has to be ended."""
+"""Seconds in which a run of the network ends after it was told to."""
 _PATIENCE_S = 10.0
-"""After these seconds without sound a clip is what was heard by then."""
+"""Seconds without sound after which a clip is written with the sound heard by then."""
 _LATE_S, _TIMELY_S = 5.0, 1.0
-"""Sound that waits for longer is told as late, until it waits for less."""
-_log = logging.getLogger(__name__)
+"""Sound that waits for longer than the first is late, until it waits for less than the second."""
 
 
 class Listener:
     """Listens to one machine in a thread of its own, so that no machine waits for another.
 
     Args:
-        name: Of the machine.
-        detector: What scores it.
-        source: Its sound; closed by `stop`.
-        outlet: Takes events and scores.
-        score_interval_s: Seconds of sound between two calls of ``outlet.scores``.
-        raised_s: Seconds since when the alarm is raised, from an earlier run; None if it is not.
+        name: Name of the machine.
+        detector: Detector that is in force at first.
+        source: Source of the sound; closed by `stop`.
+        reporter: Takes events and scores.
+        raised_s: Seconds for which the alarm has been raised already; None if it is not.
         recorder: Keeps the sound around the start of an alarm; None keeps none.
+        counted: Counts to go on from; None begins anew.
 
     Attributes:
-        name: As given.
-        error: What ended the thread, if it was not asked to end.
-        n_blocks: Blocks of sound received.
-        score_interval_s: As given; may be set at any time.
-        runs: Ends a run of the network that lasts too long, when asked to look.
+        name: Name of the machine.
+        error: Error that ended the thread; None if there was none.
     """
 
     def __init__(
@@ -58,28 +53,24 @@ class Listener:
         name: str,
         detector: Detector,
         source: AudioSource,
-        outlet: Outlet,
+        reporter: Reporter,
         *,
-        score_interval_s: float,
         raised_s: float | None = None,
         recorder: Recorder | None = None,
+        counted: Counts | None = None,
     ) -> None:
         self.name = name
         self.error: Exception | None = None
-        self.n_blocks = 0
-        self.runs = RunWatch()
         self._source = source
-        self._outlet = outlet
+        self._reporter = reporter
         self._recorder = recorder
-        self._stages = Stages(detector, source.sample_rate)
+        self._counted = counted or Counts()
+        self._pipeline = detector.pipeline(source.sample_rate)
         if raised_s is not None:
-            self._stages.pipeline.alarm.resume(-round(raised_s * detector.sample_rate))
-        # Left by the supervisor for this thread.
-        self._wanted: deque[Detector] = deque()
-        self._next: Stages | None = None
-        self._refusal = ""
+            self._pipeline.resume_alarm(raised_s)
+        self._trial = Trial(detector, ended=True)
+        self._runs = RunWatch()
         self._model_fault = ""
-        self.score_interval_s = score_interval_s
         self._told_at = -math.inf
         self._clock = StreamClock(0.0, detector.sample_rate)
         self._scores: list[Score] = []
@@ -87,10 +78,9 @@ class Listener:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"listener-{name}", daemon=True)
         self._loop_at = self._sound_at = self._window_at = time.monotonic()
+        self._n_blocks = 0
         self._n_in_vain = 0
         self._is_late = False
-        self._windows_before = 0
-        self._gaps_before = 0
         self._busy_s = 0.0
         self._sound_s = 0.0
 
@@ -109,27 +99,40 @@ class Listener:
         self._source.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s - _END_S)
-            self.runs.end()
+            self._runs.end()
             self._thread.join(_END_S)
 
-    def use(self, detector: Detector) -> None:
-        """Score by *detector* from the next block on, without a gap in the sound.
+    def end_stuck_run(self) -> None:
+        """End a run of the network that lasts too long; to be called again and again."""
+        self._runs.end_stuck()
 
-        Another alarm of the same model holds at once.  Another model runs beside the old one until
-        it has its first score; then it takes over, also an alarm that is raised.  One that fails
-        before is given up, see `take_refusal`.
+    def use(self, detector: Detector, *, refusal: str = "") -> None:
+        """Have *detector* take over from the next block on; a *refusal* of another may still hold.
+
+        Another alarm of the same model is in force at once.  Another model runs beside the one in
+        force until its first score, or until it fails.
         """
-        self._wanted.append(detector)
+        self._trial = Trial(detector, refusal=refusal)
+
+    def refuse(self, reason: str) -> None:
+        """Take note of why a model that should have taken over cannot be used."""
+        self._trial.refusal = reason
 
     @property
-    def detector(self) -> Detector:
-        """What scores now."""
-        return self._stages.detector
+    def in_force(self) -> Detector:
+        """Detector that scores now."""
+        return self._pipeline.detector
 
-    def take_refusal(self) -> str:
-        """Return why a model was given up since the last call, in words; empty if none was."""
-        refusal, self._refusal = self._refusal, ""
-        return refusal
+    @property
+    def wanted(self) -> Detector:
+        """Detector on trial; without a trial, the one in force."""
+        trial = self._trial
+        return self.in_force if trial.ended else trial.detector
+
+    @property
+    def refusal(self) -> str:
+        """Why the latest model that should have taken over is not used; empty if it is."""
+        return self._trial.refusal
 
     @property
     def running(self) -> bool:
@@ -138,13 +141,25 @@ class Listener:
 
     @property
     def last_score(self) -> float | None:
-        """The latest score, if there was one since the sound began or was interrupted."""
+        """Latest score; None if there was none since the sound began or was interrupted."""
         return None if self._last_score is None else self._last_score.value
 
     @property
-    def windows(self) -> int:
-        """Windows scored so far."""
-        return self._windows_before + self._stages.pipeline.windows
+    def counts(self) -> Counts:
+        """Counts so far, with those that this listener went on from."""
+        before, pipeline = self._counted, self._pipeline
+        return Counts(
+            before.blocks + self._n_blocks,
+            before.windows + pipeline.windows,
+            before.gaps + pipeline.gaps,
+            before.overruns + self._source.overruns,
+        )
+
+    @property
+    def audio(self) -> AudioQuality:
+        """Level and losses of the sound."""
+        counts = self.counts
+        return AudioQuality(self._pipeline.signal.level_dbfs, counts.gaps, counts.overruns)
 
     @property
     def real_time_factor(self) -> float:
@@ -152,32 +167,14 @@ class Listener:
         return self._busy_s / self._sound_s if self._sound_s else float("nan")
 
     @property
-    def audio(self) -> AudioQuality:
-        """Level and losses of the sound."""
-        pipeline = self._stages.pipeline
-        return AudioQuality(
-            pipeline.signal.level_dbfs, self._gaps_before + pipeline.gaps, self._source.overruns
-        )
-
-    @property
-    def drift_ppm(self) -> float:
-        """By how many millionths the microphone's clock is fast; NaN if not known."""
-        return self._source.drift_ppm
-
-    @property
-    def late_s(self) -> float:
-        """For how long the latest sound heard had waited in the source, seconds."""
-        return self._source.late_s
-
-    @property
     def fit(self) -> Fit:
-        """How the calibration fits what came after it."""
-        return self._stages.fit
+        """How the calibration fits the sound heard since."""
+        return self._pipeline.fit
 
     def facts(self) -> Facts:
         """Return what is known of the machine now."""
         now = time.monotonic()
-        pipeline = self._stages.pipeline
+        pipeline = self._pipeline
         return Facts(
             fault=self._source.fault,
             hung=self._source.hung,
@@ -193,11 +190,8 @@ class Listener:
         )
 
     def _sound_age_s(self, now: float) -> float:
-        """Return for how long the source has had no sound.
-
-        Where the computer is too slow sound waits in the source, and nobody asked for it in vain.
-        """
         age_s = now - self._sound_at
+        # On a computer that is too slow, sound waits in the source and no read was in vain.
         return min(age_s, self._n_in_vain * _READ_TIMEOUT_S) if self.running else age_s
 
     def _run(self) -> None:
@@ -223,7 +217,7 @@ class Listener:
             if self._n_in_vain * _READ_TIMEOUT_S > _PATIENCE_S:
                 self._end_clips()
         if self._source.ended:
-            self._report(self._score(self._stages.flush))
+            self._report(self._score(self._pipeline.flush))
             self._publish_scores()
 
     def _end_clips(self) -> None:
@@ -235,80 +229,51 @@ class Listener:
         if self._n_in_vain:
             self._window_at = began_s  # none was due while there was no sound
         self._sound_at = began_s
-        self.n_blocks += 1
-        while self._wanted:
-            self._turn_to(self._wanted.popleft())
+        self._n_blocks += 1
+        trial = self._trial
+        trial.begin(self._pipeline, self._source.sample_rate)
         end_s = (block.first_sample + len(block.samples)) / self._source.sample_rate
         if self._recorder is not None:
             self._recorder.process(block)
-        pipeline = self._stages.pipeline
+        pipeline = self._pipeline
         self._clock = StreamClock(time.time() - end_s, pipeline.sample_rate)
         gaps, windows = pipeline.gaps, pipeline.windows
-        detections = self._score(lambda: self._stages.process(block))
+        detections = self._score(lambda: pipeline.process(block))
         if pipeline.gaps > gaps:
             self._last_score = None
-        if pipeline.gaps > gaps or pipeline.windows > windows:
+        if (pipeline.gaps, pipeline.windows) != (gaps, windows):
             self._window_at = time.monotonic()
         self._busy_s += time.monotonic() - began_s
         self._sound_s += len(block.samples) / self._source.sample_rate
         self._report(detections)
-        if self._next is not None:
-            self._rehearse(self._next, block)
+        following = trial.process(block, self._runs)
+        if following is not None:
+            self._take_over(following)
+            trial.ended = True
 
     def _score(self, work: Callable[[], list[Detection]]) -> list[Detection]:
-        """Return what *work* of the stages finds; where the model fails, begin anew after it."""
+        """Return the detections of *work*; if the model fails in it, score anew from here on."""
         try:
-            with self.runs.of(self._stages.pipeline):
+            with self._runs.of(self._pipeline):
                 detections = work()
         except ModelError as exc:
-            self._model_fault = str(exc)
-            self._last_score = None
-            self._go_on_by(Stages(self._stages.detector, self._source.sample_rate))
+            self._model_fault, self._last_score = str(exc), None
+            self._go_on_by(self.in_force.pipeline(self._source.sample_rate))
             return []
         if detections:
             self._model_fault = ""
         return detections
 
-    def _turn_to(self, detector: Detector) -> None:
-        if detector.scores_as(self._stages.detector):
-            self._next = None
-            self._stages.adjust(detector)
-            self._outlet.use(detector)
-            return
-        try:
-            self._next = Stages(detector, self._source.sample_rate)
-        except Exception as exc:  # noqa: BLE001 - as in _rehearse
-            self._next = None
-            self._refusal = os_reason(exc)
-
-    def _rehearse(self, following: Stages, block: AudioBlock) -> None:
-        """Have the *following* stages hear *block* too, and let them take over when they can."""
-        try:
-            with self.runs.of(following.pipeline):
-                is_ready = following.process(block)
-        except Exception as exc:  # noqa: BLE001 - whatever a new model does, the old one goes on
-            self._next = None
-            self._refusal = str(exc)
-            return
-        if is_ready:
-            self._next = None
-            self._take_over(following)
-
-    def _take_over(self, following: Stages) -> None:
+    def _take_over(self, following: DetectorPipeline) -> None:
         # No message mixes scores of two models.
         self._publish_scores()
-        self._told_at *= following.pipeline.sample_rate / self._stages.pipeline.sample_rate
+        self._told_at *= following.sample_rate / self._pipeline.sample_rate
         self._model_fault = ""
         self._go_on_by(following)
-        self._outlet.use(following.detector)
 
-    def _go_on_by(self, following: Stages) -> None:
-        before, after = self._stages.pipeline, following.pipeline
-        after.alarm.adopt(before.alarm, after.sample_rate / before.sample_rate)
-        # What both heard counts once.
-        self._windows_before += before.windows - after.windows
-        self._gaps_before += before.gaps - after.gaps
-        self._stages = following
+    def _go_on_by(self, following: DetectorPipeline) -> None:
+        following.continue_from(self._pipeline)
+        self._pipeline = following
 
     def _report(self, detections: Sequence[Detection]) -> None:
         for detection in detections:
@@ -317,26 +282,22 @@ class Listener:
             if detection.event is not None:
                 self._tell(detection.event)
             # By position, not by the clock: a replay then gives the messages of the live run.
-            interval = round(self.score_interval_s * self._clock.sample_rate)
+            interval = round(self._reporter.score_interval_s * self._clock.sample_rate)
             if detection.score.end_sample - self._told_at >= interval:
                 self._publish_scores()
 
     def _tell(self, event: AlarmEvent) -> None:
-        _log.info(
-            "%s: alarm %s, score %.3f, threshold %.3f",
-            self.name,
-            event.type,
-            event.score,
-            event.threshold,
-        )
-        keeps_sound = self._recorder is not None and event.type == "start"
-        clip = self._outlet.event(event, self._clock, self.audio, keeps_sound=keeps_sound)
-        if self._recorder is not None and clip is not None:
-            self._recorder.keep(clip, event, self._stages.detector.model.document)
+        detector, clock = self.in_force, self._clock
+        recorder = self._recorder if event.type == "start" else None
+        has_clip = recorder is not None
+        event_id = self._reporter.event(event, detector, clock, self.audio, has_clip=has_clip)
+        if recorder is not None:
+            name = clip_name(clock.time_ms(event.first_sample), self.name, event_id)
+            recorder.keep(name, event, detector.model.document)
 
     def _publish_scores(self) -> None:
         if self._scores:
-            level_dbfs = self._stages.pipeline.signal.level_dbfs
-            self._outlet.scores(self._scores, self._clock, level_dbfs)
+            level_dbfs = self._pipeline.signal.level_dbfs
+            self._reporter.scores(self._scores, self.in_force, self._clock, level_dbfs)
             self._told_at = self._scores[-1].end_sample
             self._scores = []

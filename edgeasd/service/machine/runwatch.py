@@ -1,4 +1,4 @@
-"""Ends the run of a network that is lost in a window, so that nothing else ends with it."""
+"""Ends a run of a network that does not return, so that nothing else has to end with it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from edgeasd.detect.pipeline import Pipeline
 
 LONGEST_RUN_S = 5.0
-"""Of a network on one window.  The ring of a microphone holds twice as much sound."""
+"""Seconds that a network may take for one window: half of what the ring of a microphone holds."""
 
 
 class RunWatch:
-    """Knows whether a thread's pipeline gets from window to window.
+    """Watches whether a pipeline gets from window to window.
 
-    One thread works; another looks, again and again.
+    One thread works in `of`; another calls `end_stuck` again and again.
     """
 
     def __init__(self) -> None:
@@ -32,19 +32,14 @@ class RunWatch:
         finally:
             self._work = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether a pipeline works."""
-        return self._work is not None
-
     def end(self) -> None:
-        """End the run of the network that goes on, if any."""
+        """End the run of the network that goes on, if there is one."""
         work = self._work
         if work is not None:
             work[0].control.stopped = True
 
     def end_stuck(self) -> None:
-        """End the run of the network if it is the same one since many looks."""
+        """End the run of the network if it has been the same one for longer than it may take."""
         work = self._work
         if work is None:
             return

@@ -13,9 +13,9 @@ _hung_up = False
 
 
 def hold() -> None:
-    """Have SIGHUP wait for `follow`, and SIGTERM and SIGINT end the process with a word.
+    """Have SIGHUP wait for `follow`, and SIGTERM and SIGINT end the process with a message.
 
-    For the part of the start in which there is nothing to end in order yet.
+    This is for the part of the start in which there is nothing yet that must end in order.
     """
     signal.signal(signal.SIGHUP, _note)
     for number in _STOPS:
@@ -23,7 +23,7 @@ def hold() -> None:
 
 
 def follow(*, stop: Callable[[], None], reload: Callable[[], None]) -> None:
-    """Have SIGTERM and SIGINT call *stop*, and SIGHUP *reload*, also one that waited until now."""
+    """Have SIGTERM and SIGINT call *stop*, and SIGHUP *reload*, even one that came before."""
     for number in _STOPS:
         signal.signal(number, lambda *_: stop())
     signal.signal(signal.SIGHUP, lambda *_: reload())
@@ -32,11 +32,11 @@ def follow(*, stop: Callable[[], None], reload: Callable[[], None]) -> None:
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:
-    global _hung_up  # noqa: PLW0603 - a signal is the process's
+    global _hung_up  # noqa: PLW0603 - signals are those of the process
     _hung_up = True
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    # Whatever it interrupts, an import for example, is in no state to go on or to be unwound.
+    # What it interrupts, an import for example, can neither go on nor be unwound.
     os.write(_STDERR, f"edgeasd: stopped by {signal.Signals(number).name} at the start\n".encode())
     os._exit(os.EX_OK)

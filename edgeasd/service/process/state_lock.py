@@ -11,20 +11,21 @@ from pathlib import Path
 from edgeasd.common.errors import InUseError, StorageError
 
 LOCK_NAME = "lock"
-"""File that is locked while a daemon runs, with its process id in it."""
+"""Name of the file that is locked while a daemon runs; it holds the daemon's process id."""
 _MOST_BYTES = 20
+"""Longest process id that is read from the file, which anything may have been written to."""
 _log = logging.getLogger(__name__)
 
 
 class StateLock:
-    """Holds a state directory until it is closed, or the process ends in whatever way.
+    """Holds a state directory until it is closed, or until the process ends for whatever reason.
 
     Args:
-        directory: The directory; made if need be.
+        directory: State directory; made if it is not there.
 
     Raises:
         InUseError: If another process holds it.
-        StorageError: If it is not to be written by this user.
+        StorageError: If this user must not write to it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -46,13 +47,13 @@ class StateLock:
 def _require_own(directory: Path) -> None:
     """Refuse root the directory of another user, who may have left links there.
 
-    And what root makes in it the service, which has a user of its own, could not open any more.
+    The service, which has a user of its own, could not open what root makes in it either.
     """
     if os.geteuid() != 0:
         return
     try:
         owner = directory.stat().st_uid
-    except OSError:  # it is made, or refused below
+    except OSError:  # the directory is made, or refused, below
         return
     if owner != 0:
         raise StorageError(
@@ -65,13 +66,13 @@ def _open(directory: Path) -> int | None:
     path = directory / LOCK_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # No link is followed: what it leads to would be emptied.
+        # A link is not followed: its target would be emptied.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as exc:
         if os.path.lexists(path):
             raise _no_file(path) from exc
-        # A disk that is full keeps no daemon from starting; what is wrong with a directory that
-        # cannot be written, the outbox says, which needs it more.
+        # A full disk keeps no daemon from starting.  If the directory cannot be written at all, the
+        # outbox, which needs it more, says so.
         _warn(directory, exc)
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -96,7 +97,7 @@ def _lock(descriptor: int | None, directory: Path) -> None:
             f"state_dir={directory} is in use by {process}; stop the service first, or choose "
             "another state_dir"
         ) from exc
-    except OSError as exc:  # a file system of the network, for example
+    except OSError as exc:  # a network file system, for example
         _warn(directory, exc)
     try:
         os.ftruncate(descriptor, 0)
@@ -107,7 +108,7 @@ def _lock(descriptor: int | None, directory: Path) -> None:
 
 def _warn(directory: Path, exc: OSError) -> None:
     _log.warning(
-        "state_dir=%s cannot be locked (%s); see to it that no second daemon uses it",
+        "state_dir=%s cannot be locked (%s); make sure that no second daemon uses it",
         directory,
         exc.strerror,
     )

@@ -1,4 +1,4 @@
-"""The service manager's notification protocol: ready, watchdog, status, stopping; credentials."""
+"""The service manager's notifications (ready, status, watchdog, stopping) and its journal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TextIO
 from edgeasd.common.text import LineFormatter, printable
 
 _PATIENCE_S = 1.0
-"""For a service manager that takes no messages: supervision must not wait for it."""
+"""Seconds to wait for a service manager that takes no message: supervision must go on."""
 _BUSY_EVERY_S = 10.0
+"""Seconds between two messages that a long step makes progress."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +49,7 @@ def notify_reloading() -> None:
 
 
 class Busy:
-    """Tells the service manager, every ten seconds, that what takes long advances.
+    """Tells the service manager, every ten seconds, that a start or a reload makes progress.
 
     References:
         sd_notify(3): EXTEND_TIMEOUT_USEC, while the service starts or stops.
@@ -58,17 +59,17 @@ class Busy:
         self._told_s = time.monotonic()
 
     def advance(self) -> None:
-        """Take note of a step; most tell nothing."""
+        """Take note of a step, and tell the service manager if the last message is old enough."""
         if time.monotonic() - self._told_s >= _BUSY_EVERY_S:
             self._told_s = time.monotonic()
             notify("EXTEND_TIMEOUT_USEC=30000000", "WATCHDOG=1")
 
 
 def watchdog_interval_s() -> float | None:
-    """Return how often the service manager wants a sign of life, seconds; `None` if it does not.
+    """Return the seconds between two signs of life for the watchdog; None if there is none.
 
     References:
-        sd_watchdog_enabled(3); half of the time-out, as it recommends.
+        sd_watchdog_enabled(3), which recommends half of the time-out.
     """
     timeout_us = os.environ.get("WATCHDOG_USEC", "")
     pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))

@@ -1,4 +1,4 @@
-"""How many threads and processes this process may have: the service manager sets a limit."""
+"""How many threads and processes the daemon may have, by the limit of the service manager."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ from pathlib import Path
 from edgeasd.common.config import Config, MicrophoneConfig
 
 SPARE_TASKS = 16
-"""Kept free of machines: for devices that come back, child processes and a clean stop."""
+"""Threads and processes that machines leave free: for devices that come back, for child processes,
+and for a clean stop."""
 _CGROUPS = Path("/proc/self/cgroup")
 _ROOT = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TasksLeft:
-    """What a limit leaves: so many more threads and processes, of so many at most."""
+    """What a limit on threads and processes leaves.
+
+    Attributes:
+        n_free: Threads and processes that may still be started.
+        most: Threads and processes that there may be in all.
+    """
 
     n_free: int
     most: int
 
 
 def most_tasks(config: Config) -> int:
-    """Return how many threads and processes the machines of *config* need, with some to spare."""
+    """Return how many threads and processes the machines of *config* need, spare ones included."""
     sources = [machine.source for machine in config.machine]
     devices = {source.device for source in sources if isinstance(source, MicrophoneConfig)}
     return len(sources) + len(devices) + SPARE_TASKS
 
 
 def tasks_left() -> TasksLeft | None:
-    """Return how many more threads and processes there may be; None without a limit.
+    """Return how many more threads and processes may be started; None without a limit.
 
     References:
         cgroups(7) and the kernel's pids controller: the limits of all groups above hold as well.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.capture.microphone.continuity import Continuity
+from edgeasd.capture.microphone.reader import Continuity
 
 RATE = 16_000
 BLOCK = 512

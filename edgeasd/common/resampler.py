@@ -1,4 +1,7 @@
-"""From the rate of a device or file to the rate of the model."""
+"""Converts sound from the rate of a device or file to the rate of a model.
+
+Reading a recording needs it as well as the pipeline, so it stands below both of them.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What stands in for a source that is not there yet."""
+"""Sources of sound that are not there yet, or do not open."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from edgeasd.capture import source as source_module
 from edgeasd.capture.microphone import search as search_module
-from edgeasd.capture.source import AudioSource, open_source
-from edgeasd.capture.waiting import Waiting
+from edgeasd.capture.source import AudioSource, Waiting, open_or_wait, open_source
 from edgeasd.common.config import FileConfig, MicrophoneConfig
-from edgeasd.common.errors import AudioDeviceError
+from edgeasd.common.errors import AudioDeviceError, ConfigError, EdgeasdError
 
 RATE = 16_000
 FAULT = "not there"
@@ -90,7 +91,7 @@ def test_waiting_survives_an_error_for_no_known_reason(
             raise errors.pop()
         return open_source(*arguments)
 
-    monkeypatch.setattr("edgeasd.capture.waiting.open_source", failing)
+    monkeypatch.setattr("edgeasd.capture.source.open_source", failing)
     waiting = Waiting(FileConfig(path=path, paced=False), FAULT, RATE)
     deadline_s = time.monotonic() + 10.0
     while "internal error" not in waiting.fault and errors:
@@ -125,3 +126,74 @@ def test_waiting_for_the_attempts_of_others_is_no_hang(monkeypatch: pytest.Monke
         one._thread.join(10.0)
 
     assert sorted(told) == [False, False, True]
+
+
+def test_microphone_that_hangs_while_it_is_opened_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is waited for in a thread and told; once it answers after all, it is there."""
+    release, opened = threading.Event(), WithoutSound()
+
+    def hang(*_: object) -> AudioSource:
+        release.wait(60.0)
+        return opened
+
+    monkeypatch.setattr(source_module, "open_source", hang)
+    monkeypatch.setattr(source_module, "_OPEN_PATIENCE_S", 0.1)
+    waiting = open_or_wait(MicrophoneConfig(), RATE, AudioDeviceError)
+
+    assert isinstance(waiting, Waiting)
+    assert (waiting.read(0.0), waiting.take(), waiting.sample_rate) == (None, None, RATE)
+    assert waiting.fault == (
+        "the microphone does not answer to being opened; reconnect it, or restart the sound server"
+    )
+    release.set()
+    assert take(waiting) is opened
+
+
+@pytest.mark.parametrize("excused", [AudioDeviceError, EdgeasdError])
+def test_microphone_that_is_not_there_is_waited_for_from_the_first_error_on(
+    monkeypatch: pytest.MonkeyPatch, excused: type[EdgeasdError]
+) -> None:
+    """Its fault is the error; nobody waits until the patience is over."""
+    monkeypatch.setattr(source_module, "_OPEN_PATIENCE_S", 60.0)
+    monkeypatch.setattr(source_module, "open_source", raising(AudioDeviceError(FAULT)))
+
+    waiting = open_or_wait(MicrophoneConfig(), RATE, excused)
+
+    assert isinstance(waiting, Waiting)
+    assert waiting.fault == FAULT
+    waiting.close()
+    waiting._thread.join(10.0)
+
+
+def test_microphone_that_cannot_be_used_as_configured_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error that is not excused is raised, and nobody looks for the microphone any more."""
+    monkeypatch.setattr(source_module, "open_source", raising(ConfigError("another rate")))
+    n_threads = threading.active_count()
+
+    with pytest.raises(ConfigError, match="another rate"):
+        open_or_wait(MicrophoneConfig(), RATE, AudioDeviceError)
+
+    deadline_s = time.monotonic() + 10.0
+    while threading.active_count() > n_threads:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def raising(error: Exception) -> Callable[..., AudioSource]:
+    """Return what raises *error* in place of opening a source."""
+
+    def fail(*_: object) -> AudioSource:
+        raise error
+
+    return fail
+
+
+class WithoutSound(Waiting):
+    """A source that is open."""
+
+    def __init__(self) -> None:
+        """Look for nothing."""

@@ -10,7 +10,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeasd.capture.resampler import Resampler
+from edgeasd.common.resampler import Resampler
 from edgeasd.common.types import AudioBlock, Float32Array
 
 RATES = (8_000, 22_050, 44_100, 48_000, 96_000)

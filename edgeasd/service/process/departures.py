@@ -1,8 +1,8 @@
-"""How often the process may be left because a device hangs.
+"""How often the process may end because a device hangs.
 
-Only its end lets go of such a device, and the service manager starts it again.  But a device that
-hangs for ever must not keep all other machines from being heard: the waits between two departures
-grow, and outlive the process in a file.
+Only the end of the process lets go of such a device; the service manager then starts it again.  But
+a device that hangs for ever must not keep all other machines from being heard: the waits between
+two such ends grow, and a file keeps them for the next process.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from edgeasd.common.files.small_file import read_small
 from edgeasd.common.files.whole_file import whole_file
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
+"""Seconds between two ends of the process, at first and in the end."""
 _log = logging.getLogger(__name__)
 
 
 class Departures:
-    """Remembers when the process was last left, and for how long it must stay since.
+    """Remembers when the process last ended because of a device, and how long it must now stay.
 
     Args:
-        path: File that remembers; one that cannot be used remembers nothing.
+        path: File that keeps this; if it cannot be used, nothing is remembered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,18 +37,18 @@ class Departures:
             self._last = Moment(**document["last"])
             self._wait_s = float(document["wait_s"])
         except FileNotFoundError:
-            pass  # it was never left for that
+            pass  # no process has ended for that
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
             _log.warning("%s: cannot be used (%s)", path, exc)
 
     @property
     def may_leave(self) -> bool:
-        """Whether the last departure was long enough ago."""
+        """Whether the last such end was long enough ago."""
         since_s = self._since_s()
         return since_s is None or since_s >= self._wait_s
 
     def note(self) -> None:
-        """Take note that the process is left now."""
+        """Take note that the process ends now."""
         since_s = self._since_s()
         is_again = since_s is not None and since_s < self._wait_s + _LONGEST_WAIT_S
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if is_again else _FIRST_WAIT_S
