@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
-
-from scipy import special
 
 from edgeasd.baseline.score_drift import Drift
 from edgeasd.detect.pipeline import Detection
@@ -73,9 +72,9 @@ class AlarmCounter:
             return None
         heard = min(self._heard, self._day)
         raised, foreseen = len(self._starts), heard * self._rate
-        chance = special.pdtrc(raised - 1, foreseen) if raised >= _LEAST_ALARMS else 1.0
         hours = heard / (_HOUR_S * self._sample_rate)
-        return AlarmCount(raised, hours, foreseen, bool(chance < _SIGNIFICANCE))
+        too_many = raised >= _LEAST_ALARMS and _chance_of(raised, foreseen) < _SIGNIFICANCE
+        return AlarmCount(raised, hours, foreseen, too_many)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +89,13 @@ class Fit:
 
     drift: Drift | None
     alarms: AlarmCount | None
+
+
+def _chance_of(n: int, expected: float) -> float:
+    """Return how probable *n* events or more are, where *expected* are expected (Poisson)."""
+    if expected <= 0.0:
+        return 0.0
+    # By logarithms: of a thousand events neither power nor factorial is a float.
+    log_expected = math.log(expected)
+    fewer = (math.exp(k * log_expected - expected - math.lgamma(k + 1)) for k in range(n))
+    return 1.0 - math.fsum(fewer)
