@@ -16,17 +16,43 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from edgeasd.common.errors import (ConfigError, EdgeasdError,)
-from train.networks.augmentation import augment
-from train.data.bank import WindowBank
+from edgeasd.common.errors import (
+    ConfigError,
+    EdgeasdError,
+)
 from train.console import console
-from train.data.split import (load_training_data, tell_few_clips,)
-from train.networks.losses import (loss_terms, total_loss,)
-from train.networks.model import (JointModel, ReconstructionNet, SectionNet, Statistics,)
-from train.recipe.recipe import (LossRecipe, Recipe,)
-from train.runs.run import (Run, RunInfo, StoppedError, make_network, write_atomically,)
+from train.data.bank import WindowBank
 from train.data.simulated import simulated_data
-from train.runs.team import (Team, join_team,)
+from train.data.split import (
+    load_training_data,
+    tell_few_clips,
+)
+from train.networks.augmentation import augment
+from train.networks.losses import (
+    loss_terms,
+    total_loss,
+)
+from train.networks.model import (
+    JointModel,
+    ReconstructionNet,
+    SectionNet,
+    Statistics,
+)
+from train.recipe.recipe import (
+    LossRecipe,
+    Recipe,
+)
+from train.runs.run import (
+    Run,
+    RunInfo,
+    StoppedError,
+    make_network,
+    write_atomically,
+)
+from train.runs.team import (
+    Team,
+    join_team,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,25 @@ import torch
 
 import edgeasd
 import train
-from edgeasd.common.errors import (EdgeasdError, StorageError,)
+from edgeasd.common.errors import (
+    EdgeasdError,
+    StorageError,
+)
 from edgeasd.common.files.whole_file import whole_file
-from train.data.split import (TrainingData, load_training_data,)
-from train.networks.model import (Network, ReconstructionNet, SectionNet, Statistics,)
-from train.recipe.recipe import (Recipe, load_recipe,)
+from train.data.split import (
+    TrainingData,
+    load_training_data,
+)
+from train.networks.model import (
+    Network,
+    ReconstructionNet,
+    SectionNet,
+    Statistics,
+)
+from train.recipe.recipe import (
+    Recipe,
+    load_recipe,
+)
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "onnxruntime")
 

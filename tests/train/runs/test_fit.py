@@ -13,12 +13,15 @@ import torch
 from rich.console import Console
 
 import train.runs.fit
-from edgeasd.common.errors import (ConfigError, EdgeasdError,)
+from edgeasd.common.errors import (
+    ConfigError,
+    EdgeasdError,
+)
 from tests.train.toy import CNN_RECIPE, RECIPE, interrupt_at_step, write_clip, write_clips
 from train.data.bank import WindowBank
 from train.data.split import load_training_data
-from train.runs.fit import fit
 from train.recipe.recipe import load_recipe
+from train.runs.fit import fit
 from train.runs.run import Run
 
 CPU = torch.device("cpu")
@@ -130,7 +133,9 @@ def test_fit_on_a_terminal_shows_loss_and_speed(
 ) -> None:
     """Where there is a terminal, a bar tells each loss term and the windows per second."""
     screen = io.StringIO()
-    monkeypatch.setattr(train.runs.fit, "console", Console(file=screen, force_terminal=True, width=200))
+    monkeypatch.setattr(
+        train.runs.fit, "console", Console(file=screen, force_terminal=True, width=200)
+    )
 
     fit(RECIPE, toy_data, tmp_path, CPU)
 

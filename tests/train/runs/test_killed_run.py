@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from tests.train.toy import CHECKOUT, ONE_THREAD, RECIPE, run_trainer
+from train.recipe.recipe import (
+    AugmentationRecipe,
+    Recipe,
+)
 from train.runs.fit import fit
-from train.recipe.recipe import (AugmentationRecipe, Recipe,)
 from train.runs.run import Run
 
 

@@ -1,0 +1,1 @@
+"""A training run: its folder, its epochs, and several processes that share them."""
