@@ -1,17 +1,27 @@
-"""Recordings to clips: the layout is found, and what is no clip is told."""
+"""Reads recordings in the layouts of DCASE Task 2 (2020 to 2024), of MIMII, or of a manifest."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.clips import Clip, Dataset, LeftOut
-from train.data.layouts import is_machine_folder, read_folder
+from train.data.clips import (
+    Clip,
+    Dataset,
+    LayoutError,
+    LeftOut,
+    machine_type_of,
+    make_dataset,
+    refuse_anomalous_training,
+    refuse_other_than_audio,
+)
 from train.data.manifest import MANIFEST_NAME, read_manifest
-
-__all__ = ["Clip", "Dataset", "LeftOut", "machine_folders", "read_clips", "section_names"]
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +29,20 @@ _DEPTH = 3
 """Folders below a root, as in ``root/dcase2022/dev_data/fan`` or ``root/mimii/6_dB_fan/fan``."""
 _N_LOGGED = 10
 """Of things left out for the same reason; a set of evaluation data has 200 of them or more."""
+
+_DCASE_PLACES = ("train", "test", "source_test", "target_test")
+_MIMII_PLACE = re.compile(r"id_(?P<section>\d\d)/(?P<label>normal|abnormal)")
+_PLACE = re.compile("|".join((*_DCASE_PLACES, r"id_\d\d", _MIMII_PLACE.pattern)))
+
+_SECTION_NAME = re.compile(
+    r"section_(?P<section>\d\d)_(?P<domain>source|target)_(?P<split>train|test)"
+    r"_(?P<label>normal|anomaly)_\d{4,}(?:_(?P<attributes>.*))?"
+)
+_ID_NAME = re.compile(r"(?P<label>normal|anomaly)_id_(?P<section>\d\d)_\d{8}")
+_UNLABELLED_NAME = re.compile(r"section_\d\d(?:_source|_target)?(?:_test)?_\d{4,}|id_\d\d_\d{8}")
+_NO_RECORDING = re.compile(r"\..*|attributes_\d\d\.csv|recording\.csv")
+"""Hidden files, as file managers make them, and lists of what stands in the names too: those of
+DCASE, and that of ``edgeasd record``."""
 
 
 def read_clips(path: Path) -> Dataset:
@@ -73,11 +97,11 @@ def _read(path: Path) -> Dataset:
         return read_manifest(path)
     if (path / MANIFEST_NAME).is_file():
         return read_manifest(path / MANIFEST_NAME)
-    return read_folder(path)
+    return _read_folder(path)
 
 
 def _find(folder: Path, depth: int) -> list[Path]:
-    if (folder / MANIFEST_NAME).is_file() or is_machine_folder(folder):
+    if (folder / MANIFEST_NAME).is_file() or _is_machine_folder(folder):
         return [folder]
     if depth == 0:
         return []
@@ -105,3 +129,109 @@ def _log(path: Path, left_out: Sequence[LeftOut]) -> None:
         if len(names) > _N_LOGGED:
             n_others = len(names) - _N_LOGGED
             logger.warning("%s: left out %d more for the same reason", path, n_others)
+
+
+def _is_machine_folder(folder: Path) -> bool:
+    """Whether *folder* holds a folder such as one machine type has."""
+    return any(_PLACE.fullmatch(path.name) and path.is_dir() for path in folder.iterdir())
+
+
+def _read_folder(folder: Path) -> Dataset:
+    """Return the clips of one machine type, to which the folder gives its name.
+
+    Each file says by its place which layout it has: ``train/``, ``test/``, ``source_test/`` and
+    ``target_test/`` are of DCASE Task 2, ``id_<NN>/normal/`` and ``id_<NN>/abnormal/`` of MIMII.
+    The latter has no split of its own: of each id, the last normal clips are for testing, as many
+    as there are anomalous ones, but at most half of them.
+
+    Raises:
+        OSError: If *folder* cannot be read.
+
+    References:
+        Purohit et al. (2019), "MIMII dataset", and its baseline: as many normal test clips as
+        anomalous ones.  There they are the first, and where there are few none is left to train on.
+    """
+    items = ((str(path), path) for path in _entries(folder))
+    dataset = make_dataset(items, partial(_parse, folder=folder))
+    return replace(dataset, clips=_with_mimii_tests(dataset.clips))
+
+
+def _entries(folder: Path, place: str = "") -> Iterator[Path]:
+    """Yield all in *folder*, but in place of a folder that a layout has, all that is in it."""
+    for path in sorted(folder.iterdir()):
+        inner = f"{place}{path.name}"
+        if _NO_RECORDING.fullmatch(path.name):
+            continue
+        if _PLACE.fullmatch(inner) and path.is_dir():
+            yield from _entries(path, f"{inner}/")
+        else:
+            yield path
+
+
+def _parse(path: Path, folder: Path) -> Clip:
+    if not path.is_file():
+        raise LayoutError("is a folder of no known layout" if path.is_dir() else "is no file")
+    refuse_other_than_audio(path)
+    machine_type = machine_type_of(folder)
+    place = path.parent.relative_to(folder).as_posix()
+    if place in _DCASE_PLACES:
+        return _parse_dcase(path, machine_type, place)
+    match = _MIMII_PLACE.fullmatch(place)
+    if match is None:
+        raise LayoutError(
+            "belongs in train/, test/, source_test/, target_test/, id_<NN>/normal/ "
+            "or id_<NN>/abnormal/"
+        )
+    if match["label"] == "normal":
+        return Clip(path, machine_type, match["section"], "source", "train", "normal")
+    return Clip(path, machine_type, match["section"], "source", "test", "anomaly")
+
+
+def _parse_dcase(path: Path, machine_type: str, place: str) -> Clip:
+    if match := _SECTION_NAME.fullmatch(path.stem):
+        fields = _section_fields(match, place)
+    elif match := _ID_NAME.fullmatch(path.stem):
+        fields = _id_fields(match, place)
+    elif _UNLABELLED_NAME.fullmatch(path.stem):
+        raise LayoutError(
+            "the name has no label; rename it by the published ground truth, "
+            "or list it in a manifest.csv"
+        )
+    else:
+        raise LayoutError(
+            "the name must be section_<NN>_<source|target>_<train|test>_<normal|anomaly>_<NNNN>, "
+            "then optional _<attributes>, or <normal|anomaly>_id_<NN>_<NNNNNNNN>"
+        )
+    refuse_anomalous_training(fields["split"], fields["label"])
+    return Clip(path=path, machine_type=machine_type, **fields)
+
+
+def _section_fields(match: re.Match[str], place: str) -> dict[str, Any]:
+    """Return what a name of DCASE 2021 to 2024 says."""
+    fields = match.groupdict(default="")
+    is_train = fields["split"] == "train"
+    if place not in (("train",) if is_train else ("test", f"{fields['domain']}_test")):
+        named = "train" if is_train else f"{fields['domain']}_test"
+        raise LayoutError(f"the name says {named} and the folder is {place}/")
+    if fields["attributes"] == "noAttribute":
+        fields["attributes"] = ""
+    return fields
+
+
+def _id_fields(match: re.Match[str], place: str) -> dict[str, Any]:
+    """Return what a name and place of DCASE 2020 say."""
+    if place not in ("train", "test"):
+        raise LayoutError("a name without a domain belongs in train/ or test/")
+    return {**match.groupdict(), "domain": "source", "split": place}
+
+
+def _with_mimii_tests(clips: Sequence[Clip]) -> list[Clip]:
+    """Return *clips* with the normal test clips of MIMII marked as such; see `read_folder`."""
+    tests: set[Clip] = set()
+    for section in {clip.section for clip in clips}:
+        chosen = [clip for clip in clips if clip.section == section]
+        normal = [clip for clip in chosen if clip.path.parent.name == "normal"]
+        n_anomalous = sum(clip.path.parent.name == "abnormal" for clip in chosen)
+        n_tests = min(n_anomalous, len(normal) // 2)
+        tests.update(normal[len(normal) - n_tests :])
+    return [replace(clip, split="test") if clip in tests else clip for clip in clips]

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeasd.baseline.covariance import FEW_CLIPS
 from edgeasd.common.errors import EdgeasdError
-from train.data.clips import AUDIO_SUFFIXES
-from train.data.datasets import Clip, read_clips, section_names
+from train.data.clips import AUDIO_SUFFIXES, Clip
+from train.data.datasets import read_clips, section_names
 from train.data.windows import ClipWindows, windows_of_clips
 from train.recipe.recipe import Recipe
 

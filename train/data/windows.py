@@ -26,7 +26,7 @@ from edgeasd.detect.model.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from train.console import tracked
-from train.data.datasets import Clip
+from train.data.clips import Clip
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ import numpy as np
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.document import BY_DISTANCE
 from edgeasd.detect.scoring import clip_score
-from train.data.datasets import Clip, read_clips
+from train.data.clips import Clip
+from train.data.datasets import read_clips
 from train.data.windows import windows_of_clips
-from train.evaluation.results import write_results
 from train.recipe.recipe import CLASSIFIERS
 from train.report.page import ReportInput, write_report
 from train.report.plots import ScoredClip
-from train.runs.run import FittedRun, load_run, write_atomically
-from train.scoring.metrics import Measures, mean_of, measure, official_score
+from train.runs.run import FittedRun, load_run, write_atomically, write_csv
+from train.scoring.metrics import MEASURES, Measures, mean_of, measure, official_score
 from train.scoring.scoring import (
     ClipOutputs,
     learn_normal_of,
@@ -36,6 +36,7 @@ from train.scoring.threshold import choose_thresholds
 
 METRICS = "metrics.json"
 """What `evaluate` writes last to a run's folder."""
+_TITLES = ("section", "domain", "AUC", "pAUC", "precision", "recall", "F1 score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +201,40 @@ def _scored(clips: Sequence[ClipOutputs], scores: Sequence[float]) -> list[Score
         ScoredClip(one.clip, score, embedding)
         for one, score, embedding in zip(clips, scores, embeddings, strict=True)
     ]
+
+
+def write_results(
+    folder: Path,
+    clips: Sequence[Clip],
+    scores: Sequence[float],
+    decisions: Sequence[bool],
+    measures: Sequence[Measures],
+) -> None:
+    """Write scores and decisions of each section and domain, and result.csv, to *folder*.
+
+    Args:
+        folder: Made if need be.
+        clips: Test clips of one machine type.
+        scores: Of each clip.
+        decisions: Whether each clip is called anomalous.
+        measures: Of each section and domain.
+    """
+    for one in measures:
+        chosen = [
+            (clip.path.name, score, int(decision))
+            for clip, score, decision in zip(clips, scores, decisions, strict=True)
+            if (clip.section, clip.domain) == (one.section, one.domain)
+        ]
+        end = f"{clips[0].machine_type}_section_{one.section}_{one.domain}_test.csv"
+        write_csv(folder / f"anomaly_score_{end}", [(name, score) for name, score, _ in chosen])
+        write_csv(folder / f"decision_result_{end}", [(name, made) for name, _, made in chosen])
+    write_csv(folder / "result.csv", _result_rows(clips[0].machine_type, measures))
+
+
+def _result_rows(machine_type: str, measures: Sequence[Measures]) -> Iterable[Sequence[Any]]:
+    yield (machine_type,)
+    yield _TITLES
+    for one in measures:
+        yield (one.section, one.domain, *(getattr(one, name) for name in MEASURES))
+    yield ("arithmetic mean", "", *mean_of(measures, statistics.fmean).values())
+    yield ("harmonic mean", "", *mean_of(measures, statistics.harmonic_mean).values())

@@ -12,8 +12,7 @@ from rich.table import Table
 
 from edgeasd.common.text import printable
 from train.evaluation.evaluate import Evaluation
-from train.evaluation.paper import MACHINE_TYPES, OFFICIAL, paper_table
-from train.evaluation.table import Result
+from train.evaluation.table import MACHINE_TYPES, OFFICIAL, Result, paper_table
 from train.scoring.metrics import MEASURES, mean_of, official_score
 
 _DOMAINS = ("source", "target")

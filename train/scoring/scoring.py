@@ -23,7 +23,7 @@ from edgeasd.detect.scoring import (
     embeddings_of,
 )
 from train.console import tracked
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.windows import ClipWindows
 from train.networks.model import Network
 from train.recipe.recipe import Recipe

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip, LeftOut, machine_folders, read_clips, section_names
+from train.data.clips import Clip, LeftOut
+from train.data.datasets import machine_folders, read_clips, section_names
 
 EXPECTED = (
     "expected is the folder of one machine type with train/, test/, source_test/, target_test/, "

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip, LeftOut, read_clips
+from train.data.clips import Clip, LeftOut
+from train.data.datasets import read_clips
 
 
 @pytest.fixture

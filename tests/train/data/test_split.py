@@ -7,7 +7,7 @@ import pytest
 
 from edgeasd.common.errors import EdgeasdError
 from tests.train.toy import RECIPE, write_clip
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.split import choose_held_out, load_training_data
 
 

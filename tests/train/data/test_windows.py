@@ -15,7 +15,7 @@ from edgeasd.detect.features import FeatureSpec, LogMel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.windows import WindowSlicer, WindowSpec
 from tests.train.toy import write_clip
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.windows import windows_of_clip, windows_of_clips
 
 FEATURES = FeatureSpec()
