@@ -16,7 +16,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from edgeasd.common.types import Float64Array
-from edgeasd.offline.explain.pictures import ANOMALY, GREY, NORMAL, in_style
+from edgeasd.offline.figure import ANOMALY, GREY, NORMAL, in_style
 from train.report.plots import ScoredClip, panel_grid, printable, thinned, to_png
 
 MOST_CLIPS = 1_000

@@ -15,8 +15,9 @@ from edgeasd.capture.recording.wavfile import read_clip
 from edgeasd.common.errors import AudioFileError
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec, log_mel
-from edgeasd.offline.explain.pictures import WIDTH, draw_frames, in_style, limits
-from train.data.datasets import Clip
+from edgeasd.offline.explain.pictures import draw_frames, limits
+from edgeasd.offline.figure import WIDTH, in_style
+from train.data.clips import Clip
 from train.report.plots import ScoredClip, of_group, printable, thinned, to_png
 
 _N_CLIPS = 3

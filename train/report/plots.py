@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 
 from edgeasd.common.types import Float32Array, Float64Array
-from edgeasd.offline.explain.pictures import ANOMALY, GREY, NORMAL, WIDTH, in_style
-from train.data.datasets import Clip
+from edgeasd.offline.figure import ANOMALY, GREY, NORMAL, WIDTH, in_style
+from train.data.clips import Clip
 from train.scoring.metrics import MAX_FALSE_POSITIVE_RATE, Measures
 
 _DOMAIN_LINES = {"source": ("#009E73", "-"), "target": ("#CC79A7", "--")}
