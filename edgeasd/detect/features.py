@@ -1,4 +1,4 @@
-"""Log-mel frames, offline and streamed: the only log-mel in the project."""
+"""Log-mel frames, offline and streamed: the only implementation in the project."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ each costs a call of numpy; 3 to 6 took the same time."""
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """Geometry of the log-mel frames; travels in the model file.
+    """Geometry of the log-mel frames; stored in the model file.
 
     The defaults are those of Cai et al. (DCASE 2021), section 3, and of the DCASE baselines.
 
     Attributes:
-        sample_rate: Hertz.
-        n_fft: Samples in a frame.
+        sample_rate: Sample rate, hertz.
+        n_fft: Number of samples in a frame.
         hop_length: Samples between the starts of two frames.
         n_mels: Number of mel bins.
         fmin: Lower edge of the lowest mel bin, hertz.
         fmax: Upper edge of the highest mel bin, hertz.
-        floor: Power below which the logarithm is cut; absolute, so that a frame never depends on
-            the sound around it.
+        floor: Least power before the logarithm; absolute, so that a frame never depends on the
+            sound around it.
     """
 
     sample_rate: int = 16_000
@@ -64,9 +64,10 @@ class FeatureSpec:
 
 
 def lost_band(source_rate: int, spec: FeatureSpec) -> str:
-    """Return in words what sound of *source_rate* cannot hold of what a model listens to.
+    """Return in words which frequencies of a model sound at *source_rate* cannot hold.
 
-    Empty if it holds all.  Resampled, what is missing is silence, which sounds like no machine.
+    The text is empty if it holds all of them.  After resampling, missing frequencies are silent,
+    which no machine is.
     """
     held, wanted = source_rate / 2.0, min(spec.fmax, spec.sample_rate / 2.0)
     if held >= wanted:
@@ -78,7 +79,7 @@ def lost_band(source_rate: int, spec: FeatureSpec) -> str:
 
 
 def hz_to_mel(frequency: Float64Array) -> Float64Array:
-    """Return *frequency* (hertz) on the mel scale of Slaney.
+    """Return *frequency*, in hertz, on the mel scale of Slaney.
 
     References:
         Slaney (1998), Auditory Toolbox, version 2: linear below 1 kHz, logarithmic above.
@@ -228,7 +229,7 @@ def log_mel(samples: Float32Array, spec: FeatureSpec) -> Float32Array:
 
 
 class LogMel:
-    """Streaming twin of `log_mel`: keeps the samples that the next frame still needs."""
+    """Streaming twin of `log_mel`; keeps the samples that the next frame needs."""
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._transform = FrameTransform(spec)
@@ -236,10 +237,10 @@ class LogMel:
         self._first_sample = 0
 
     def process(self, block: AudioBlock) -> LogMelFrames:
-        """Return the frames that *block* completes.
+        """Return the frames that end in *block*.
 
         Raises:
-            ValueError: If *block* does not continue the one before it.
+            ValueError: If *block* does not continue the block before it.
         """
         if self._tail is None:
             self._tail, self._first_sample = block.samples[:0], block.first_sample
