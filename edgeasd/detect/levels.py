@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeasd.common.types import CLIP_LEVEL, AudioBlock, Float32Array
-from edgeasd.detect.signal import WORDS, SignalMeter, SignalState, dbfs
+from edgeasd.detect.signal import LOUDER, WORDS, SignalMeter, SignalState, dbfs
 
 _SPANS_PER_S = 8
 """Spans of 125 ms, the time constant "fast" of sound level meters (IEC 61672-1)."""
@@ -54,7 +54,7 @@ class Levels:
         if self.signal != "ok":
             return f"{self.signal}: {WORDS[self.signal]}"
         if self.rms_dbfs < _QUIET_DBFS:
-            return "quiet: turn up the gain, or move the microphone closer to the machine"
+            return f"quiet: {LOUDER}"
         return "good"
 
 

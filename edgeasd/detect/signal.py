@@ -29,11 +29,13 @@ SignalState: TypeAlias = Literal["ok", "flat_signal", "too_quiet", "clipping"]
 DEFECTS: tuple[Defect, ...] = ("flat_signal", "too_quiet", "clipping")
 """All defects, the worst first: what hides the machine comes before what distorts it."""
 
+LOUDER = "turn up the gain of the microphone or move it closer"
+"""Remedy for quiet sound."""
+
 WORDS: Mapping[Defect, str] = MappingProxyType(
     {
         "flat_signal": "the sound has no signal at all; is the microphone connected?",
-        "too_quiet": "the sound is barely above the quantisation noise; turn up the gain of the "
-        "microphone or move it closer",
+        "too_quiet": f"the sound is barely above the quantisation noise; {LOUDER}",
         "clipping": "the sound is clipped; turn down the gain of the microphone",
     }
 )

@@ -26,9 +26,9 @@ from train.data.manifest import MANIFEST_NAME, read_manifest
 logger = logging.getLogger(__name__)
 
 _DEPTH = 3
-"""Folders below a root, as in ``root/dcase2022/dev_data/fan`` or ``root/mimii/6_dB_fan/fan``."""
+"""Levels of folders to search, as in ``dcase2022/dev_data/fan`` or ``mimii/6_dB_fan/fan``."""
 _N_LOGGED = 10
-"""Of things left out for the same reason; a set of evaluation data has 200 of them or more."""
+"""Largest number of names to log for one reason; evaluation data has 200 of them or more."""
 
 _DCASE_PLACES = ("train", "test", "source_test", "target_test")
 _MIMII_PLACE = re.compile(r"id_(?P<section>\d\d)/(?P<label>normal|abnormal)")
@@ -41,20 +41,20 @@ _SECTION_NAME = re.compile(
 _ID_NAME = re.compile(r"(?P<label>normal|anomaly)_id_(?P<section>\d\d)_\d{8}")
 _UNLABELLED_NAME = re.compile(r"section_\d\d(?:_source|_target)?(?:_test)?_\d{4,}|id_\d\d_\d{8}")
 _NO_RECORDING = re.compile(r"\..*|attributes_\d\d\.csv|recording\.csv")
-"""Hidden files, as file managers make them, and lists of what stands in the names too: those of
-DCASE, and that of ``edgeasd record``."""
+"""Files to ignore: hidden files of file managers, and the lists that DCASE and ``edgeasd record``
+add, whose content is in the file names too."""
 
 
 def read_clips(path: Path) -> Dataset:
     """Return the recordings of one machine type.
 
     Args:
-        path: Its folder, in a layout of DCASE Task 2 or MIMII, or with a ``manifest.csv``, which
-            alone then counts; or a manifest of any name that ends in ``.csv``.
+        path: Folder of the machine type, in a layout of DCASE Task 2 or MIMII.  If it holds a
+            ``manifest.csv``, only that is read.  Or path of any manifest that ends in ``.csv``.
 
     Returns:
-        The clips and all that was left out, which is logged too; of many for the same reason,
-        the first ten and the number of the others.
+        The clips, and what was left out, which is logged too: for each reason at most ten names and
+        the number of the others.
 
     Raises:
         EdgeasdError: If there is no clip at all, or *path* or the manifest cannot be read.
@@ -72,11 +72,11 @@ def read_clips(path: Path) -> Dataset:
 def machine_folders(root: Path) -> list[Path]:
     """Return the folders of machine types at or up to three levels below *root*, sorted.
 
-    A folder that is one machine type's gives itself.  Two may have the same name, as in MIMII,
-    where each noise level has its ``fan``.
+    If *root* is the folder of a machine type, it alone is returned.  Two folders may have the same
+    name, as in MIMII, where each noise level has a folder ``fan``.
 
     Raises:
-        EdgeasdError: If there is none, or a folder cannot be read.
+        EdgeasdError: If there is no such folder, or one cannot be read.
     """
     try:
         folders = _find(root, _DEPTH)
@@ -88,7 +88,7 @@ def machine_folders(root: Path) -> list[Path]:
 
 
 def section_names(clips: Iterable[Clip]) -> list[str]:
-    """Return the names of the sections of *clips*, sorted: the order of the logits."""
+    """Return the names of the sections of *clips*, sorted; the logits have the same order."""
     return sorted({clip.section for clip in clips})
 
 
@@ -110,14 +110,14 @@ def _find(folder: Path, depth: int) -> list[Path]:
 
 
 def _expected(path: Path) -> str:
-    """Return what is expected, and which folders below *path* may be meant."""
+    """Return in words what is expected, and which folders below *path* may be meant."""
     expected = (
-        "expected is the folder of one machine type with train/, test/, source_test/, "
-        "target_test/, id_<NN>/ or manifest.csv, as train/README.md tells"
+        "name the folder of one machine type with train/, test/, source_test/, target_test/, "
+        "id_<NN>/ or manifest.csv, as described in train/README.md"
     )
     below = _find(path, _DEPTH) if path.is_dir() else []
     names = [str(folder.relative_to(path)) for folder in below if folder != path]
-    return f"{expected}; one of its folders {', '.join(names)} may be meant" if names else expected
+    return f"{expected}, perhaps one of {', '.join(names)} in it" if names else expected
 
 
 def _log(path: Path, left_out: Sequence[LeftOut]) -> None:
@@ -132,24 +132,25 @@ def _log(path: Path, left_out: Sequence[LeftOut]) -> None:
 
 
 def _is_machine_folder(folder: Path) -> bool:
-    """Whether *folder* holds a folder such as one machine type has."""
+    """Return whether *folder* holds a folder of a known layout."""
     return any(_PLACE.fullmatch(path.name) and path.is_dir() for path in folder.iterdir())
 
 
 def _read_folder(folder: Path) -> Dataset:
-    """Return the clips of one machine type, to which the folder gives its name.
+    """Return the clips of one machine type, whose name is that of the folder.
 
-    Each file says by its place which layout it has: ``train/``, ``test/``, ``source_test/`` and
-    ``target_test/`` are of DCASE Task 2, ``id_<NN>/normal/`` and ``id_<NN>/abnormal/`` of MIMII.
-    The latter has no split of its own: of each id, the last normal clips are for testing, as many
-    as there are anomalous ones, but at most half of them.
+    The folder of a file shows its layout: ``train/``, ``test/``, ``source_test/`` and
+    ``target_test/`` belong to DCASE Task 2, ``id_<NN>/normal/`` and ``id_<NN>/abnormal/`` to MIMII.
+    MIMII has no split.  For each id, the last normal clips are for testing: as many as there are
+    anomalous clips, but at most half of the normal ones.
 
     Raises:
         OSError: If *folder* cannot be read.
 
     References:
-        Purohit et al. (2019), "MIMII dataset", and its baseline: as many normal test clips as
-        anomalous ones.  There they are the first, and where there are few none is left to train on.
+        Purohit et al. (2019), "MIMII dataset", and its baseline, which also takes as many normal
+        test clips as anomalous ones, but the first of them; if there are few, none is left to train
+        on.
     """
     items = ((str(path), path) for path in _entries(folder))
     dataset = make_dataset(items, partial(_parse, folder=folder))
@@ -157,7 +158,7 @@ def _read_folder(folder: Path) -> Dataset:
 
 
 def _entries(folder: Path, place: str = "") -> Iterator[Path]:
-    """Yield all in *folder*, but in place of a folder that a layout has, all that is in it."""
+    """Yield the entries of *folder*; a folder of a known layout is replaced by its entries."""
     for path in sorted(folder.iterdir()):
         inner = f"{place}{path.name}"
         if _NO_RECORDING.fullmatch(path.name):
@@ -170,7 +171,7 @@ def _entries(folder: Path, place: str = "") -> Iterator[Path]:
 
 def _parse(path: Path, folder: Path) -> Clip:
     if not path.is_file():
-        raise LayoutError("is a folder of no known layout" if path.is_dir() else "is no file")
+        raise LayoutError("is a folder of no known layout" if path.is_dir() else "is not a file")
     refuse_other_than_audio(path)
     machine_type = machine_type_of(folder)
     place = path.parent.relative_to(folder).as_posix()
@@ -194,8 +195,8 @@ def _parse_dcase(path: Path, machine_type: str, place: str) -> Clip:
         fields = _id_fields(match, place)
     elif _UNLABELLED_NAME.fullmatch(path.stem):
         raise LayoutError(
-            "the name has no label; rename it by the published ground truth, "
-            "or list it in a manifest.csv"
+            "the name has no label; rename it according to the published ground truth, or list it "
+            "in a manifest.csv"
         )
     else:
         raise LayoutError(
@@ -207,26 +208,26 @@ def _parse_dcase(path: Path, machine_type: str, place: str) -> Clip:
 
 
 def _section_fields(match: re.Match[str], place: str) -> dict[str, Any]:
-    """Return what a name of DCASE 2021 to 2024 says."""
+    """Return the fields of a clip that a name of DCASE 2021 to 2024 holds."""
     fields = match.groupdict(default="")
     is_train = fields["split"] == "train"
     if place not in (("train",) if is_train else ("test", f"{fields['domain']}_test")):
         named = "train" if is_train else f"{fields['domain']}_test"
-        raise LayoutError(f"the name says {named} and the folder is {place}/")
+        raise LayoutError(f"the name says {named}, but the folder is {place}/")
     if fields["attributes"] == "noAttribute":
         fields["attributes"] = ""
     return fields
 
 
 def _id_fields(match: re.Match[str], place: str) -> dict[str, Any]:
-    """Return what a name and place of DCASE 2020 say."""
+    """Return the fields of a clip that a name and folder of DCASE 2020 hold."""
     if place not in ("train", "test"):
         raise LayoutError("a name without a domain belongs in train/ or test/")
     return {**match.groupdict(), "domain": "source", "split": place}
 
 
 def _with_mimii_tests(clips: Sequence[Clip]) -> list[Clip]:
-    """Return *clips* with the normal test clips of MIMII marked as such; see `read_folder`."""
+    """Return *clips* with the test split of MIMII; see `_read_folder`."""
     tests: set[Clip] = set()
     for section in {clip.section for clip in clips}:
         chosen = [clip for clip in clips if clip.section == section]

@@ -25,6 +25,8 @@ _LARGEST_EXCESS = 3.0
 _LONGEST_REACH = 100.0
 """A budget counts as supported if it allows an alarm in no more than this multiple of the sound.
 Further out, the expectation rests on the rare long tails, which lie beyond the interval."""
+_NEGLIGIBLE = 0.001
+"""Share of the expected rate below which the lower end of the interval is shown as 0."""
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 
@@ -70,10 +72,13 @@ class Outcome:
     def _expectation(self) -> str:
         made = self.calibration
         unit, per_week = _unit(made.expected_per_week)
-        expected, low, high = (
-            rounded(rate / per_week, 2)
-            for rate in (made.expected_per_week, made.low_per_week, made.high_per_week)
+        is_none = made.low_per_week < _NEGLIGIBLE * made.expected_per_week
+        rates = (
+            made.expected_per_week,
+            0.0 if is_none else made.low_per_week,
+            made.high_per_week,
         )
+        expected, low, high = (rounded(rate / per_week, 2) for rate in rates)
         source = (
             "counted in this sound"
             if made.method == "counted"

@@ -125,7 +125,7 @@ def test_windows_of_clips_unreadable_files_are_named_at_once(
         windows_of_clips([bad[0], good, bad[1]], FEATURES, WindowSpec())
 
     assert str(error.value) == (
-        "2 clips cannot be read; mend or remove them:\n"
+        "2 clips cannot be read; repair or remove them:\n"
         f"  {tmp_path}/noise.wav: is not a sound file that can be read; convert it to WAV or FLAC\n"
         f"  {tmp_path}/empty.flac: is empty; record it again"
     )

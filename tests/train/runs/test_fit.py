@@ -192,7 +192,7 @@ def test_fit_batch_larger_than_data_is_refused(toy_data: Path, tmp_path: Path) -
 
 def test_fit_without_data_needs_a_recipe_that_makes_its_own(tmp_path: Path) -> None:
     """Without recordings and without simulator there is nothing to train on."""
-    with pytest.raises(ConfigError, match="recipe toy makes no data of its own; name a folder"):
+    with pytest.raises(ConfigError, match="recipe toy does not simulate its data; name a folder"):
         fit(RECIPE, None, tmp_path, CPU)
 
 
