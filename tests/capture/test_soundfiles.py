@@ -254,7 +254,7 @@ def test_clip_of_days_is_refused_by_name(
         read_clip(path)
 
     assert LONGEST_CLIP_S == 3_600.0
-    assert str(caught.value).startswith(f"{path}: duration_s=0 must be at most 0 of a recording")
+    assert str(caught.value).startswith(f"{path}: duration_s=0 must be at most 0 to read the ")
 
 
 def test_part_of_a_file_is_that_of_the_whole(tmp_path: Path) -> None:
