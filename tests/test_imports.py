@@ -89,6 +89,13 @@ def test_modules_import_without_torch_amqtt_and_portaudio() -> None:
     assert told == "", told
 
 
+def test_daemon_starts_without_scipy() -> None:
+    """The daemon does not load scipy, which takes 20 MB and as much time as all the rest."""
+    told = import_without("scipy", "edgeasd.service.daemon")
+
+    assert told == "", told
+
+
 @pytest.mark.parametrize("name", ["torch", "onnxruntime"])
 def test_blocked_module_is_absent(name: str) -> None:
     """The process of these tests really lacks what it is told to lack."""

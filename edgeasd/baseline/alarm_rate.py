@@ -1,10 +1,10 @@
-"""Scores of normal sound to a threshold: how many false alarms to expect, and how sure that is.
+"""Sets a threshold by scores of normal sound: expected false alarms, with their uncertainty.
 
-What counts is the alarm as it decides.  It rises once a number of consecutive scores reach the
-threshold: once the least of them, the *sustained* score, does.  Then it lasts until the sound is
-quiet, and rests.  So false alarms are counted by the alarm itself where there are enough, and where
-there are not, they are read off a tail fitted to the peaks of the sustained score, the highest of
-each cluster.  Scores overlap: peaks of one cluster are nearer than a score is long.
+The alarm is raised when a number of consecutive scores reach the threshold, that is, when the least
+of them does: the *sustained* score.  It then lasts until the sound is quiet again, and a cool-down
+follows.  If the sound holds enough false alarms, they are counted with the alarm itself.  If not,
+their rate is taken from a tail fitted to the peaks of the sustained score: the highest value of
+each cluster.  Because scores overlap, values closer together than a score is long are one cluster.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from edgeasd.detect.alarm import Alarm, AlarmSpec
 
 WEEK_S = 604_800.0
 ENOUGH_ALARMS = 10
-"""From here on false alarms are counted; their number is then known to a factor of 2."""
+"""From this number on false alarms are counted; the rate is then known to a factor of two."""
 FEW_DECISIONS = 300
-"""Below, a fitted tail is little more than a guess."""
+"""With fewer decisions a fitted tail is little more than a guess."""
 LEAST_DECISIONS = 20
+"""With fewer decisions no threshold is set."""
 
 _PEAK_SHARE = 0.15
-"""Of the decisions: their peaks make the tail."""
+"""Number of peaks for the tail, as a share of the decisions."""
 _LEAST_PEAKS = 10
+"""Least number of peaks for the tail."""
 _BASE_SHARES = np.geomspace(1e-4, 0.5, 60)
-"""Of the sustained scores, that are above the level tried for the peaks."""
+"""Shares of the sustained scores that lie above the levels tried for the peaks."""
 _N_STRETCHES = 10
+"""Parts of the sound whose counts of peaks give the dispersion."""
 _N_BISECTIONS = 50
+"""Halvings of the range in which the threshold is searched: to the precision of a float."""
 _FACTOR_2 = np.log(2.0)
 
 
@@ -43,7 +47,7 @@ class NormalScores:
         runs: Consecutive scores of each recording without a gap, shape ``(n_scores,)``.
         hop: Samples from score to score.
         span: Samples that a score rests on.
-        sample_rate: Hertz.
+        sample_rate: Sample rate, hertz.
     """
 
     runs: Sequence[Float64Array]
@@ -53,12 +57,12 @@ class NormalScores:
 
     @property
     def duration_s(self) -> float:
-        """Seconds in which scores came."""
+        """Seconds of sound that were scored."""
         return sum(map(len, self.runs)) * self.hop / self.sample_rate
 
     @property
     def decisions(self) -> int:
-        """Scores that share no sound, as many as there is room for."""
+        """Number of scores that could be taken from the sound without overlap."""
         return int(self.duration_s * self.sample_rate / self.span)
 
     @property
@@ -68,10 +72,10 @@ class NormalScores:
 
 
 def sustained(scores: Float64Array, n_scores: int) -> Float64Array:
-    """Return the least of each *n_scores* consecutive scores.
+    """Return the least of every *n_scores* consecutive scores.
 
     Returns:
-        Shape ``(len(scores) - n_scores + 1,)``, or empty.
+        Shape ``(len(scores) - n_scores + 1,)``; empty if there are fewer scores.
     """
     if len(scores) < n_scores:
         return np.empty(0)
@@ -80,7 +84,7 @@ def sustained(scores: Float64Array, n_scores: int) -> Float64Array:
 
 
 def count_alarms(scores: NormalScores, spec: AlarmSpec) -> int:
-    """Return how many alarms start in *scores*, by the alarm itself; a run starts a new one."""
+    """Return how often a real alarm would start in *scores*; each run begins with a new alarm."""
     return sum(_count_in_run(run, scores, spec) for run in scores.runs)
 
 
@@ -91,7 +95,7 @@ def _count_in_run(run: Float64Array, scores: NormalScores, spec: AlarmSpec) -> i
     for end in reached + spec.raise_after - 1:
         if end < position:
             continue
-        # Scores in between change nothing, but for the one that broke the last run of high ones.
+        # Scores in between change nothing, except the one that ended the last run of high scores.
         position = max(position, end - spec.raise_after)
         while position <= end or (alarm.active and position < len(run)):
             event = alarm.process(Score(run[position], position * scores.hop, scores.span))
@@ -101,19 +105,20 @@ def _count_in_run(run: Float64Array, scores: NormalScores, spec: AlarmSpec) -> i
 
 
 class AlarmRate:
-    """How often normal sound raises the alarm, by threshold.
+    """How often normal sound raises the alarm at each threshold.
 
     Args:
-        scores: Of normal sound that nothing was learned from.
-        spec: Run lengths and cool-down; its thresholds do not matter.
+        scores: Scores of normal sound that the model was not learned from.
+        spec: Run lengths and cool-down of the alarm; its thresholds are ignored.
 
     Attributes:
-        decisions: Scores that share no sound.
+        duration_s: Seconds of sound that were scored.
+        decisions: Number of scores without overlap.
         dispersion: Variance over mean of the number of peaks in a tenth of the sound, at least 1.
-        tail: Fitted to the peaks.
+        tail: Tail fitted to the peaks.
 
     Raises:
-        ValueError: If there is room for fewer than `LEAST_DECISIONS`.
+        ValueError: If there are fewer decisions than `LEAST_DECISIONS`.
     """
 
     def __init__(self, scores: NormalScores, spec: AlarmSpec) -> None:
@@ -121,7 +126,7 @@ class AlarmRate:
         self._spec = spec
         self._median = float(np.median(scores.values))
         self.duration_s = scores.duration_s
-        # Scores further apart than that rest on other sound.
+        # Scores further apart than this share no sound.
         self._apart = -(-scores.span // scores.hop)
         self.decisions = scores.decisions
         if self.decisions < LEAST_DECISIONS:
@@ -132,17 +137,17 @@ class AlarmRate:
         self.tail = ParetoTail(level, peaks, self.duration_s, self.dispersion)
 
     def clear_threshold(self, threshold: float) -> float:
-        """Return half way from the typical score to *threshold*."""
+        """Return the clear threshold: half way from the median score to *threshold*."""
         return min((self._median + threshold) / 2.0, threshold)
 
     def count(self, threshold: float) -> int:
-        """Return how many alarms the sound would have raised."""
+        """Return how many alarms the sound would have raised at *threshold*."""
         clear_threshold = self.clear_threshold(threshold)
         spec = replace(self._spec, threshold=threshold, clear_threshold=clear_threshold)
         return count_alarms(self._scores, spec)
 
     def at(self, threshold: float) -> tuple[Rate, str]:
-        """Return the rate at *threshold*, and whether it was ``counted`` or is of the ``tail``."""
+        """Return the rate at *threshold*, and its origin, ``counted`` or ``tail``."""
         count = self.count(threshold)
         if count >= ENOUGH_ALARMS or threshold < self.tail.level:
             return poisson_rate(count, self.duration_s, self.dispersion), "counted"
@@ -151,8 +156,8 @@ class AlarmRate:
     def threshold(self, budget: float) -> float:
         """Return the least threshold at which no more than *budget* alarms a second are expected.
 
-        Expected is the mean of what the sound leaves possible: over many machines calibrated so,
-        the budget is kept.
+        The expectation is the mean over all rates that the sound leaves possible, so that the
+        budget is kept on average over many calibrated machines.
         """
         if budget * self.duration_s >= ENOUGH_ALARMS:
             low, high = self._median, self.tail.top
@@ -168,7 +173,7 @@ class AlarmRate:
         )
 
     def _choose_peaks(self) -> tuple[float, Float64Array, Float64Array]:
-        """Return the level of the tail, the peaks above it and where they are."""
+        """Return the level of the tail, the peaks above it, and their positions."""
         wanted = max(_LEAST_PEAKS, round(_PEAK_SHARE * self.decisions))
         everything = np.concatenate(self._sustained)
         best: tuple[float, Float64Array, Float64Array] | None = None
@@ -182,7 +187,7 @@ class AlarmRate:
         return best
 
     def _peaks(self, level: float) -> tuple[Float64Array, Float64Array]:
-        """Return the highest sustained score of each cluster above *level*, and its place."""
+        """Return the highest sustained score of each cluster above *level*, and its position."""
         peaks, places, offset = [], [], 0
         for values in self._sustained:
             above = np.flatnonzero(values >= level)
@@ -195,16 +200,16 @@ class AlarmRate:
 
 
 def sound_to_factor_2(rate: Rate, duration_s: float) -> float:
-    """Return from how many seconds of sound the interval of *rate* would end at twice the rate.
+    """Return the seconds of sound with which the interval of *rate* would end at twice the rate.
 
-    Its width on a logarithmic scale falls as one over the square root of the duration.
+    On a logarithmic scale, the width of the interval falls with the square root of the duration.
     """
     width = np.log(rate.high / rate.expected)
     return float(duration_s * max(1.0, (width / _FACTOR_2) ** 2))
 
 
 def _fall_to(function: Callable[[float], float], low: float, high: float, target: float) -> float:
-    """Return the least place from *low* to *high* where the falling *function* meets *target*."""
+    """Return the least argument in [low, high] at which *function* has fallen to *target*."""
     if function(low) <= target:
         return low
     for _ in range(_N_BISECTIONS):
@@ -217,6 +222,6 @@ def _fall_to(function: Callable[[float], float], low: float, high: float, target
 
 
 def _dispersion(places: Float64Array, n_places: int) -> float:
-    """Return variance over mean of the counts of *places* in tenths of all, at least 1."""
+    """Return variance over mean of the counts of *places* in tenths of the sound, at least 1."""
     counts, _ = np.histogram(places, bins=_N_STRETCHES, range=(0, n_places))
     return max(1.0, float(counts.var(ddof=1) / counts.mean()))

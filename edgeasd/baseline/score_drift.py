@@ -1,4 +1,4 @@
-"""Has the normal score moved since calibration?  Slowly, where an alarm would not notice."""
+"""Detects that normal scores have moved since calibration, too slowly to raise an alarm."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 from edgeasd.common.types import Score
 
 QUANTILES = (0.05, 0.5, 0.95)
-"""Of the scores at calibration, that later ones are compared with."""
+"""Quantiles of the scores at calibration that later scores are compared with."""
 
 _BLOCK_S = 3600
 _N_BLOCKS = 24
 _LEAST_BLOCKS = 12
 _SIGNIFICANCE = 0.001
+"""Probability below which a shift is no longer put down to chance."""
 _LEAST_SHIFT = 0.5
+"""Smallest shift that counts as drift, in the unit of `Drift.shift`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Drift:
     Attributes:
         shift: Difference of the medians, in units of half the range from 5 to 95 % of the scores at
             calibration; positive is less normal.
-        hours: Hours of sound that it rests on, at most 24.
-        drifted: Whether this is more than chance and more than a little.
+        hours: Hours of sound compared, at most 24.
+        drifted: Whether the shift is large, and larger than chance explains.
     """
 
     shift: float
@@ -40,13 +42,14 @@ class Drift:
 class ScoreDriftMeter:
     """Compares the median score of each hour with the scores at calibration.
 
-    It says that they drifted if the median over the last hours, 12 to 24 of them, moved by half of
-    what scores vary, and so many hours lie on the same side of the calibration's median as chance
-    brings once in a thousand times (sign test).  Nothing is adapted by it.
+    Scores have drifted if the median of the last 12 to 24 hours has moved by at least half of their
+    usual spread, and chance would put so many of these hours on one side of the calibration's
+    median less than once in a thousand times (sign test).  The meter only reports; it adapts
+    nothing.
 
     Args:
-        quantiles: Of the scores at calibration, at `QUANTILES`.
-        sample_rate: Of positions, hertz.
+        quantiles: Quantiles of the scores at calibration, at `QUANTILES`.
+        sample_rate: Sample rate that positions are counted at, hertz.
     """
 
     def __init__(self, quantiles: Sequence[float], sample_rate: int) -> None:
@@ -59,7 +62,7 @@ class ScoreDriftMeter:
         self._n_samples = 0
 
     def process(self, score: Score) -> None:
-        """Take *score*; one that overlaps the last one taken is passed over."""
+        """Take *score*, unless it overlaps the last score that was taken."""
         if score.first_sample < self._free_from:
             return
         self._free_from = score.end_sample
@@ -72,8 +75,8 @@ class ScoreDriftMeter:
 
     @property
     def drift(self) -> Drift | None:
-        """What the last hours say; `None` before the first one."""
-        # Another thread asks than the one that scores: a copy, which no new hour can break into.
+        """Drift over the last hours; `None` before the first full hour."""
+        # A copy, because another thread scores while this one reads.
         medians = list(self._medians)
         if not medians:
             return None
@@ -85,6 +88,6 @@ class ScoreDriftMeter:
 
 
 def _sign_test(n_above: int, n: int) -> float:
-    """Return how probable it is that chance puts as many of *n* on one side, or more."""
+    """Return the probability that chance puts so many of *n* on one side, or more."""
     n_far = max(n_above, n - n_above)
     return min(1.0, 2.0 * sum(math.comb(n, k) for k in range(n_far, n + 1)) / 2.0**n)

@@ -1,8 +1,8 @@
-"""How often a quantity goes beyond what was seen of it: tails fitted to few values, with doubt.
+"""Estimates how often a quantity exceeds levels beyond those observed, from few values.
 
-A fitted tail is a rate at each level, and how sure that rate is.  All parameters that the values
-leave open are averaged over: the best ones alone promise too little, as a tail that came out too
-short by chance is never made up for by one that came out too long.
+A fitted tail gives a rate at each level, with an interval.  It averages over all parameters that
+the values leave possible.  The best parameters alone would give rates that are too low on average,
+because tails that come out too short by chance are not balanced by those that come out too long.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ from scipy import special, stats
 from edgeasd.common.types import Float64Array
 
 _SHAPES = np.linspace(-0.5, 0.7, 61)
+"""Shapes to average over."""
 _SCALES = np.exp(np.linspace(-2.5, 2.5, 81))
-"""Of the mean excess; few values leave a scale open by more than a factor of ten nowhere."""
+"""Scales to average over, as multiples of the mean excess.  A factor of ``exp(2.5)`` either way
+covers all scales that even a few values leave possible."""
 _PRIOR_MEAN, _PRIOR_SPREAD = -0.1, 0.1
-"""Of the shape.  A distance of ten seconds' mean has nearly a normal distribution's tail, which at
-levels of practice looks like one of shape -0.1; two days of four fans gave -0.08 to -0.2."""
+"""Prior of the shape.  The score is a distance of a mean over ten seconds, whose tail is nearly
+that of a normal distribution; at the levels used that resembles a shape of -0.1.  Two days of four
+fans gave -0.08 to -0.2."""
 _RATE_QUANTILES = (np.arange(40) + 0.5) / 40
+"""Quantiles of the rate of peaks that stand for its whole distribution."""
 _LEAST_GAP = 1e-12
+"""Least mean excess, so that equal peaks do not give a scale of zero."""
 _LEAST_WEIGHT = 1e-6
-"""Of parameters, over that of the likeliest: the rest changes nothing, and costs time."""
+"""Parameters of less weight, relative to the likeliest, are dropped: they only cost time."""
 _EXPONENTIAL = 1e-9
-"""Shapes nearer to 0 than this are 0."""
+"""Shapes nearer to zero than this are treated as the exponential distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Events per second.
+    """A rate of events, events per second.
 
     Attributes:
-        expected: The mean of what the values leave possible.
+        expected: Mean over all rates that the values leave possible.
         low: Lower end of the 95 % interval.
-        high: Its upper end.
+        high: Upper end of the 95 % interval.
     """
 
     expected: float
@@ -44,12 +49,12 @@ class Rate:
 
 
 def poisson_rate(n_events: float, duration_s: float, dispersion: float = 1.0) -> Rate:
-    """Return the rate of events of which *n_events* happened in *duration_s* seconds.
+    """Return the rate of events if *n_events* were observed in *duration_s* seconds.
 
     Args:
-        n_events: Events.
-        duration_s: Seconds.
-        dispersion: Variance of counts over their mean; above 1 where events come in bursts.
+        n_events: Number of events.
+        duration_s: Length of the observation, seconds.
+        dispersion: Variance of counts over their mean; above 1 if events come in bursts.
 
     References:
         Brown, Cai and DasGupta (2003), Interval estimation in exponential families: Jeffreys.
@@ -60,13 +65,19 @@ def poisson_rate(n_events: float, duration_s: float, dispersion: float = 1.0) ->
 
 
 class ParetoTail:
-    """Peaks over a level: they come at a rate, and their excess is of generalised Pareto form.
+    """Peaks over a level, whose excess follows a generalised Pareto distribution.
 
     Args:
-        level: What the peaks exceed.
-        peaks: Independent values above it, shape ``(n_peaks,)``, at least 2.
-        duration_s: Seconds in which they came.
-        dispersion: Variance of their counts over the mean; what they tell counts that much less.
+        level: Level that the peaks exceed.
+        peaks: Independent values above the level, shape ``(n_peaks,)``, at least 2.
+        duration_s: Length of the observation, seconds.
+        dispersion: Variance of the counts of peaks over their mean.  Peaks that come in bursts are
+            weighted down by it.
+
+    Attributes:
+        level: Level that the peaks exceed.
+        n_peaks: Number of peaks.
+        top: Highest peak.
 
     References:
         Davison and Smith (1990), Models for exceedances over high thresholds; Coles (2001), An
@@ -93,7 +104,7 @@ class ParetoTail:
         self._rates = counts * dispersion / duration_s
 
     def rate(self, level: float) -> Rate:
-        """Return how often *level*, at least that of the peaks, is exceeded."""
+        """Return how often *level* is exceeded; it must be at least that of the peaks."""
         survival = _survival(level - self.level, self._shape, self._scale)
         expected = float(self._weight @ survival) * float(self._rates.mean())
         possible = np.multiply.outer(survival, self._rates).ravel()
@@ -104,7 +115,7 @@ class ParetoTail:
         return Rate(expected, float(low), float(high))
 
     def expected(self, level: float) -> float:
-        """Return the mean rate alone, which is quick."""
+        """Return the expected rate without its interval, which is quick to compute."""
         survival = _survival(level - self.level, self._shape, self._scale)
         return float(self._weight @ survival) * float(self._rates.mean())
 

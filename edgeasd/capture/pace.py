@@ -1,4 +1,4 @@
-"""Holds a source that could be faster than life to real time."""
+"""Delivers recorded or simulated sound in real time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import time
 
 
 class Pace:
-    """Says when a sample is due.
+    """Waits until samples are due.
 
-    Deadlines count from the first call, so that lateness of one block does not shift the next:
-    there is no drift.
+    Deadlines count from the first call, so that a late block does not delay the next ones.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -22,7 +21,7 @@ class Pace:
         """Wait until a device would have delivered all samples before *end_sample*.
 
         Returns:
-            False if that is not so within *timeout_s* seconds, or if the pace was stopped.
+            Whether the samples are due within *timeout_s* seconds; false if the pace was stopped.
         """
         now_s = time.monotonic()
         if self._start_s is None:
@@ -34,11 +33,11 @@ class Pace:
         return not stopped and delay_s <= timeout_s
 
     def late_s(self, end_sample: int) -> float:
-        """Return for how long all samples before *end_sample* have been due, seconds."""
+        """Return for how many seconds all samples before *end_sample* have been due."""
         if self._start_s is None:
             return 0.0
         return max(0.0, time.monotonic() - self._start_s - end_sample / self._sample_rate)
 
     def stop(self) -> None:
-        """End a wait at once, and refuse all others."""
+        """End a wait at once; later waits return false."""
         self._stopped.set()

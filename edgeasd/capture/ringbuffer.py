@@ -1,4 +1,4 @@
-"""Sound between the thread that reads a device and the thread that scores it."""
+"""Passes sound from the thread that reads a device to the thread that scores it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Run:
-    """Samples in the ring that follow each other without a gap."""
+    """Consecutive samples in the ring, without a gap."""
 
     first_sample: int
     n_samples: int
 
 
 class RingBuffer:
-    """Mono 16-bit samples, for one writing and one reading thread.
+    """Holds mono 16-bit samples for one writing and one reading thread.
 
-    Every sample has its position in the stream.  Lost samples have positions too, so the reader
-    sees a loss as a jump in ``first_sample``.
+    Every sample has a position in the stream.  Lost samples have positions too, so the reader sees
+    a loss as a jump in ``first_sample``.
 
-    When the ring is full the *oldest* samples are dropped: a monitor that fell behind must say what
-    the machine does now, and the writer must never wait, as the device would lose sound instead.
+    When the ring is full, the *oldest* samples are dropped: a listener that fell behind must report
+    what the machine does now, and the writer must never wait, because the device would lose sound.
 
     Args:
-        capacity: Samples that fit.
+        capacity: Number of samples that fit.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -46,12 +46,12 @@ class RingBuffer:
 
     @property
     def overruns(self) -> int:
-        """How often samples were lost: each gap marked, each time the reader fell behind."""
+        """How often samples were lost: gaps marked, and times that the reader fell behind."""
         return self._overruns
 
     @property
     def n_unread(self) -> int:
-        """Samples that wait to be read."""
+        """Number of samples that have not been read."""
         return self._n_unread
 
     def write(self, samples: Int16Array) -> None:
@@ -72,7 +72,7 @@ class RingBuffer:
             self._changed.notify()
 
     def mark_gap(self, n_lost: int) -> None:
-        """Say that *n_lost* samples that belong here are lost; say 1 if the number is not known.
+        """Record that *n_lost* samples were lost here; pass 1 if the number is unknown.
 
         Raises:
             ValueError: If *n_lost* is less than 1.
@@ -89,12 +89,12 @@ class RingBuffer:
         """Return the oldest samples and the position of the first of them.
 
         Args:
-            max_samples: At most so many; never across a gap.
+            max_samples: Largest number to return; samples never reach across a gap.
             timeout_s: Seconds to wait while the ring is empty.
 
         Returns:
-            Shape ``(n_samples,)`` with at least one sample, and its position; None if none came
-            in time, or if the ring is empty and closed.
+            Shape ``(n_samples,)`` with at least one sample, and its position; `None` if no sample
+            came in time, or if the ring is empty and closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._n_unread or self._closed, timeout_s)
@@ -109,7 +109,7 @@ class RingBuffer:
         return samples, first_sample
 
     def close(self) -> None:
-        """End a `read` that waits; what is in the ring can still be read."""
+        """Wake a waiting `read`; samples in the ring can still be read."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -117,7 +117,7 @@ class RingBuffer:
     def _drop(self, n_samples: int) -> None:
         if n_samples <= 0:
             return
-        # The reader sees one loss, however many writes it spans.
+        # For the reader it is one loss, however many writes it spans.
         if not self._dropped_since_read:
             self._overruns += 1
         self._dropped_since_read = True

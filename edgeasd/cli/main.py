@@ -143,8 +143,9 @@ def score(
     With --machine by what was calibrated on site; with --model by what the model says itself.
     """
     from edgeasd.models.cache import open_model
-    from edgeasd.offline.explain.run import replay_of, score_rows
+    from edgeasd.offline.explain.run import replay_of
     from edgeasd.offline.replay import Replay
+    from edgeasd.offline.score import score_rows
 
     if model_path is not None:
         replay = Replay(open_model(model_path), section, channel)

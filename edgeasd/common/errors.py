@@ -1,7 +1,7 @@
-"""Errors that an operator can act on: a message without traceback, and an exit code.
+"""Errors that an operator can act on: shown without traceback, with an exit code each.
 
-A ``ValueError`` is a bug of the caller.  A lost block, a dropped alert or a broker that is away is
-no exception at all but a counter.
+A ``ValueError`` is a bug of the caller.  A lost block, a dropped alert or an unreachable broker is
+not an exception but a counter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 
 class EdgeasdError(Exception):
-    """Something that an operator can mend; each line names the thing and its remedy."""
+    """An error that an operator can correct; each line says what is wrong and what to do."""
 
     exit_code = 1
 
@@ -24,13 +24,13 @@ class EdgeasdError(Exception):
 
 
 class ConfigError(EdgeasdError):
-    """The configuration cannot be used; a restart does not mend it."""
+    """The configuration cannot be used; a restart does not help."""
 
     exit_code = os.EX_CONFIG
 
 
 class ModelError(EdgeasdError):
-    """The model file cannot be used; a restart does not mend it."""
+    """The model file cannot be used; a restart does not help."""
 
     exit_code = os.EX_DATAERR
 
@@ -42,13 +42,13 @@ class AudioFileError(EdgeasdError):
 
 
 class AudioDeviceError(EdgeasdError):
-    """A microphone or the audio library is not there; it may come back."""
+    """A microphone or the audio library is absent; it may return."""
 
     exit_code = os.EX_UNAVAILABLE
 
 
 class HungDeviceError(AudioDeviceError):
-    """A microphone or the sound system hangs; only a restart of the process lets go of it."""
+    """A microphone or the sound system hangs; only a restart of the process releases it."""
 
     exit_code = os.EX_TEMPFAIL
 
@@ -60,17 +60,17 @@ class BrokerError(EdgeasdError):
 
 
 class StorageError(EdgeasdError):
-    """A file or directory that must be written cannot be."""
+    """A file or directory cannot be written."""
 
     exit_code = os.EX_CANTCREAT
 
 
 class InUseError(StorageError):
-    """Another process uses what only one may; it may end."""
+    """Another process uses something that only one may use at a time."""
 
     exit_code = os.EX_TEMPFAIL
 
 
 def os_reason(exc: Exception) -> str:
-    """Return what *exc* says, of an `OSError` without its number and file name."""
+    """Return the message of *exc*; for an `OSError` without its number and file name."""
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)

@@ -1,7 +1,7 @@
-"""What flows from stage to stage; see the data-flow figure in README.md.
+"""Types of the values that pass from stage to stage; see the data-flow figure in README.md.
 
-A position is a *sample index* since the start of the stream, never a time: time is added once,
-when a payload is made.  A gap travels only as a jump in ``first_sample``.
+A position is a *sample index* since the start of the stream, never a time; time is added once, when
+a payload is made.  A gap in the sound shows only as a jump in ``first_sample``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Float64Array: TypeAlias = npt.NDArray[np.float64]
 Int16Array: TypeAlias = npt.NDArray[np.int16]
 
 INT16_FULL_SCALE = 32_768.0
-"""Divides an int16 sample to give full scale +-1.0, exactly in float32."""
+"""Divisor that scales int16 samples to +-1.0, exactly in float32."""
 
 CLIP_LEVEL = 0.999
 """Magnitude from which a sample counts as clipped."""
 
 
 def to_int16(samples: Float32Array) -> Int16Array:
-    """Return *samples* in steps of a 16-bit converter: exact if they came from one."""
+    """Return *samples* as 16-bit integers; exact if they came from a 16-bit converter."""
     scaled = np.rint(samples * np.float32(INT16_FULL_SCALE))
     values: Int16Array = np.clip(scaled, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1.0).astype(np.int16)
     return values
@@ -58,7 +58,7 @@ class LogMelFrames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """What the model sees at once.
+    """Log-mel frames that the model takes as one input.
 
     Attributes:
         values: Shape ``(window_frames, n_mels)``, float32, dB.
@@ -73,7 +73,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How unlike normal the sound behind it is.
+    """How much a stretch of sound differs from normal sound.
 
     Attributes:
         value: Higher is more anomalous; its unit depends on the scoring method of the model.
@@ -93,15 +93,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class AlarmEvent:
-    """A change of the alarm, or a reminder that it lasts.
+    """A change of the alarm, or a reminder that it is still raised.
 
     Attributes:
         type: ``start``, ``update`` or ``end``.
-        score: The score that made the event.
-        threshold: The threshold in force.
-        clear_threshold: The score below which the alarm may end.
+        score: Value of the score that caused the event.
+        threshold: Threshold in force.
+        clear_threshold: Score below which the alarm may end.
         start_sample: Position just after the last sample of the score that started the alarm.
-        first_sample: Position just after the last sample of the score that made this event.
+        first_sample: Position just after the last sample of the score that caused this event.
     """
 
     type: Literal["start", "update", "end"]

@@ -1,4 +1,4 @@
-"""Score to alarm events."""
+"""Turns scores into alarm events."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class AlarmSpec:
     """When a score becomes an alarm.
 
     Attributes:
-        threshold: A score at or above it speaks for an alarm.
-        clear_threshold: A score below it speaks for the end; at most *threshold*.
-        raise_after: Consecutive scores at or above the threshold that raise the alarm.
-        clear_after: Consecutive scores below the clear threshold that end it.
-        cool_down: Samples after an end in which no alarm starts.
+        threshold: Scores at or above it are high.
+        clear_threshold: Scores below it are low; at most *threshold*.
+        raise_after: Number of consecutive high scores that raise the alarm.
+        clear_after: Number of consecutive low scores that end it.
+        cool_down: Samples after an end during which no alarm starts.
         update_every: Samples between two updates while the alarm lasts.
 
     Raises:
-        ValueError: If a field breaks what is said above, a count or *update_every* is below 1, or
-            *cool_down* is negative.
+        ValueError: If the clear threshold exceeds the threshold, a count or *update_every* is less
+            than 1, or *cool_down* is negative.
     """
 
     threshold: float
@@ -61,10 +61,10 @@ class AlarmState:
 
 
 class Alarm:
-    """Hysteresis, run lengths and cool-down between the score and the alert.
+    """Decides when scores become an alarm, with hysteresis, run lengths and cool-down.
 
-    Time is the position of the scores, so a replay gives the events of the live run.  A gap in the
-    sound neither starts nor ends an alarm.
+    Time is counted by the positions of the scores, so that a replay gives the events of the live
+    run.  A gap in the sound neither starts nor ends an alarm.
     """
 
     def __init__(self, spec: AlarmSpec) -> None:
@@ -82,10 +82,10 @@ class Alarm:
         return AlarmState(self._start_sample, self._update_at, self._quiet_until)
 
     def process(self, score: Score) -> AlarmEvent | None:
-        """Return the event that *score* makes, if any.
+        """Return the event that *score* causes, if any.
 
         Raises:
-            ValueError: If *score* is not a finite number: it is neither high nor low.
+            ValueError: If the value of *score* is not finite, and so neither high nor low.
         """
         if not math.isfinite(score.value):
             raise ValueError(f"score.value={score.value} must be finite")
@@ -94,7 +94,7 @@ class Alarm:
         return self._process_active(score, self._start_sample)
 
     def reset(self) -> None:
-        """Return to the state of a new alarm, without an event."""
+        """Return to the initial state, without an event."""
         self._run = 0
         self._start_sample: int | None = None
         self._quiet_until = 0

@@ -1,4 +1,4 @@
-"""How loud is the sound, for people who place a microphone or set its gain?"""
+"""Measures levels of sound for people who place a microphone or set its gain."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeasd.common.types import CLIP_LEVEL, AudioBlock, Float32Array
-from edgeasd.detect.signal import WORDS, SignalMeter, SignalState, dbfs
+from edgeasd.detect.signal import LOUDER, WORDS, SignalMeter, SignalState, dbfs
 
 _SPANS_PER_S = 8
-"""A span of 125 ms is the time constant "fast" of sound level meters (IEC 61672-1)."""
+"""Spans of 125 ms, the time constant "fast" of sound level meters (IEC 61672-1)."""
 _MEMORY_S = 60
-"""Whoever moves a microphone wants to know how it is where it is now."""
+"""Only the last minute counts, so that the effect of moving the microphone shows soon."""
 _HOLD_S = 2
+"""Seconds for which a peak is shown."""
 _FLOOR_PERCENTILE = 10.0
+"""Percentile of the spans that gives the noise floor."""
 _QUIET_DBFS = -60.0
-"""Below it a 16-bit converter leaves less than six bits for the machine: who places a microphone
-can still do better.  What is too quiet to listen to says `edgeasd.detect.signal`."""
+"""Below this level a 16-bit converter leaves less than six bits for the machine, so the gain or the
+place can be improved.  Whether sound is too quiet to be used is decided by `edgeasd.detect.signal`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The levels of a stretch of sound, dB re full scale; minus infinity of nothing.
+    """Levels of some sound, dB re full scale; minus infinity for silence.
 
     Attributes:
         rms_dbfs: Root mean square without the constant part.
         peak_dbfs: Largest magnitude.
-        floor_dbfs: Noise floor: the root mean square that a tenth of all spans of 125 ms does not
-            reach.
-        n_samples: Samples heard.
-        n_clipped: Samples at full scale.
-        signal: What is wrong with the sound.
+        floor_dbfs: Noise floor: the root mean square that a tenth of the spans of 125 ms stay
+            below.
+        n_samples: Number of samples.
+        n_clipped: Number of samples at full scale.
+        signal: Worst defect of the sound.
     """
 
     rms_dbfs: float
@@ -45,13 +48,13 @@ class Levels:
 
     @property
     def verdict(self) -> str:
-        """What to do, in words: ``good``, or what is wrong and how to mend it."""
+        """Verdict in words: ``good``, or what is wrong and how to correct it."""
         if self.n_samples == 0:
             return "no sound: check that the microphone is connected"
         if self.signal != "ok":
             return f"{self.signal}: {WORDS[self.signal]}"
         if self.rms_dbfs < _QUIET_DBFS:
-            return "quiet: turn up the gain, or move the microphone closer to the machine"
+            return f"quiet: {LOUDER}"
         return "good"
 
 
@@ -63,15 +66,15 @@ class _Span:
 
 
 class LevelMeter:
-    """Measures a stream of sound in spans of 125 ms, and remembers those of the last minute.
+    """Measures the levels of a stream of sound over the last minute, in spans of 125 ms.
 
     Args:
-        sample_rate: Of the blocks, hertz.
+        sample_rate: Sample rate of the blocks, hertz.
 
     Attributes:
-        signal: Says what is wrong with the sound, by the rule of the daemon.
-        gaps: Interruptions so far.
-        n_samples: Samples heard so far.
+        signal: Meter of the defects of the sound, by the rule of the daemon.
+        gaps: Number of gaps so far.
+        n_samples: Number of samples so far.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -85,7 +88,7 @@ class LevelMeter:
         self.n_samples = 0
 
     def process(self, block: AudioBlock) -> None:
-        """Take in *block*; a span that a gap cuts short does not count."""
+        """Take *block*; a span that a gap cuts short does not count."""
         self.signal.process(block)
         if self._next_sample not in (None, block.first_sample):
             self.gaps += 1
@@ -100,24 +103,24 @@ class LevelMeter:
 
     @property
     def levels(self) -> Levels:
-        """Those of the last minute."""
+        """Levels of the last minute."""
         return replace(self._levels(list(self._spans)), signal=self._defect())
 
     @property
     def now(self) -> Levels:
-        """Those of the latest span."""
+        """Levels of the latest span."""
         return self._levels(list(self._spans)[-1:])
 
     @property
     def hold_dbfs(self) -> float:
-        """Highest peak of the last two seconds."""
+        """Highest peak of the last two seconds, dB re full scale."""
         return self._levels(list(self._spans)[-_HOLD_S * _SPANS_PER_S :]).peak_dbfs
 
     def _defect(self) -> SignalState:
-        """Return what is wrong now, or was clipped in the last minute."""
+        """Return the defect of the sound now; clipping is reported for a minute."""
         n_judged = self.signal.n_judged
         if 0 < n_judged == self.signal.n_defective["flat_signal"]:
-            return "flat_signal"  # too short for a state, but nothing else was heard
+            return "flat_signal"  # too short for a state, but all sound so far is flat
         if self.signal.state != "ok":
             return self.signal.state
         since = (self._next_sample or 0) - _MEMORY_S * self._sample_rate

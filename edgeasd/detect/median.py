@@ -1,6 +1,6 @@
 """Median filter along time, per mel bin, inside one window.
 
-Cai et al. (DCASE 2021), section 2.4, put it in front of the network to take out short noises.
+Cai et al. (DCASE 2021), section 2.4, apply it before the network to remove short noises.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from edgeasd.common.types import Float32Array
 
 
 class MedianFilter:
-    """Running median along time with reflected edges, exact.
+    """Exact running median along time with reflected edges.
 
-    Equal to ``scipy.ndimage.median_filter(window, (n_frames, 1), mode="mirror")`` bit for bit.
+    Equals ``scipy.ndimage.median_filter(window, (n_frames, 1), mode="mirror")`` bit for bit.
 
-    Two neighbouring outputs look at the same ``n_frames + 1`` frames but one each, so both follow
-    from the two middle values of these.  It sorts blocks of 2, 4, 8, ... frames at every *second*
-    offset by merging two sorted blocks of half the length, so that outputs share their work, and
-    every step is one ``minimum`` or ``maximum`` over all offsets and mel bins at once.
+    Two neighbouring outputs share all but one of their frames.  Both follow from the two middle
+    values of the ``n_frames + 1`` frames that they cover together.  The filter sorts blocks of 2,
+    4, 8, ... frames at every *second* offset by merging two sorted blocks of half the length.  So
+    outputs share work, and each step is one ``minimum`` or ``maximum`` over all offsets and mel
+    bins.
 
     Args:
-        n_frames: Length of the filter, odd; 1 passes windows through.
+        n_frames: Length of the filter, odd; 1 returns windows unchanged.
 
     Raises:
         ValueError: If *n_frames* is not one less than a power of two.
@@ -41,30 +42,30 @@ class MedianFilter:
         """Return the filtered *window*.
 
         Args:
-            window: Shape ``(window_frames, n_mels)``, dB, with ``window_frames`` more than half
-                of the filter's length.
+            window: Shape ``(window_frames, n_mels)``, dB, where ``window_frames`` exceeds half
+                of the length of the filter.
 
         Returns:
-            The same shape.
+            Array of the same shape.
 
         Raises:
-            ValueError: If the window is shorter than the reflection at its edges needs.
+            ValueError: If the window is too short for the reflection at its edges.
         """
         reach = self.n_frames // 2
         if reach == 0:
             return window
         if len(window) <= reach:
             raise ValueError(f"len(window)={len(window)} must be more than {reach}")
-        # Reflected without the edge frame itself; outputs come in pairs, the last one of an odd
-        # number of them with one for which any frame will do.
+        # Reflected without the edge frame itself.  Outputs come in pairs, so an odd number of them
+        # is padded by one frame, whose value does not matter.
         head, tail = window[reach:0:-1], window[-2 : -2 - reach : -1]
         surplus = window[: len(window) % 2]
         padded = np.concatenate((head, window, tail, surplus))
         lower, upper = self._middle_pairs(padded)
         n_pairs, n_mels = lower.shape
         filtered = np.empty((n_pairs, 2, n_mels), np.float32)
-        # Of the frames behind a pair, the last one is too many for the first output of the pair,
-        # and the first one for the second output.
+        # The last frame of a pair does not belong to its first output, and the first frame does
+        # not belong to its second.
         for place, first in ((0, self.n_frames), (1, 0)):
             too_many = padded[first : first + 2 * n_pairs : 2]
             filtered[:, place] = np.where(too_many > lower, lower, upper)
@@ -83,8 +84,8 @@ class MedianFilter:
         ranks = _sorted_blocks(padded, self._half_length, self._scratch)
         shift = self._half_length // 2 * n_mels
         n_values = ranks.shape[1] - shift
-        # Against the reverse of the second block, the minima are the lower half of both blocks and
-        # the maxima the upper half: the first step of a merge is all that is needed of it.
+        # Compared with the reverse of the second block, the minima are the lower half of both
+        # blocks and the maxima the upper half: only the first step of the merge is needed.
         low, high = ranks[:, :n_values], ranks[::-1, shift:]
         either = self._scratch.take(len(ranks), n_values)
         lower = np.minimum(low, high, out=either).max(axis=0)
@@ -93,13 +94,13 @@ class MedianFilter:
 
 
 class _Scratch:
-    """Two arrays in turn, used again and again: fresh ones cost page faults at every window."""
+    """Two arrays that are used in turn, because new ones would cost page faults at each window."""
 
     def __init__(self) -> None:
         self._this = self._other = np.empty(0, np.float32)
 
     def take(self, n_rows: int, n_columns: int) -> Float32Array:
-        """Return an array of any content; it is good until the call after the next."""
+        """Return an array with arbitrary content; it stays valid until the call after the next."""
         self._this, self._other = self._other, self._this
         if self._this.size < n_rows * n_columns:
             self._this = np.empty(n_rows * n_columns, np.float32)
@@ -112,7 +113,7 @@ def _sorted_blocks(frames: Float32Array, length: int, scratch: _Scratch) -> Floa
     Args:
         frames: Shape ``(n_frames, n_mels)``, an even number of frames.
         length: A power of two, at least 2.
-        scratch: Where to take the results from.
+        scratch: Provides the arrays for the results.
 
     Returns:
         Shape ``(length, n_blocks * n_mels)``, the smallest values first, where ``n_blocks`` is
@@ -129,12 +130,12 @@ def _sorted_blocks(frames: Float32Array, length: int, scratch: _Scratch) -> Floa
 
 
 def _merge(ranks: Float32Array, shift: int, scratch: _Scratch) -> Float32Array:
-    """Merge each sorted block with the one that stands *shift* columns after it.
+    """Merge each sorted block with the block *shift* columns after it.
 
     Args:
         ranks: Sorted along the first axis, shape ``(length, n_columns)``.
         shift: Columns between two blocks.
-        scratch: Where to take the results from.
+        scratch: Provides the arrays for the results.
 
     Returns:
         Shape ``(2 * length, n_columns - shift)``.

@@ -1,7 +1,8 @@
-"""Network output to score.
+"""Turns network output into scores.
 
-A scoring method is two functions: what it takes from one window, and how the mean of that over the
-windows of a clip becomes a score.  All methods, offline and streamed, share this form.
+A scoring method consists of two functions: one gives a value for each window, the other turns the
+mean of these values over the windows of a clip into a score.  All methods have this form, offline
+and streamed.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 from edgeasd.common.types import Float32Array, Float64Array, Score, Window
 
 _LEAST_DISTANCE = 1e-9
-"""Of embeddings that differ by rounding only."""
+"""Distance below which embeddings differ only by rounding."""
 _SAME_SHARE = 0.01
-"""Of the typical distance between neighbours: nearer ones are the same sound, taken in twice."""
+"""Share of the typical distance between neighbours below which two references count as the same
+sound, added twice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkOutput:
-    """What the network says of one window.
+    """Output of the network for one window.
 
     Attributes:
         embedding: Shape ``(n_dims,)``, float32.
@@ -79,7 +81,7 @@ def log_odds(logits: Float32Array, section: int) -> Float64Array:
 
 
 class LogOddsScoring:
-    """The mean of the windows' log-odds against their own section.
+    """Mean log-odds of the windows against their own section.
 
     Args:
         section: Index of the section among the logits.
@@ -98,22 +100,22 @@ class LogOddsScoring:
         return np.atleast_1d(log_odds(output.logits, self._section))
 
     def clip_value(self, mean: Float64Array) -> float:
-        """Return the mean log-odds as it is."""
+        """Return the mean log-odds, which is the score."""
         return float(mean[0])
 
 
 class NearestScoring:
     """Cosine distance to the nearest reference, each reference weighted by its local density.
 
-    ``score = min over y of d(x, y) / (mean distance of y to its k nearest other references)``, with
-    x the clip's mean embedding.  Without other references the distance itself is the score.
+    ``score = min over y of d(x, y) / (mean distance of y to its k nearest other references)`` for
+    the mean embedding x of the clip.  With a single reference the score is the distance itself.
 
     Args:
         references: Embeddings of normal sound of the section, shape ``(n_references, n_dims)``.
-        n_neighbours: The k above.
+        n_neighbours: Number k of nearest references.
 
     Raises:
-        ValueError: If there is no reference, or one is zero.
+        ValueError: If there is no reference, or one is a zero vector.
 
     References:
         Wilkinghoff et al. (2025), Local density-based anomaly score normalization for domain
@@ -144,17 +146,17 @@ class NearestScoring:
         n_others = len(self._directions) - 1
         if n_others == 0:
             return np.ones(1)
-        # In place: of 4096 references it is 128 MB.
+        # In place, because 4096 references need 128 MB.
         distances = self._directions @ self._directions.T
         np.subtract(1.0, distances, out=distances)
         np.fill_diagonal(distances, np.inf)
         typical = np.median(distances.min(axis=1))
-        # A reference that is there twice is no neighbour of itself: its density would explode.
+        # A reference that was added twice must not be its own neighbour: the score would explode.
         distances[distances <= max(_SAME_SHARE * typical, _LEAST_DISTANCE)] = np.inf
         density = np.ones(len(distances))
         n_nearest = min(n_neighbours, n_others)
         for index, row in enumerate(distances):
-            # BLAS may say who is near, but not how near; see `_products`.
+            # BLAS may select the nearest, but not measure them; see `_products`.
             nearest = np.sort(np.argpartition(row, n_nearest - 1)[:n_nearest])
             nearest = nearest[np.isfinite(row[nearest])]
             if len(nearest):
@@ -164,15 +166,15 @@ class NearestScoring:
 
 
 class MahalanobisScoring:
-    """Distance to the nearest reference, in units of how normal sound varies.
+    """Distance to the nearest reference, in units of the variation of normal sound.
 
-    ``d = min over y of ||W (x - y)||``, with x the clip's mean embedding: the Mahalanobis distance
-    if ``W' W`` is the inverse of a covariance.  Of several such distances the score is the weighted
-    geometric mean.
+    ``d = min over y of ||W (x - y)||``, where x is the mean embedding of the clip.  This is the
+    Mahalanobis distance if ``W' W`` is the inverse of a covariance.  The score is the weighted
+    geometric mean of one or more such distances.
 
     Args:
         references: Embeddings of normal sound of the section, shape ``(n_references, n_dims)``.
-        distances: Weight and W of each distance, the latter of shape ``(n_values, n_dims)``.
+        distances: Weight and matrix W of each distance; W has shape ``(n_values, n_dims)``.
 
     Raises:
         ValueError: If there is no reference or no distance.
@@ -210,22 +212,22 @@ class MahalanobisScoring:
 
 
 class ReconstructionScoring:
-    """The mean of the windows' errors, which an autoencoder's graph gives as embedding."""
+    """Mean reconstruction error of the windows, which an autoencoder returns as its embedding."""
 
     def window_value(self, output: NetworkOutput) -> Float64Array:
-        """Return the error, shape ``(1,)``."""
+        """Return the reconstruction error, shape ``(1,)``."""
         return output.embedding.astype(np.float64)
 
     def clip_value(self, mean: Float64Array) -> float:
-        """Return the mean error as it is."""
+        """Return the mean error, which is the score."""
         return float(mean[0])
 
 
 def _products(rows: Float64Array, vector: Float64Array) -> Float64Array:
     """Return the scalar product of each of *rows* with *vector*, shape ``(n_rows,)``.
 
-    Without BLAS, which rounds differently by its release, the processor and the number of threads:
-    the same sound must have the same score after an upgrade.
+    Computed without BLAS, whose rounding depends on its release, the processor and the number of
+    threads: the same sound must have the same score after an upgrade.
     """
     products: Float64Array = np.einsum("ij,j->i", rows, vector)
     return products
@@ -239,16 +241,16 @@ def clip_score(scoring: Scoring, outputs: Sequence[NetworkOutput]) -> float:
     """
     if not outputs:
         raise ValueError("len(outputs)=0 must be at least 1")
-    # A sum over rows in order of time, as in the streaming twin.
+    # Summed in order of time, as in `ClipScorer`.
     return scoring.clip_value(np.stack([scoring.window_value(o) for o in outputs]).mean(axis=0))
 
 
 class ClipScorer:
-    """Streaming twin of `clip_score`: a score for each window, over the latest ones.
+    """Streaming twin of `clip_score`: gives a score over the latest windows with each new window.
 
     Args:
-        scoring: The method, for the machine's section.
-        n_windows: Windows that a score rests on.
+        scoring: Scoring method for the section of the machine.
+        n_windows: Number of windows that a score rests on.
     """
 
     def __init__(self, scoring: Scoring, n_windows: int) -> None:
@@ -258,12 +260,12 @@ class ClipScorer:
         self._starts: deque[int] = deque(maxlen=n_windows)
 
     def process(self, window: Window, output: NetworkOutput) -> Score | None:
-        """Return the score that *window* completes; `None` while there are too few windows."""
+        """Return the score that ends with *window*; `None` while there are too few windows."""
         value = self._scoring.window_value(output)
         if len(self._values) == 0:
             self._values = np.zeros((self._n_windows, len(value)))
-        # Moved up and summed afresh in order of time: a running sum would drift, and a ring would
-        # be summed in an order that depends on when the stream began.
+        # Shifted, and summed anew in order of time: a running sum would drift, and the order of a
+        # ring would depend on when the stream began.
         self._values[:-1] = self._values[1:]
         self._values[-1] = value
         self._starts.append(window.first_sample)
@@ -275,5 +277,5 @@ class ClipScorer:
         return Score(score, first_sample, n_samples)
 
     def reset(self) -> None:
-        """Forget the windows seen."""
+        """Forget the stream; the next window starts a new one."""
         self._starts.clear()

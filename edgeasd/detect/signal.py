@@ -1,13 +1,14 @@
-"""Is there a living microphone behind the samples?  The one rule for flat, quiet and clipped sound.
+"""Detects flat, too quiet and clipped sound: the only rule for them, live and in recordings.
 
-Sound is judged in spans of a quarter of a second, counted from the start of the stream and anew
-from each gap, so that nothing depends on how it was cut into blocks:
+Sound is judged in spans of a quarter of a second.  Spans are counted from the start of the stream
+and again from each gap, so that nothing depends on how the sound was cut into blocks:
 
 - A span is *flat* if its root mean square, without the constant part, is below one step of a 16-bit
-  converter: a dead microphone, a muted input, a converter that hears itself.  No score that rests
-  on one speaks for an alarm, nothing is learned from one, and two seconds of them are a state.
+  converter: a dead microphone, a muted input, or only the noise of the converter.  Scores that rest
+  on a flat span raise no alarm, nothing is learned from it, and two seconds of flat sound are a
+  state.
 - Sound is *too quiet* once ten seconds of spans were below -80 dBFS.
-- Sound is *clipping* where a hundredth of a second's samples are at full scale.
+- Sound is *clipping* if 1 % of the samples of the last second are at full scale.
 """
 
 from __future__ import annotations
@@ -26,51 +27,53 @@ Defect: TypeAlias = Literal["flat_signal", "too_quiet", "clipping"]
 SignalState: TypeAlias = Literal["ok", "flat_signal", "too_quiet", "clipping"]
 
 DEFECTS: tuple[Defect, ...] = ("flat_signal", "too_quiet", "clipping")
-"""The worse goes before the less bad: what hides the machine, then what distorts it."""
+"""All defects, the worst first: what hides the machine comes before what distorts it."""
+
+LOUDER = "turn up the gain of the microphone or move it closer"
+"""Remedy for quiet sound."""
 
 WORDS: Mapping[Defect, str] = MappingProxyType(
     {
         "flat_signal": "the sound has no signal at all; is the microphone connected?",
-        "too_quiet": "the sound is hardly above the steps of the converter; turn up the gain of "
-        "the microphone or move it closer",
+        "too_quiet": f"the sound is barely above the quantisation noise; {LOUDER}",
         "clipping": "the sound is clipped; turn down the gain of the microphone",
     }
 )
-"""What is wrong and what to do, the same wherever it is told."""
+"""What is wrong and what to do, in the same words wherever it is reported."""
 
 _SPANS_PER_S = 4
 _FLAT_POWER = INT16_FULL_SCALE**-2
-"""One step of a 16-bit converter, -90.3 dBFS: less does not come out of a microphone that is
-connected, and what toggles between two steps or rounds to them has half of it."""
+"""Power of one step of a 16-bit converter, -90.3 dBFS.  A connected microphone gives more, and a
+signal that only toggles between two steps has half the amplitude."""
 _FLAT_SPANS = 8
-"""Two seconds: long enough to be no accident, short enough to be told before anyone wonders."""
+"""Flat spans that make a state: two seconds, long enough not to be a coincidence."""
 _QUIET_POWER = 1e-8
-"""-80 dBFS is 3 steps of a 16-bit converter.  The noise of rounding, at -101 dBFS and alike in all
-bands, then hides what the machine does in the high ones, where most machines are 20 to 40 dB weaker
-than over all."""
+"""Power of -80 dBFS, 3 steps of a 16-bit converter.  Quantisation noise, at -101 dBFS and equal in
+all bands, then hides the machine in the high bands, where most machines are 20 to 40 dB weaker than
+in total."""
 _QUIET_SPANS = 40
-"""Ten seconds, what a score rests on."""
+"""Quiet spans that make a state: ten seconds, as long as a score rests on."""
 _CLIP_SHARE = 0.01
-"""Share of clipped samples from which the sound is distorted and not merely loud once."""
+"""Share of clipped samples in the last second from which the sound counts as distorted."""
 _HOLD_S: Mapping[Defect, int] = MappingProxyType(
     {"flat_signal": 2, "too_quiet": 10, "clipping": 10}
 )
-"""Seconds of sound without a defect that end its state: as long as flat and quiet sound take to be
-told.  A press whose strokes clip is one state, not one a stroke."""
+"""Seconds without a defect that end its state, as long as the defect takes to become a state.  So a
+press whose strokes clip has one state, not one for each stroke."""
 
 
 class SignalMeter:
-    """Watches a stream of sound; a span that a gap cuts short does not count.
+    """Judges a stream of sound; a span that a gap cuts short does not count.
 
     Args:
-        sample_rate: Of the blocks, hertz.
+        sample_rate: Sample rate of the blocks, hertz.
 
     Attributes:
-        span: Samples that are judged together.
-        level_dbfs: RMS of the last second, dB re full scale; minus infinity if nothing was heard.
-        state: What is wrong with the signal, if anything; it holds until that was over for a while.
+        span: Number of samples that are judged together.
+        level_dbfs: RMS of the last second, dB re full scale; minus infinity before any sound.
+        state: Worst defect of the signal; it ends some seconds after the defect does.
         n_judged: Samples in whole spans so far.
-        n_defective: Samples in spans that are flat, or make the sound too quiet or clipping.
+        n_defective: For each defect, samples in spans that have it.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -82,7 +85,7 @@ class SignalMeter:
         self.reset()
 
     def process(self, block: AudioBlock) -> None:
-        """Take in *block*."""
+        """Take *block*."""
         if block.first_sample != self._end + self._n_pending:
             self._pending, self._n_pending = [], 0
             self._end = block.first_sample
@@ -98,9 +101,9 @@ class SignalMeter:
         self._n_pending = len(self._pending[0])
 
     def defect_since(self, first_sample: int, among: Sequence[Defect] = DEFECTS) -> SignalState:
-        """Return the worst of what was wrong with the sound from *first_sample* on.
+        """Return the worst defect of the sound from *first_sample* on.
 
-        One flat span is enough: what rests on it says nothing about the machine.
+        A single flat span counts, because a score that rests on it says nothing about the machine.
         """
         return next((each for each in among if self._latest[each] > first_sample), "ok")
 
@@ -108,10 +111,10 @@ class SignalMeter:
         """Forget the stream."""
         self._pending = []
         self._n_pending = 0
-        # Position just after the last whole span, and after the latest one with each defect.
+        # Position just after the last whole span, and just after the last span with each defect.
         self._end = 0
         self._latest: dict[Defect, float] = dict.fromkeys(DEFECTS, -math.inf)
-        # The same of the latest span that made, or prolonged, the state.
+        # Position just after the last span that started or prolonged the state of each defect.
         self._told: dict[Defect, float] = dict.fromkeys(DEFECTS, -math.inf)
         self._powers: deque[float] = deque(maxlen=_SPANS_PER_S)
         self._clipped: deque[float] = deque(maxlen=_SPANS_PER_S)
@@ -119,7 +122,7 @@ class SignalMeter:
         self._n_quiet = 0
         self.n_judged = 0
         self.n_defective: dict[Defect, int] = dict.fromkeys(DEFECTS, 0)
-        # Plain values: other threads look at them while this one counts on.
+        # Plain values, because other threads read them meanwhile.
         self.level_dbfs = -math.inf
         self.state: SignalState = "ok"
 
@@ -136,8 +139,8 @@ class SignalMeter:
         self.state = next((each for each in DEFECTS if self._holds(each)), "ok")
 
     def _defects_of(self, span: Float32Array) -> Iterator[Defect]:
-        """Yield what is wrong with the sound up to the end of *span*, and with *span* itself."""
-        # What a converter adds to all samples alike is no sound.
+        """Yield the defects of the sound up to the end of *span*."""
+        # Variance, because a constant offset from the converter is no sound.
         power = float(np.var(span, dtype=np.float64))
         self._n_flat = self._n_flat + 1 if power < _FLAT_POWER else 0
         self._n_quiet = self._n_quiet + 1 if power < _QUIET_POWER else 0
@@ -155,31 +158,17 @@ class SignalMeter:
 
 
 def find_defect(samples: Float32Array, sample_rate: int) -> SignalState:
-    """Return what is wrong with a stretch of sound, as `SignalMeter` says at its end."""
+    """Return the worst defect of *samples*, by the rule of `SignalMeter`."""
     meter = SignalMeter(sample_rate)
     meter.process(AudioBlock(samples, 0))
     return meter.defect_since(0)
 
 
-def joined(blocks: Iterable[AudioBlock], at_least: int | None = None) -> Iterator[AudioBlock]:
-    """Yield *blocks* joined up to a gap, and up to *at_least* so many samples if that is said."""
-    pending = [np.empty(0, np.float32)]
-    first_sample = n_pending = 0
-    for block in blocks:
-        is_gap = block.first_sample != first_sample + n_pending
-        if is_gap or (at_least is not None and n_pending >= at_least):
-            yield AudioBlock(np.concatenate(pending), first_sample)
-            pending, first_sample, n_pending = [pending[0]], block.first_sample, 0
-        pending.append(block.samples)
-        n_pending += len(block.samples)
-    yield AudioBlock(np.concatenate(pending), first_sample)
-
-
 def defect_notes(seconds: Mapping[Defect, float]) -> list[str]:
-    """Return in words how many *seconds* of normal sound had which defect, and what became of it.
+    """Return in words how many *seconds* of normal sound had which defect, and what was done.
 
-    Flat sound is nobody's normal sound.  What is too quiet or clipped is what the daemon would hear
-    as well: it counts, and is told.
+    Flat sound is left out.  Sound that is too quiet or clipped is used, with a warning, because the
+    daemon would hear it too.
     """
     told = [(seconds.get(each, 0.0), each) for each in DEFECTS]
     return [
@@ -191,12 +180,12 @@ def defect_notes(seconds: Mapping[Defect, float]) -> list[str]:
     ]
 
 
-def sounding(blocks: Iterable[AudioBlock], meter: SignalMeter) -> Iterator[AudioBlock]:
-    """Yield *blocks* without their flat spans: a gap takes the place of each.
+def without_flat(blocks: Iterable[AudioBlock], meter: SignalMeter) -> Iterator[AudioBlock]:
+    """Yield *blocks* with a gap in place of each flat span.
 
     Args:
-        blocks: A stream; how it is cut makes no difference to what is left out.
-        meter: A new one for their rate; it says in the end what was left out.
+        blocks: A stream; what is left out does not depend on how it is cut.
+        meter: A new meter for their sample rate; it counts what was left out.
     """
     pending, start = np.empty(0, np.float32), 0
     for block in blocks:
@@ -214,5 +203,5 @@ def sounding(blocks: Iterable[AudioBlock], meter: SignalMeter) -> Iterator[Audio
 
 
 def dbfs(amplitude: float) -> float:
-    """Return *amplitude* in dB re full scale; minus infinity of nothing."""
+    """Return *amplitude* in dB re full scale; minus infinity for zero."""
     return 20.0 * math.log10(amplitude) if amplitude > 0.0 else -math.inf

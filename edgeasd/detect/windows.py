@@ -1,4 +1,4 @@
-"""Windows over the log-mel frames: what the model sees at once."""
+"""Windows over log-mel frames: the input of the model, offline and streamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEDIAN_LENGTH = rule(
 
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
-    """Geometry of the windows; travels in the model file.
+    """Geometry of the windows; stored in the model file.
 
     The defaults are those of Cai et al. (DCASE 2021), section 3: 2.08 s every 256 ms.
     """
@@ -61,7 +61,7 @@ def slice_windows(frames: Float32Array, spec: WindowSpec) -> Float32Array:
 
 
 class WindowSlicer:
-    """Streaming twin of `slice_windows`: keeps the frames that the next window still needs."""
+    """Streaming twin of `slice_windows`; keeps the frames that the next window needs."""
 
     def __init__(self, features: FeatureSpec, spec: WindowSpec) -> None:
         self._spec = spec
@@ -72,7 +72,7 @@ class WindowSlicer:
         self._first_sample = 0
 
     def process(self, frames: LogMelFrames) -> list[Window]:
-        """Return the windows that *frames* complete.
+        """Return the windows that end in *frames*.
 
         Raises:
             ValueError: If *frames* do not continue those before them.

@@ -1,4 +1,4 @@
-"""Work on recordings: replay, learning, calibration, explanation.
+"""Work on recordings: scores, learning, calibration, explanation.
 
-It may import all but `service` and `cli`.
+It may import all but `service` and `cli`.  Each command uses one function of it.
 """

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from edgeasd.baseline.validity import AlarmCount, AlarmCounter
 from edgeasd.common.config import AlarmConfig, MachineConfig
@@ -67,6 +68,19 @@ def test_as_many_as_were_foreseen_is_no_flood() -> None:
     told = [count_after(144, starts, per_week=60 * A_DAY).too_many for starts in days]
 
     assert sum(told) <= 2
+
+
+@pytest.mark.parametrize("foreseen", [0.0, 1e-9, 0.7, 3.0, 60.0, 900.0])
+@pytest.mark.parametrize("raised", [4, 5, 13, 80, 1_000])
+def test_too_many_are_those_that_chance_brings_once_in_a_thousand(
+    raised: int, foreseen: float
+) -> None:
+    """The count is compared with scipy's Poisson distribution."""
+    count = count_after(1440, set(range(raised)), per_week=foreseen * A_DAY)
+
+    assert count.raised == raised
+    assert count.foreseen == pytest.approx(foreseen)
+    assert count.too_many == (poisson.sf(raised - 1, foreseen) < 0.001)
 
 
 def test_flood_of_yesterday_is_forgotten() -> None:

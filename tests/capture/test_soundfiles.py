@@ -96,8 +96,7 @@ def test_wav_longer_than_its_header_says_is_used_to_its_end(
 
     assert np.array_equal(read(path), EXPECTED)
     assert caplog.messages == [
-        f"{path}: the header promises {promised} bytes of sound, {N_BYTES} are there; all of it "
-        "is used"
+        f"{path}: the header says {promised} bytes of sound, but there are {N_BYTES}; all are used"
     ]
 
 
@@ -143,10 +142,10 @@ def flac(tmp_path: Path, promised: int | None, tail: bytes = b"") -> Path:
         (
             1_000,
             b"",
-            "the header promises 1000 samples of sound, 3000 are there; all of it is used",
+            "the header says 1000 samples of sound, but there are 3000; all are used",
         ),
-        (9_999, b"", "is cut short, with 3000 of 9999 samples; what is there is used"),
-        (2**36 - 1, b"", "is cut short, with 3000 of 68719476735 samples; what is there is used"),
+        (9_999, b"", "is cut short, with 3000 of 9999 samples; they are used"),
+        (2**36 - 1, b"", "is cut short, with 3000 of 68719476735 samples; they are used"),
     ],
 )
 def test_flac_gives_what_is_there_whatever_its_header_says(
@@ -200,7 +199,7 @@ def test_file_is_read_where_the_library_may_not_call_back(
     assert np.array_equal(read(flac(tmp_path, None)), EXPECTED)
     assert np.array_equal(read(tmp_path / "a.wav"), EXPECTED[:500])
     assert caplog.messages == [
-        f"{tmp_path}/a.wav: the header promises 1000 bytes of sound, 6000 are there; the rest is "
+        f"{tmp_path}/a.wav: the header says 1000 bytes of sound, but there are 6000; the rest is "
         "left out"
     ]
 
@@ -215,7 +214,7 @@ def test_other_formats_are_refused_by_name(tmp_path: Path, form: str) -> None:
     with pytest.raises(AudioFileError) as caught:
         WavFile(path)
 
-    named = f"is {names.get(form, form)}, and only WAV and FLAC are read; convert it"
+    named = f"is {names.get(form, form)}, but only WAV and FLAC can be read; convert it"
     unnamed = "is not a sound file that can be read; convert it to WAV or FLAC"
     expected = unnamed if form in ("NIST", "VOC", "AVR") else named
     assert str(caught.value) == f"{path}: {expected}"
@@ -231,8 +230,7 @@ def test_lossy_codecs_in_wav_are_refused_by_name(tmp_path: Path, codec: str) -> 
         WavFile(path)
 
     assert str(caught.value) == (
-        f"{path}: is WAV with {codec} in it, which keeps only a part of the sound; record it again "
-        "as 16-bit WAV or FLAC"
+        f"{path}: is WAV with the lossy encoding {codec}; record it again as 16-bit WAV or FLAC"
     )
 
 
@@ -256,7 +254,7 @@ def test_clip_of_days_is_refused_by_name(
         read_clip(path)
 
     assert LONGEST_CLIP_S == 3_600.0
-    assert str(caught.value).startswith(f"{path}: duration_s=0 must be at most 0 of a recording")
+    assert str(caught.value).startswith(f"{path}: duration_s=0 must be at most 0 to read the ")
 
 
 def test_part_of_a_file_is_that_of_the_whole(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_wavfile_cut_short_gives_what_is_there(wav: Path, caplog: pytest.LogCapt
 
     assert np.array_equal(actual, integers(16_000)[:5_000, 0] / np.float32(32_768.0))
     assert caplog.messages == [
-        f"{wav}: is cut short, with 10000 of 32000 bytes of sound; what is there is used"
+        f"{wav}: is cut short, with 10000 of 32000 bytes of sound; they are used"
     ]
 
 
@@ -362,8 +362,8 @@ def test_wavfile_with_a_value_that_is_no_sound_stops_before_it(
 
     assert actual.size == 2_048
     assert caplog.messages == [
-        f"{path}: is damaged after sample 2048 (a sample is not a number, or beyond all sound); "
-        "the rest is left out"
+        f"{path}: is damaged after sample 2048 (a sample is not a number or far beyond full "
+        "scale); the rest is left out"
     ]
 
 

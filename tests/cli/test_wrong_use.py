@@ -116,7 +116,7 @@ SAID = [
     (
         "record press07 --config good.toml --duration 1h --out listed",
         os.EX_CANTCREAT,
-        "listed: holds a manifest.csv, and the trainer reads nothing else then; "
+        "listed: holds a manifest.csv, so the trainer would ignore these recordings; "
         "choose another folder with --out",
     ),
     (
@@ -127,7 +127,7 @@ SAID = [
     (
         "record press07 --config good.toml --duration 99999h",
         os.EX_CANTCREAT,
-        "press07: 5760010 MB must be free on this disk for 35999640 more clips, and ",
+        "press07: 35999640 more clips need 5760010 MB on this disk, and ",
     ),
     # Broker
     (

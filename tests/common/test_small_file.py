@@ -14,12 +14,12 @@ from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import MOST_BYTES, read_small
 from edgeasd.publish.mqtt.credentials import read_password, tls_context
 
-NO_FILE = r"is no regular file"
+NO_FILE = r"is not a regular file"
 TOO_LARGE = rf"is larger than {MOST_BYTES} bytes"
 WORST = {
     "pipe": NO_FILE,
     "/dev/zero": NO_FILE,
-    "/dev/tty": r"is no regular file|No such device or address",
+    "/dev/tty": r"is not a regular file|No such device or address",
     "large": TOO_LARGE,
     "folder": r"Is a directory",
     "gone": r"No such file or directory",

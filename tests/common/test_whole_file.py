@@ -161,9 +161,9 @@ def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path, kind: str) -> Non
     plant(path, kind)
     before = path.lstat()
 
-    with pytest.raises(StorageError, match=r"is no plain file\); remove it, or"):
+    with pytest.raises(StorageError, match=r"is not a plain file\); remove it, or"):
         replace_file(path, b"new")
-    with pytest.raises(StorageError, match=r"is no plain file\); remove it, or"):
+    with pytest.raises(StorageError, match=r"is not a plain file\); remove it, or"):
         require_writable(path)
 
     assert path.lstat() == before

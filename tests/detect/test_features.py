@@ -268,6 +268,26 @@ def test_log_mel_of_recordings_equals_librosa(data_folder: Path) -> None:
 # --- invariants ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("spec", [*SPECS, FeatureSpec(n_mels=1), FeatureSpec(n_mels=3, n_fft=333)])
+def test_log_mel_adds_up_each_filter_in_the_order_of_frequency(spec: FeatureSpec) -> None:
+    """Frames are those of a plain loop over the terms of each filter, bit for bit."""
+    samples = noise(spec.n_samples(3))
+    taper = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(spec.n_fft) / spec.n_fft)
+    expected = np.empty((3, spec.n_mels))
+    for index in range(3):
+        frame = samples[index * spec.hop_length :][: spec.n_fft]
+        parts = np.fft.rfft(frame * taper).view(np.float64)
+        for mel, weights in enumerate(np.repeat(mel_filter_bank(spec), 2, axis=1)):
+            total = 0.0
+            for part, weight in zip(parts.tolist(), weights.tolist(), strict=True):
+                total += weight * (part * part)
+            expected[index, mel] = max(total, spec.floor)
+
+    frames = log_mel(samples, spec)
+
+    np.testing.assert_array_equal(frames, (10.0 * np.log10(expected)).astype(np.float32))
+
+
 def test_log_mel_of_silence_is_the_floor() -> None:
     """Digital silence gives the floor, -100 dB, everywhere."""
     frames = log_mel(np.zeros(4_096, np.float32), SPEC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeasd.common.types import AudioBlock, Float32Array
-from edgeasd.detect.signal import SignalMeter, defect_notes, find_defect, joined, sounding
+from edgeasd.detect.signal import SignalMeter, defect_notes, find_defect, without_flat
 from tests.detect.cutting import BLOCK_LENGTHS, cut_at, cut_every, cuts
 
 RATE = 16_000
@@ -208,16 +209,30 @@ def test_signal_flat_between_gaps_is_told() -> None:
     assert meter.state == "flat_signal"
 
 
+def joined(blocks: Iterable[AudioBlock]) -> list[AudioBlock]:
+    """Return a block for each stretch of *blocks* without a gap."""
+    stretches: list[AudioBlock] = []
+    for block in blocks:
+        last = stretches[-1] if stretches else None
+        if last is not None and block.first_sample == last.first_sample + len(last.samples):
+            samples = np.concatenate((last.samples, block.samples))
+            stretches[-1] = AudioBlock(samples, last.first_sample)
+        elif len(block.samples):
+            stretches.append(block)
+    return stretches
+
+
 @given(cuts(10 * SPAN), st.integers(0, 10**6))
-def test_sounding_leaves_out_flat_spans_however_it_is_cut(places: list[int], start: int) -> None:
+def test_without_flat_leaves_out_flat_spans_however_it_is_cut(
+    places: list[int], start: int
+) -> None:
     """What is left keeps its place; at a gap the spans are counted anew."""
     sound = np.concatenate((tone(SPAN, 0.1), np.zeros(2 * SPAN + 5, np.float32)))
     blocks = cut_at(np.tile(sound, 4)[: 10 * SPAN], places, start)
     blocks += cut_at(sound, [], start + 10**7)
 
     whole, cut = (
-        [each for each in joined(sounding(those, SignalMeter(RATE))) if len(each.samples)]
-        for those in (list(joined(blocks)), blocks)
+        joined(without_flat(those, SignalMeter(RATE))) for those in (joined(blocks), blocks)
     )
 
     assert [(each.first_sample, each.samples.tolist()) for each in cut] == [

@@ -62,7 +62,7 @@ def make_pipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (make_pipe, "cannot be read (is no regular file)"),
+        (make_pipe, "cannot be read (is not a regular file)"),
         (lambda path: path.write_bytes(b"x" * (2**25 + 1)),
          "cannot be read (is larger than 33554432 bytes)"),
         (lambda path: path.write_bytes(b"\xff"), "cannot be read (is not UTF-8 text)"),

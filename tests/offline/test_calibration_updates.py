@@ -20,7 +20,8 @@ from edgeasd.models.calibration_file import (
     read_calibrations,
     write_calibrations,
 )
-from edgeasd.offline.calibration.calibrate import Outcome, calibrate, store, undo
+from edgeasd.offline.calibration.calibrate import calibrate, store, undo
+from edgeasd.offline.calibration.outcome import Outcome
 from edgeasd.offline.learn import learn_machine
 from edgeasd.offline.recordings.recordings import Recording, find_recordings
 from tests.detect.models import make_model, normal_sound
@@ -77,7 +78,7 @@ def test_calibrations_and_undos_at_once_all_count(machine: MachineConfig) -> Non
 
 def test_undo_of_nothing_leaves_no_lock(machine: MachineConfig) -> None:
     """Nor a file."""
-    with pytest.raises(ConfigError, match="has no calibration that could be undone"):
+    with pytest.raises(ConfigError, match="has no calibration to undo"):
         undo(machine)
 
     assert list(machine.model.parent.iterdir()) == []
@@ -105,7 +106,7 @@ def test_scores_of_what_was_normal_before_are_not_stored(
     """The newest version is in force: it would silently take back what another just did."""
     write_calibrations(machine, now)
 
-    with pytest.raises(ModelError, match="what counts as normal was changed meanwhile"):
+    with pytest.raises(ModelError, match="another command changed what counts as normal"):
         store(machine, known, outcome(9.0))
 
     assert read_calibrations(machine) == now
@@ -128,7 +129,9 @@ def test_calibration_of_a_model_that_was_replaced_meanwhile_is_not_stored(
     def replace_model(_: float) -> None:
         machine.model.write_bytes(other)
 
-    with pytest.raises(ModelError, match="was replaced meanwhile, so the scores are not of it"):
+    with pytest.raises(
+        ModelError, match="was replaced since scoring began, so these scores are outdated"
+    ):
         calibrate(
             machine, sound, channel=0, per_week=5000, duration_s=np.inf, progress=replace_model
         )
@@ -145,7 +148,7 @@ def test_model_that_was_made_meanwhile_is_not_replaced_unasked(
     def make(_: float) -> None:
         machine.model.write_bytes(b"of another")
 
-    with pytest.raises(ModelError, match="is there already; add --replace"):
+    with pytest.raises(ModelError, match="already exists; add --replace"):
         learn_machine(machine, sound, 0, progress=make)
 
     assert machine.model.read_bytes() == b"of another"

@@ -55,7 +55,7 @@ def test_explanation_has_the_score_of_the_clip(model: Model, normal: NormalSpect
     assert explanation.score == clip_score(model.scoring(0), clip_outputs(model, samples))
     assert explanation.bands.shape == (N_BANDS,)
     assert explanation.words == [
-        "no part of the spectrum stands out: the sound differs a little in many"
+        "no part of the spectrum stands out: the sound differs a little in many places"
     ]
 
 

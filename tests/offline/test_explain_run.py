@@ -51,7 +51,7 @@ def test_explain_of_normal_sound_says_that_it_raises_no_alarm(folder: Path) -> N
     result = edgeasd("explain", *MODEL, folder / "normal.wav")
 
     assert result.returncode == 0, result.stderr
-    assert ": no alarm; what it has beside the usual:" in result.stdout.splitlines()[0]
+    assert ": no alarm; the largest differences from normal sound:" in result.stdout.splitlines()[0]
 
 
 def test_score_plot_draws_a_picture_of_each_file(folder: Path, tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_score_of_less_than_ten_seconds_says_why_there_is_none(folder: Path) -> 
 
     assert result.stdout == ""
     assert result.stderr == (
-        f"edgeasd: {folder}/short.wav: is shorter than the 9.8 s that a score rests on; "
-        "--per clip scores what there is\n"
+        f"edgeasd: {folder}/short.wav: is shorter than the 9.8 s that a score needs; "
+        "score it as a whole with --per clip\n"
     )
 
 

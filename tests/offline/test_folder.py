@@ -137,7 +137,7 @@ def test_log_that_leads_elsewhere_is_not_written(tmp_path: Path, kind: str) -> N
     else:
         log.mkdir()
 
-    with pytest.raises(StorageError, match=r"\(recording.csv is no plain file\); remove it, or"):
+    with pytest.raises(StorageError, match=r"\(recording.csv is not a plain file\); remove it, or"):
         RecordingFolder(place(tmp_path)).__enter__()
 
     assert other.read_text() == "of root"
@@ -149,7 +149,7 @@ def test_folder_refuses_a_second_recording_at_the_same_time(tmp_path: Path) -> N
         RecordingFolder(place(tmp_path, "01")).__enter__()
 
     assert str(caught.value) == (
-        f"{tmp_path}: another recording into this folder is running; wait for its end, or choose "
+        f"{tmp_path}: another process is recording into this folder; wait until it ends, or choose "
         "another folder with --out"
     )
 
@@ -169,7 +169,7 @@ def test_require_space_counts_what_is_needed_before_anything_is_made(tmp_path: P
     with pytest.raises(StorageError) as caught:
         folder.require_space(10**8, 48_000)
 
-    assert "96000068 MB must be free on this disk for 100000000 more clips" in str(caught.value)
+    assert "100000000 more clips need 96000068 MB on this disk" in str(caught.value)
     assert not (tmp_path / "new").exists()
 
 
@@ -193,7 +193,7 @@ def test_folder_on_a_disk_that_fills_up_keeps_what_is_whole(small_disk: Path) ->
     """The clip that no longer fits is refused; those before it are whole, and nothing else is."""
     with RecordingFolder(place(small_disk)) as folder:
         fill = (folder.add(stretch(number), RATE, END_S) for number in range(100))
-        with pytest.raises(StorageError, match="must be free on this disk for 1 more clips"):
+        with pytest.raises(StorageError, match=r"1 more clips need \d+ MB on this disk"):
             list(fill)
         n_clips = folder.n_clips
 

@@ -126,10 +126,12 @@ def test_learn_takes_seconds_and_tells_what_it_learned(site: Path) -> None:
 
     assert time.monotonic() - began < 60.0
     lines = result.stdout.splitlines()
-    assert lines[0] == "learned from 33 clips of 10 s, 5 min, of 1 recording"
+    assert lines[0] == "learned from 33 clips of 10 s (5 min) from 1 recording"
     assert lines[1].startswith("typical score ")
     assert lines[2].startswith("first threshold ")
-    assert lines[3] == "warning: 5 min are little; learn from 10 min or more"
+    assert lines[3] == (
+        "warning: 5 min of sound are too little for a good model; learn from 10 min or more"
+    )
 
 
 def test_learned_threshold_far_above_the_typical_score_is_told() -> None:
@@ -141,7 +143,7 @@ def test_learned_threshold_far_above_the_typical_score_is_told() -> None:
 
     assert len(near) == 4
     assert far[3] == (
-        "warning: the threshold is 9 times the typical score, which faint faults do not reach; "
+        "warning: the threshold is 9 times the typical score, so faint faults would be missed; "
         "learn from more sound, or calibrate"
     )
 
@@ -203,9 +205,9 @@ def test_calibrate_says_and_draws_what_the_sound_cannot_support(site: Path) -> N
     calibration_path(config_of(site).machine[0]).unlink()
 
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "warning: this sound cannot support 1 a year" in result.stdout
-    assert "decisions are few, 300 are wanted" in result.stdout
-    assert "more than twice as many could be ruled out" in result.stdout
+    assert "warning: this sound is too short to confirm 1 a year" in result.stdout
+    assert "decisions are few, at least 300 are recommended" in result.stdout
+    assert "of normal sound, the estimate would be good to a factor of two" in result.stdout
 
 
 def test_calibrate_listens_live_without_files(site: Path, calibrated: str) -> None:
@@ -240,7 +242,7 @@ def test_undo_brings_back_version_after_version(site: Path, calibrated: str) -> 
         == own
     )
     assert refused(site, "calibrate press07 --undo", os.EX_CONFIG) == (
-        "machine='press07' has no calibration that could be undone"
+        "machine='press07' has no calibration to undo"
     )
 
 
@@ -262,8 +264,8 @@ def test_added_references_make_new_sound_normal(site: Path, calibrated: str) -> 
     )
 
     assert result.exit_code == 0, result.output
-    assert f"warning: the new sound is nearer to {name}" in result.stdout
-    assert "100% of it would have spoken for an alarm" in result.stdout
+    assert f"warning: the new sound is more like {name}" in result.stdout
+    assert "before this change 100% of the new sound scored above the threshold" in result.stdout
     assert machine.model.read_bytes() == content
     adapted = calibrated_model(machine, load_model(machine.model))
     outputs = clip_outputs(adapted.model, read_clip(site / "new.flac")[: 10 * RATE])
@@ -311,7 +313,7 @@ def test_learn_leaves_muted_sound_out_and_tells_how_much(site: Path, tmp_path: P
 
     assert result.stdout.splitlines()[:2] == [
         "65 s of flat sound left out; is the microphone connected?",
-        "learned from 33 clips of 10 s, 5 min, of 1 recording",
+        "learned from 33 clips of 10 s (5 min) from 1 recording",
     ]
     without = load_model(tmp_path / "a.onnx").document
     assert learned.sections == without.sections
@@ -372,7 +374,7 @@ def test_alarm_clip_that_is_damaged_does_not_end_the_work(site: Path, calibrated
     bad.unlink()
 
     assert result.exit_code == 0, result.output
-    assert f"was not compared with an alarm of before: {bad}: is not a sound" in result.stdout
+    assert f"was not compared with a past alarm: {bad}: is not a sound" in result.stdout
 
 
 def test_calibration_of_another_model_is_told_and_not_used(site: Path, calibrated: str) -> None:
@@ -442,7 +444,7 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
         (
             "learn press07 clips",
             os.EX_DATAERR,
-            "press07.onnx: is there already; add --replace, or name another file as machine.model "
+            "press07.onnx: already exists; add --replace, or name another file as machine.model "
             "in the configuration",
         ),
         (
@@ -474,7 +476,7 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
             "calibrate press07 clips",
             1,
             "clips/section_00_source_train_normal_0000.flac: the model was learned from it, so its "
-            "scores are too low; calibrate with normal sound of another time",
+            "scores are too low; calibrate with normal sound from another time",
         ),
         (
             "calibrate saw normal.flac",
@@ -484,20 +486,20 @@ def test_calibration_for_another_alarm_is_used_with_a_warning(site: Path, calibr
         (
             "calibrate press07 --add-references new.flac",
             os.EX_NOINPUT,
-            "machine='press07' needs normal sound of before for a threshold that holds for both; "
-            "name it as FILES",
+            "machine='press07' also needs normal sound from before the change, for a threshold "
+            "that fits both; name it as FILES",
         ),
         (
             "calibrate press07 --add-references new.flac normal.flac new.flac",
             os.EX_NOINPUT,
-            "new.flac: is normal sound of before and new at once; name as FILES what was recorded "
-            "before the change",
+            "new.flac: is named both as old and as new normal sound; name as FILES what was "
+            "recorded before the change",
         ),
         (
             "calibrate press07 --add-references clips normal.flac",
             1,
             "clips/section_00_source_train_normal_0000.flac: the model was learned from it, so its "
-            "scores are too low; calibrate with normal sound of another time",
+            "scores are too low; calibrate with normal sound from another time",
         ),
         (
             "calibrate press07 --add-references short.flac normal.flac gone.flac",
@@ -562,7 +564,7 @@ def test_undo_tells_that_the_configuration_goes_before_what_is_in_force(
     (site / "edgeasd.toml").write_text(text)
 
     assert result.stdout.splitlines()[-1] == (
-        "warning: alarm.threshold in the configuration goes before it; remove that key"
+        "warning: alarm.threshold in the configuration overrides this calibration; remove that key"
     )
 
 

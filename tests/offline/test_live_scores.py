@@ -23,8 +23,8 @@ from edgeasd.common.config import FileConfig, MachineConfig
 from edgeasd.common.errors import AudioDeviceError, StorageError
 from edgeasd.common.types import AudioBlock
 from edgeasd.models.calibration_file import CalibratedModel, calibrated_model, read_calibrations
-from edgeasd.offline.calibration.live_scores import SCHEMA, KeptScores
-from edgeasd.offline.calibration.scores import ScoreCollector, live_blocks
+from edgeasd.offline.calibration.live_scores import SCHEMA, KeptScores, live_blocks
+from edgeasd.offline.calibration.scores import ScoreCollector
 from tests.conftest import CHECKOUT
 from tests.deploy.namespaces import eventually
 from tests.detect.models import load_model, make_model, normal_sound
@@ -131,16 +131,16 @@ class Cable:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have hundredths of a second pass for seconds of silence."""
-    monkeypatch.setattr("edgeasd.offline.calibration.scores._SILENT_AFTER_S", 0.0)
-    monkeypatch.setattr("edgeasd.offline.calibration.scores._N_PATIENCE", 1)
+    monkeypatch.setattr("edgeasd.offline.calibration.live_scores._SILENT_AFTER_S", 0.0)
+    monkeypatch.setattr("edgeasd.offline.calibration.live_scores._N_PATIENCE", 1)
 
 
 def test_cable_that_comes_off_and_back_is_waited_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was heard before counts as well; nothing is scored across the gap."""
-    monkeypatch.setattr("edgeasd.offline.calibration.scores._SILENT_AFTER_S", 0.0)
-    monkeypatch.setattr("edgeasd.offline.calibration.scores._N_PATIENCE", np.inf)
+    monkeypatch.setattr("edgeasd.offline.calibration.live_scores._SILENT_AFTER_S", 0.0)
+    monkeypatch.setattr("edgeasd.offline.calibration.live_scores._N_PATIENCE", np.inf)
     site, path = site_of(folder), folder / "sound.wav"
     said: list[str] = []
     collector, before, after = (ScoreCollector(site.model, site.section) for _ in range(3))
@@ -152,7 +152,7 @@ def test_cable_that_comes_off_and_back_is_waited_for(
     before.add([AudioBlock(sound[:cut], 0)])
     after.add([AudioBlock(sound[cut:], 0)])
 
-    assert said[0] == "no sound for 0 s (the cable is off); waiting for it"
+    assert said[0] == "no sound for 0 s (the cable is off); waiting"
     assert said[1].startswith("sound is back after ")
     assert len(said) == 2
     assert collector.runs == before.runs + after.runs
@@ -180,7 +180,7 @@ def test_cable_that_stays_off_loses_nothing(folder: Path, monkeypatch: pytest.Mo
     assert first.exit_code == second.exit_code == os.EX_UNAVAILABLE
     assert "(the cable is off for good); call again to continue" in first.stderr
     assert (
-        f"going on from 1 min of 3 min, heard since {json.loads(kept.splitlines()[0])['began']}"
+        f"continuing from 1 min of 3 min, heard since {json.loads(kept.splitlines()[0])['began']}"
         in second.stderr
     )
     assert third.exit_code == 0, third.output
@@ -219,7 +219,7 @@ def test_calibration_that_is_ended_goes_on_when_called_again(
         assert said.startswith("edgeasd: stopped at ")
         assert "with a shorter --duration sets the threshold at once" in said
     assert result.exit_code == 0, result.output
-    assert "going on from " in result.stderr
+    assert "continuing from " in result.stderr
     (made,) = read_calibrations(machine_of(folder)).versions
     assert made.sound_s == pytest.approx(n_kept * 0.256)
     assert not kept.exists()
@@ -233,7 +233,7 @@ def test_two_calls_at_once_do_not_share_a_file(folder: Path) -> None:
         KeptScores(machine, site).__enter__()
 
     assert str(caught.value) == (
-        f"{folder}/fan.onnx.fan.scores: another command listens to 'fan'; wait for its end"
+        f"{folder}/fan.onnx.fan.scores: another command is listening to 'fan'; wait until it ends"
     )
 
 

@@ -14,12 +14,8 @@ from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.offline.recordings.cutter import CLIP_S, Cutter
 from edgeasd.offline.recordings.folder import Place, RecordingFolder
-from edgeasd.offline.recordings.recordings import (
-    blocks_of,
-    find_recordings,
-    refuse_too_much,
-    shortcomings,
-)
+from edgeasd.offline.recordings.limits import refuse_too_much
+from edgeasd.offline.recordings.recordings import blocks_of, find_recordings, limitations
 from tests.detect.models import normal_sound
 
 RATE = 16_000
@@ -148,7 +144,7 @@ def test_days_of_sound_are_refused_before_they_are_read(tmp_path: Path) -> None:
     assert str(caught.value) == "normal sound=25 h must be at most 24 h; leave some files out"
 
 
-def test_shortcomings_are_told_once_for_all_files(tmp_path: Path) -> None:
+def test_limitations_are_told_once_for_all_files(tmp_path: Path) -> None:
     """Rate and bits, with a file to look at."""
     for name, rate, subtype in (
         ("a", 8_000, "PCM_16"),
@@ -161,8 +157,8 @@ def test_shortcomings_are_told_once_for_all_files(tmp_path: Path) -> None:
             tmp_path / name / f"{name}.wav", normal_sound(rate, 1), rate, subtype=subtype
         )
 
-    assert shortcomings(find_recordings(sorted(tmp_path.iterdir())), FeatureSpec()) == [
+    assert limitations(find_recordings(sorted(tmp_path.iterdir())), FeatureSpec()) == [
         "warning: 8000 Hz holds nothing above 4 kHz, the model listens up to 8 kHz; use a source "
         "of 16000 Hz or more (a.wav and 1 more)",
-        "warning: 8 bits a sample hide all that is below -50 dBFS; record with 16 (b.wav)",
+        "warning: 8 bits a sample hide all sound below -50 dBFS; record with 16 bits (b.wav)",
     ]

@@ -155,8 +155,8 @@ def test_background_for_a_recipe_that_makes_no_use_of_it_is_refused(
         load_training_data(one_section, EDGE, background)
 
     assert str(error.value) == (
-        "recipe edge makes no use of --background: it does not learn to tell the machine from "
-        "anything"
+        "recipe edge cannot use --background, because it does not learn to distinguish the machine "
+        "from anything; leave it out"
     )
 
 
@@ -171,8 +171,8 @@ def test_log_odds_of_one_section_is_refused(
         load_training_data(one_section, recipe, background if with_background else None)
 
     assert str(error.value) == (
-        "sections=00 must be at least two for scoring.method='log_odds', as a softmax over one "
-        "class is always 1; take recipe edge, or set scoring.method to 'nearest' and give "
+        "sections=00 must be at least two for scoring.method='log_odds', because a softmax over "
+        "one class is always 1; use recipe edge, or set scoring.method to 'nearest' and give "
         "recordings of other machines with --background"
     )
 
@@ -193,8 +193,8 @@ def test_five_clips_make_a_model_by_recipe_edge(
     ]
 
     assert messages == [
-        "few clips (00 source 5): how their sound varies from clip to clip is taken from pieces "
-        "of 8 windows of each",
+        "few clips (00 source 5): the variation of their sound is estimated from pieces of 8 "
+        "windows of each clip",
         f"{tmp_path / 'run'}: 5 clips; recipe edge takes statistics, nothing to train",
     ]
     assert daemon == pytest.approx(evaluation.scores, rel=TOLERANCE)

@@ -1,4 +1,4 @@
-"""Training windows on the device, fetched by index."""
+"""Keeps all training windows on the device, to be fetched by index."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from train.data.split import TrainingData
 
 
 class WindowBank:
-    """All training windows, resident on one device.
+    """All training windows on one device.
 
-    A batch is one gather on the device: nothing is loaded, copied or cut while training.
+    A batch is one gather on the device; nothing is loaded, copied or cut during training.
 
     Args:
-        data: Its fitted clips, and the background as a section after the last.
-        device: Where the windows are kept.
+        data: Training data; its fitted clips are used, and the background as one more section.
+        device: Device that holds the windows.
 
     Attributes:
-        rows: Shape ``(n_rows, n_mels)``, dB; see `train.data.windows.ClipWindows`.
+        rows: Log-mel rows, shape ``(n_rows, n_mels)``, dB; see `train.data.windows.ClipWindows`.
     """
 
     def __init__(self, data: TrainingData, device: torch.device) -> None:
@@ -46,15 +46,15 @@ class WindowBank:
         return len(self._starts)
 
     def fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return windows, shape ``(B, 1, T, M)``, dB, and indices of sections, shape ``(B,)``."""
+        """Return windows, shape ``(B, 1, T, M)``, dB, and their section indices, shape ``(B,)``."""
         index = index.to(self._starts.device)
         rows = self._starts[index, None] + self._steps  # (B, T)
         return self.rows[rows].unsqueeze(1), self._sections[index]
 
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield the indices of a random order of all windows, *batch_size* at a time.
+        """Yield the indices of all windows in random order, *batch_size* at a time.
 
-        What does not fill a batch is left out: in another epoch it is another rest.
+        Windows that do not fill a batch are left out; they are others in each epoch.
         """
         order = torch.randperm(len(self), generator=generator)
         n_batches = len(self) // batch_size

@@ -1,4 +1,4 @@
-"""The form that every layout of recordings is read into."""
+"""The types that recordings of every layout are read into."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording, and what is known of it.
+    """One recording and its labels.
 
     Attributes:
-        path: WAV or FLAC file, any rate, any number of channels.
-        machine_type: As in DCASE Task 2, for example ``fan``.
-        section: For example ``00``.
+        path: Path of a WAV or FLAC file of any rate, with any number of channels.
+        machine_type: Machine type as in DCASE Task 2, for example ``fan``.
+        section: Name of the section, for example ``00``.
         domain: ``source`` or ``target``.
         split: ``train`` or ``test``.
         label: ``normal`` or ``anomaly``.
-        attributes: Of the machine and its surroundings, as in the file's name; may be empty.
-        channel: Of the file, counted from 0.
+        attributes: Attributes in the file name, of the machine and its surroundings; may be empty.
+        channel: Channel of the file, counted from 0.
     """
 
     path: Path
@@ -42,10 +42,10 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that is no clip.
+    """A file, folder or row that is not a clip.
 
     Attributes:
-        name: Path of a file or folder; of a row of a manifest, the path and the line.
+        name: Path of the file or folder, or path and line of the row of a manifest.
         reason: Why it cannot be used.
     """
 
@@ -58,8 +58,8 @@ class Dataset:
     """The recordings of one machine type.
 
     Attributes:
-        clips: In the order of their paths, or of the manifest.
-        left_out: All else that was found.
+        clips: The clips, in the order of their paths or of the manifest.
+        left_out: Everything else that was found.
     """
 
     clips: list[Clip]
@@ -67,15 +67,15 @@ class Dataset:
 
 
 class LayoutError(ValueError):
-    """A file or row that does not say what it is; the message is the reason."""
+    """A file or row does not fit the layout; the message is the reason."""
 
 
 def make_dataset(items: Iterable[tuple[str, _T]], parse: Callable[[_T], Clip]) -> Dataset:
-    """Return what *parse* makes of each item, and what it refuses.
+    """Return the data set of *items*, each parsed into a clip or left out.
 
     Args:
-        items: Name of each for `LeftOut`, and what *parse* takes.
-        parse: Raises `LayoutError` for what is no clip.
+        items: Pairs of a name for `LeftOut` and an item.
+        parse: Returns the clip of an item, or raises `LayoutError` if it is none.
     """
     clips: dict[tuple[Path, int], Clip] = {}
     left_out = []
@@ -88,10 +88,10 @@ def make_dataset(items: Iterable[tuple[str, _T]], parse: Callable[[_T], Clip]) -
 
 
 def refuse_other_than_audio(path: Path) -> None:
-    """Check that *path* ends as a recording does.
+    """Check that *path* has the suffix of a recording.
 
     Raises:
-        LayoutError: If it does not.
+        LayoutError: If it has another suffix.
     """
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         raise LayoutError("the name must end in .wav or .flac")
@@ -101,19 +101,19 @@ def refuse_anomalous_training(split: str, label: str) -> None:
     """Check that a training clip is normal.
 
     Raises:
-        LayoutError: If it is not.
+        LayoutError: If it is anomalous.
     """
     if split == "train" and label != "normal":
         raise LayoutError("training clips must be normal")
 
 
 def machine_type_of(folder: Path) -> str:
-    """Return the name of a machine type's folder, also where it is given as ``.`` or ``..``."""
+    """Return the name of a machine type's folder, which may be given as ``.`` or ``..``."""
     return (folder.resolve() if folder.name in ("", "..") else folder).name
 
 
 def _add(clips: dict[tuple[Path, int], Clip], clip: Clip) -> None:
-    # A recording that is there twice, as WAV and as FLAC, could be trained on and tested with.
+    # The same recording as WAV and as FLAC could be used for both training and testing.
     key = (clip.path.resolve().with_suffix(""), clip.channel)
     if clips.setdefault(key, clip) is not clip:
-        raise LayoutError("the same recording is there already, maybe in another format")
+        raise LayoutError("the same recording is already in the data, perhaps in another format")

@@ -1,4 +1,4 @@
-"""A CSV file that lists recordings, wherever they are, to clips."""
+"""Reads clips from a CSV file that lists recordings anywhere."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _CHOICES = MappingProxyType({"domain": DOMAINS, "split": SPLITS, "label": LABELS
 def read_manifest(manifest: Path) -> Dataset:
     """Return the clips that a CSV file lists, in its order.
 
-    Its first line names the columns, of which only ``path`` must be there, relative to the
-    manifest.  An empty or missing value means: machine type, the name of the manifest's folder;
-    section ``00``; domain ``source``; label ``normal``; split ``train`` for a normal clip and
-    ``test`` for an anomalous one; channel 0.
+    Its first line names the columns.  Only ``path`` is required, relative to the manifest.  The
+    defaults of empty or missing values are: the name of the manifest's folder as machine type,
+    section ``00``, domain ``source``, label ``normal``, split ``train`` for a normal clip and
+    ``test`` for an anomalous one, and channel 0.
 
     Raises:
-        EdgeasdError: If it cannot be read, a column is unknown, ``path`` is missing, or the clips
-            are of several machine types.
+        EdgeasdError: If the file cannot be read, a column is unknown, ``path`` is missing, or the
+            clips belong to several machine types.
     """
     try:
-        # Spreadsheets begin UTF-8 with a byte order mark.
+        # Spreadsheet programs write a byte order mark at the start of UTF-8.
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             parse = partial(_parse, folder=manifest.parent)
             dataset = make_dataset(_rows(file, manifest), parse)
@@ -59,20 +59,20 @@ def read_manifest(manifest: Path) -> Dataset:
     machine_types = sorted({clip.machine_type for clip in dataset.clips})
     if len(machine_types) > 1:
         raise EdgeasdError(
-            f"{manifest}: machine_type must be the same in all rows and not "
+            f"{manifest}: machine_type must be the same in all rows, not "
             f"{', '.join(machine_types)}; make a manifest for each, in a folder of its own"
         )
     return dataset
 
 
 def _rows(file: TextIO, manifest: Path) -> Iterator[tuple[str, _Row]]:
-    """Yield each row, and its name in messages."""
+    """Yield the name of each row for messages, and the row."""
     rows = csv.DictReader(file, strict=True)
     try:
         columns = list(rows.fieldnames or [])
         refuse_unknown_keys(dict.fromkeys(columns), _COLUMNS)
         if "path" not in columns or len(set(columns)) < len(columns):
-            raise DocumentError("the first line must name path, and each of its columns once")
+            raise DocumentError("the first line must name path, and no column twice")
         for row in rows:
             yield f"{manifest}:{rows.line_num}", row
     except csv.Error as exc:
@@ -97,7 +97,7 @@ def _parse(row: _Row, folder: Path) -> Clip:
     path = folder / fields.pop("path")
     refuse_other_than_audio(path)
     if not path.is_file():
-        raise LayoutError("path must be that of a file, from the manifest's folder on")
+        raise LayoutError("path must be a file, relative to the folder of the manifest")
     return Clip(path=path, channel=int(fields.pop("channel")), **fields)
 
 
@@ -110,6 +110,6 @@ def _check(fields: Mapping[str, str]) -> None:
     if not fields["channel"].isdecimal():
         raise LayoutError(f"channel={fields['channel']} must be a whole number, counted from 0")
     for name in ("machine_type", "section"):
-        if "/" in fields[name]:  # they name result files
+        if "/" in fields[name]:  # the names of result files contain them
             raise LayoutError(f"{name}={fields[name]} must not hold a slash")
     refuse_anomalous_training(fields["split"], fields["label"])

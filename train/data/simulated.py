@@ -1,4 +1,4 @@
-"""The simulated machine as recordings, for recipes that need none of their own."""
+"""Renders the simulated machine to recordings, for recipes that train on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 _CLIP_S = 10
 _FIRST_SEED = 1_000_000
-"""Far from the seeds that people give `edgeasd demo`: it must not play what was trained on."""
+"""First seed of the simulator for training, far from the seeds of `edgeasd demo`, which must not
+play sound that was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class _Rendering:
 
 
 def simulated_data(recipe: Recipe, folder: Path) -> Path:
-    """Return the folder of the clips that *recipe* makes, below *folder*; they are made once.
+    """Render the clips of *recipe* below *folder*, unless they exist, and return their folder.
 
     Raises:
-        ConfigError: If the recipe makes none.
+        ConfigError: If the recipe does not simulate its data.
     """
     if recipe.simulator is None:
         raise ConfigError(
-            f"recipe {recipe.name} makes no data of its own; name a folder of clips with --data"
+            f"recipe {recipe.name} does not simulate its data; name a folder of clips with --data"
         )
     clips = folder / "simulated_fan"
     render_clips(clips, recipe.simulator, recipe.seed)
@@ -49,12 +50,12 @@ def simulated_data(recipe: Recipe, folder: Path) -> Path:
 
 
 def render_clips(folder: Path, recipe: SimulatorRecipe, seed: int) -> None:
-    """Write the recipe's clips below *folder* in the layout of DCASE 2021, unless they are there.
+    """Write the clips of the recipe to *folder* in the layout of DCASE 2021, unless it exists.
 
-    Each clip is a recording of its own: no two share a seed of the simulator.
+    Each clip is a separate recording, with its own seed of the simulator.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Who trains the same beside waits for these clips, and uses them.
+    # Another process that trains the same recipe waits for these clips and uses them.
     with exclusively(folder, patience_s=math.inf):
         if not folder.exists():
             _render_clips(folder, recipe, seed)

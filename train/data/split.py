@@ -1,4 +1,4 @@
-"""What a run is trained on: windows, and which clips are kept from training."""
+"""Splits the training clips of a run into those to learn from and those for the threshold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import numpy as np
 
 from edgeasd.baseline.covariance import FEW_CLIPS
 from edgeasd.common.errors import EdgeasdError
-from train.data.clips import AUDIO_SUFFIXES
-from train.data.datasets import Clip, read_clips, section_names
+from train.data.clips import AUDIO_SUFFIXES, Clip
+from train.data.datasets import read_clips, section_names
 from train.data.windows import ClipWindows, windows_of_clips
 from train.recipe.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 _FEW_FOR_A_NETWORK = 100
+"""With fewer training clips a network may learn them by heart."""
 _ENOUGH_CLIPS = 10
-"""A section with this many gives up two, so that the spread of its scores can be estimated."""
+"""A section with so many clips holds out at least two, to estimate the spread of its scores."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +31,12 @@ class TrainingData:
     """The training clips of one machine type.
 
     Attributes:
-        machine_type: For example ``fan``.
-        sections: Names, in the order of the logits.
-        fitted: Clips that the networks and references are made from.
-        held_out: Clips of the source domain that only the threshold is made from.
-        background: Other recordings, which the network learns to tell from the machine.
-        digest: SHA-256 of names and samples of all of them.
+        machine_type: Machine type, for example ``fan``.
+        sections: Names of the sections, in the order of the logits.
+        fitted: Clips from which networks and references are learned.
+        held_out: Clips of the source domain that are used for the threshold only.
+        background: Other recordings, which the network learns to distinguish from the machine.
+        digest: SHA-256 of the names and samples of all clips.
     """
 
     machine_type: str
@@ -53,15 +54,15 @@ class TrainingData:
 def load_training_data(
     folder: Path, recipe: Recipe, background: Path | None = None
 ) -> TrainingData:
-    """Return the training clips in *folder* as windows; the same for the same recipe and data.
+    """Return the training clips of *folder* as windows; the same recipe and data give the same.
 
     Args:
-        folder: Of one machine type, or a manifest.
-        recipe: What they are for.
+        folder: Folder of one machine type, or a manifest.
+        recipe: Recipe to train by.
         background: Folder of other recordings, at any depth; `None` for none.
 
     Raises:
-        EdgeasdError: If there are none, or the recipe cannot be trained on them.
+        EdgeasdError: If there are no training clips, or the recipe cannot be trained on them.
     """
     clips = [clip for clip in read_clips(folder).clips if clip.split == "train"]
     if not clips:
@@ -83,19 +84,19 @@ def load_training_data(
 
 
 def tell_few_clips(data: TrainingData, recipe: Recipe) -> None:
-    """Log what few clips mean for the recipe."""
+    """Log the consequences for the recipe if there are few clips."""
     if recipe.trains and len(data.fitted) < _FEW_FOR_A_NETWORK:
         logger.warning(
             "%d training clips are few for a network, which may learn them by heart; compare with "
-            "recipe edge, which trains none",
+            "recipe edge, which trains no network",
             len(data.fitted),
         )
     counts = Counter((one.clip.section, one.clip.domain) for one in data.fitted)
     few = [f"{section} {domain} {n}" for (section, domain), n in counts.items() if n < FEW_CLIPS]
     if few and recipe.mahalanobis.scatter_windows:
         logger.info(
-            "few clips (%s): how their sound varies from clip to clip is taken from pieces of %d "
-            "windows of each",
+            "few clips (%s): the variation of their sound is estimated from pieces of %d windows "
+            "of each clip",
             ", ".join(few),
             recipe.mahalanobis.scatter_windows,
         )
@@ -104,8 +105,8 @@ def tell_few_clips(data: TrainingData, recipe: Recipe) -> None:
 def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:
     """Return a seeded choice of *part* of the source training clips of each section.
 
-    At least two of a section that has ten; at least one always remains for training.  None for a
-    *part* of 0.
+    At least two of a section that has ten are chosen, and at least one is left for training.  With
+    a *part* of 0 none is chosen.
     """
     chosen: set[Clip] = set()
     for index, section in enumerate(section_names(clips)):
@@ -123,21 +124,21 @@ def choose_held_out(clips: Sequence[Clip], part: float, seed: int) -> set[Clip]:
 def _check_sections(sections: Sequence[str], recipe: Recipe, *, has_background: bool) -> None:
     if has_background and not recipe.classifies:
         raise EdgeasdError(
-            f"recipe {recipe.name} makes no use of --background: it does not learn to tell the "
-            "machine from anything"
+            f"recipe {recipe.name} cannot use --background, because it does not learn to "
+            "distinguish the machine from anything; leave it out"
         )
     if len(sections) > 1:
         return
     if recipe.scoring.method == "log_odds":
         raise EdgeasdError(
-            f"sections={sections[0]} must be at least two for scoring.method='log_odds', as a "
-            "softmax over one class is always 1; take recipe edge, or set scoring.method to "
+            f"sections={sections[0]} must be at least two for scoring.method='log_odds', because a "
+            "softmax over one class is always 1; use recipe edge, or set scoring.method to "
             "'nearest' and give recordings of other machines with --background"
         )
     if recipe.classifies and not has_background:
         raise EdgeasdError(
-            f"sections={sections[0]} must be at least two: to tell one section from nothing else "
-            "teaches nothing; give recordings of other machines with --background, or take recipe "
+            f"sections={sections[0]} must be at least two, because a classifier of one section "
+            "learns nothing; give recordings of other machines with --background, or use recipe "
             "edge, which needs none"
         )
 

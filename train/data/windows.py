@@ -1,6 +1,6 @@
-"""Clips to windows, in parallel processes, by the functions that the daemon runs.
+"""Turns clips into windows in parallel processes, with the same functions as the daemon.
 
-Nothing here imports torch: the processes start the faster.
+Nothing here imports torch, so that the processes start quickly.
 """
 
 from __future__ import annotations
@@ -26,30 +26,29 @@ from edgeasd.detect.model.spectrum import NormalSpectrum, normal_spectrum
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.windows import WindowSpec, slice_windows
 from train.console import tracked
-from train.data.datasets import Clip
+from train.data.clips import Clip
 
 _T = TypeVar("_T")
 
 _CLIPS_PER_PROCESS = 32
-"""Below this many a process takes longer to start than to work (0.5 s against 25 ms a clip)."""
-
+"""With fewer clips a process takes longer to start than to work (0.5 s against 25 ms a clip)."""
 
 _N_SPECTRUM = 50
-"""More would not change their mean visibly."""
+"""Clips for the spectrum of normal sound; more would not change their mean visibly."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipWindows:
     """The windows of one clip.
 
-    Without a median filter they overlap, and *rows* are the clip's frames; a filtered window is
-    its own, and *rows* are the windows one after the other.
+    Without a median filter, windows overlap and *rows* are the frames of the clip.  With one, each
+    window is filtered by itself and *rows* are the windows one after the other.
 
     Attributes:
-        clip: Where they come from.
-        rows: Shape ``(n_rows, n_mels)``, dB.
+        clip: The clip.
+        rows: Log-mel rows, shape ``(n_rows, n_mels)``, dB.
         starts: First row of each window, shape ``(n_windows,)``.
-        n_frames: Rows in a window.
+        n_frames: Number of rows in a window.
         digest: SHA-256 of the samples, hexadecimal.
     """
 
@@ -70,10 +69,10 @@ def windows_of_clips(
 ) -> list[ClipWindows]:
     """Return the windows of each of *clips*, with a progress bar.
 
-    A clip shorter than one window is continued with silence, samples of zero, to one window.
+    A clip shorter than one window is padded with zeros to one window.
 
     Raises:
-        AudioFileError: If any cannot be read; all are tried first, and the message names each.
+        AudioFileError: If clips cannot be read; all are tried first, and the message names each.
     """
     work = partial(_windows_or_error, features=features, window=window)
     made: list[ClipWindows] = []
@@ -89,10 +88,10 @@ def windows_of_clips(
 
 
 def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> ClipWindows:
-    """Return the windows of one clip, of its channel; see `windows_of_clips`.
+    """Return the windows of one clip; see `windows_of_clips`.
 
     Raises:
-        AudioFileError: If it cannot be read.
+        AudioFileError: If the clip cannot be read.
     """
     samples = read_clip(clip.path, clip.channel, features.sample_rate)
     frames = clip_frames(samples, features, window)
@@ -108,10 +107,10 @@ def windows_of_clip(clip: Clip, features: FeatureSpec, window: WindowSpec) -> Cl
 def spectrum_of_clips(
     clips: Sequence[Clip], features: FeatureSpec, window: WindowSpec
 ) -> NormalSpectrum:
-    """Return how loud normal sound is, from 50 of *clips*, evenly spaced, or all if these are less.
+    """Return the spectrum of normal sound from at most 50 of *clips*, evenly spaced.
 
     Raises:
-        AudioFileError: If one cannot be read.
+        AudioFileError: If a clip cannot be read.
     """
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), _N_SPECTRUM)).round().astype(int)
     read = (clips[index] for index in chosen)
@@ -136,7 +135,7 @@ def _joined(errors: Sequence[AudioFileError]) -> AudioFileError:
     if len(errors) == 1:
         return errors[0]
     lines = "".join(f"\n  {error}" for error in errors)
-    return AudioFileError(f"{len(errors)} clips cannot be read; mend or remove them:{lines}")
+    return AudioFileError(f"{len(errors)} clips cannot be read; repair or remove them:{lines}")
 
 
 def _map(work: Callable[[Clip], _T], clips: Sequence[Clip]) -> Iterator[_T]:
@@ -144,7 +143,7 @@ def _map(work: Callable[[Clip], _T], clips: Sequence[Clip]) -> Iterator[_T]:
     if n_processes < 2:
         yield from map(work, clips)
         return
-    # Spawned, not forked: torch may run threads by now, and their locks would be copied.
+    # Spawned, not forked, because torch may run threads, whose locks would be copied.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, context) as pool:
         yield from pool.map(work, clips, chunksize=8)

@@ -1,11 +1,11 @@
-"""A trained network on labelled test clips."""
+"""Evaluates a trained network on labelled test clips, and writes the result files of DCASE."""
 
 from __future__ import annotations
 
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ import numpy as np
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.document import BY_DISTANCE
 from edgeasd.detect.scoring import clip_score
-from train.data.datasets import Clip, read_clips
+from train.data.clips import Clip
+from train.data.datasets import read_clips
 from train.data.windows import windows_of_clips
-from train.evaluation.results import write_results
 from train.recipe.tables import CLASSIFIERS
 from train.report.page import ReportInput, write_report
 from train.report.plots import ScoredClip
-from train.runs.run import FittedRun, load_run, write_atomically
-from train.scoring.metrics import Measures, mean_of, measure, official_score
+from train.runs.run import FittedRun, load_run, write_atomically, write_csv
+from train.scoring.metrics import MEASURES, Measures, mean_of, measure, official_score
 from train.scoring.scoring import (
     ClipOutputs,
     learn_normal_of,
@@ -35,19 +35,20 @@ from train.scoring.scoring import (
 from train.scoring.threshold import choose_thresholds
 
 METRICS = "metrics.json"
-"""What `evaluate` writes last to a run's folder."""
+"""File that `evaluate` writes last to the folder of a run."""
+_RESULT_TITLES = ("section", "domain", "AUC", "pAUC", "precision", "recall", "F1 score")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one scoring method makes of the test clips.
+    """Result of one scoring method on the test clips.
 
     Attributes:
-        method: See `train.recipe.recipe.ScoringRecipe`.
-        measures: Of each section and domain.
-        scores: Of each test clip, in the order of their paths.
-        decisions: Whether each is above its section's threshold.
-        thresholds: Of each section.
+        method: Name of the method; see `train.recipe.recipe.ScoringRecipe`.
+        measures: Measures of each section and domain.
+        scores: Scores of the test clips, in the order of their paths.
+        decisions: Whether the score of each test clip reaches the threshold of its section.
+        thresholds: Threshold of each section.
     """
 
     method: str
@@ -57,7 +58,7 @@ class Evaluation:
     thresholds: dict[str, float]
 
     def to_table(self) -> dict[str, Any]:
-        """Return the measures and their means, as they stand in metrics.json."""
+        """Return the measures and their means in the form of metrics.json."""
         return {
             "official_score": official_score(self.measures),
             "arithmetic_mean": mean_of(self.measures, statistics.fmean),
@@ -68,7 +69,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outputs:
-    """What the network says of all clips; computed once for all methods."""
+    """Output of the network for all clips, computed once for all methods."""
 
     fitted: list[ClipOutputs]
     held_out: list[ClipOutputs]
@@ -76,18 +77,19 @@ class _Outputs:
 
 
 def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
-    """Score the test clips with the weights of the last epoch, and write what comes of it.
+    """Score the test clips with the weights of the last epoch, and write the results.
 
     Nothing is chosen by test clips: references and thresholds come from training clips.  Writes
-    metrics.json and, of the recipe's method, report.html and the result files of DCASE to the run's
-    folder.
+    metrics.json to the folder of the run and, for the method of the recipe, report.html and the
+    result files of DCASE.
 
     Args:
-        run_folder: Of the run.
-        data_folder: Where the data is now, if not where it was.
+        run_folder: Folder of the run.
+        data_folder: Folder of the data, if it was moved.
 
     Returns:
-        First of the recipe's own method, then of others that can be used, for information.
+        The evaluation by the method of the recipe, then those by other methods that can be used,
+        for information.
 
     Raises:
         EdgeasdError: If there is no such run, or there are no test clips.
@@ -98,7 +100,7 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
     if not clips:
         raise EdgeasdError(
             f"{fitted.folder}: holds no test clips of sections {', '.join(fitted.data.sections)}; "
-            "train/README.md tells where they belong"
+            "put them where train/README.md describes"
         )
     outputs = _run(fitted, clips)
     evaluations = [_evaluate_method(method, fitted, outputs) for method in _methods(fitted)]
@@ -110,7 +112,9 @@ def evaluate(run_folder: Path, data_folder: Path | None) -> list[Evaluation]:
         evaluations[0].decisions,
         evaluations[0].measures,
     )
-    _write_metrics(run_folder, fitted, evaluations)  # last: it says that the rest is there
+    _write_metrics(
+        run_folder, fitted, evaluations
+    )  # last, because it marks the evaluation as complete
     return evaluations
 
 
@@ -200,3 +204,42 @@ def _scored(clips: Sequence[ClipOutputs], scores: Sequence[float]) -> list[Score
         ScoredClip(one.clip, score, embedding)
         for one, score, embedding in zip(clips, scores, embeddings, strict=True)
     ]
+
+
+def write_results(
+    folder: Path,
+    clips: Sequence[Clip],
+    scores: Sequence[float],
+    decisions: Sequence[bool],
+    measures: Sequence[Measures],
+) -> None:
+    """Write the result files of DCASE 2021 Task 2, as its baselines write them.
+
+    These are scores and decisions of each section and domain, and result.csv.
+
+    Args:
+        folder: Folder to write to; created if necessary.
+        clips: Test clips of one machine type.
+        scores: Score of each clip.
+        decisions: Whether each clip is called anomalous.
+        measures: Measures of each section and domain.
+    """
+    for one in measures:
+        chosen = [
+            (clip.path.name, score, int(decision))
+            for clip, score, decision in zip(clips, scores, decisions, strict=True)
+            if (clip.section, clip.domain) == (one.section, one.domain)
+        ]
+        end = f"{clips[0].machine_type}_section_{one.section}_{one.domain}_test.csv"
+        write_csv(folder / f"anomaly_score_{end}", [(name, score) for name, score, _ in chosen])
+        write_csv(folder / f"decision_result_{end}", [(name, made) for name, _, made in chosen])
+    write_csv(folder / "result.csv", _result_rows(clips[0].machine_type, measures))
+
+
+def _result_rows(machine_type: str, measures: Sequence[Measures]) -> Iterable[Sequence[Any]]:
+    yield (machine_type,)
+    yield _RESULT_TITLES
+    for one in measures:
+        yield (one.section, one.domain, *(getattr(one, name) for name in MEASURES))
+    yield ("arithmetic mean", "", *mean_of(measures, statistics.fmean).values())
+    yield ("harmonic mean", "", *mean_of(measures, statistics.harmonic_mean).values())

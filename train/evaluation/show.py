@@ -1,4 +1,4 @@
-"""Tables on stdout."""
+"""Prints evaluations and results as tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from rich.table import Table
 
 from edgeasd.common.text import printable
 from train.evaluation.evaluate import Evaluation
-from train.evaluation.paper import MACHINE_TYPES, OFFICIAL, paper_table
-from train.evaluation.table import Result
+from train.evaluation.table import MACHINE_TYPES, OFFICIAL, Result, paper_table
 from train.scoring.metrics import MEASURES, mean_of, official_score
 
 _DOMAINS = ("source", "target")
 _WIDEST = 1000
-"""Of a table: to a file or a narrow terminal too it is printed whole, not cut to 80 columns."""
+"""Largest width of a table, so that it is not cut in a file or a narrow terminal."""
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -48,8 +47,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def print_results(results: Sequence[Result]) -> None:
     """Print a score by recipe, scoring method and machine type, and the AUC of each domain.
 
-    Mean and standard deviation over the seeds.  Of the development and evaluation data of DCASE
-    2021 it is table 2 or table 1 of the paper, whose figures stand below ours.
+    The figures are mean and standard deviation over the seeds.  For the development and evaluation
+    data of DCASE 2021, the table is table 2 or table 1 of the paper, with its figures below ours.
     """
     machines = _ordered({one.machine_type for one in results})
     paper = paper_table(results)
@@ -84,7 +83,7 @@ def _scores(results: Iterable[Result], method: str, machine: str, by_auc: bool) 
 
 
 def _official_scores(results: Sequence[Result], method: str, n_machines: int) -> list[float]:
-    """Return the harmonic mean over machine types of each seed that has them all."""
+    """Return the harmonic mean over machine types, for each seed with all of them."""
     by_seed: dict[int, list[float]] = defaultdict(list)
     for one in results:
         by_seed[one.seed].append(one.metrics["methods"][method]["official_score"])
@@ -93,7 +92,7 @@ def _official_scores(results: Sequence[Result], method: str, n_machines: int) ->
 
 
 def _domain_aucs(results: Iterable[Result], method: str, domain: str) -> list[float]:
-    """Return the mean AUC over the sections of *domain* of each run."""
+    """Return the mean AUC over the sections of *domain*, for each run."""
     aucs = (
         [
             row["auc"]
@@ -118,6 +117,6 @@ def _range(numbers: set[int]) -> str:
 
 
 def _ordered(machines: set[str]) -> list[str]:
-    """Return machine types as the paper orders them, then others by name."""
+    """Return machine types in the order of the paper, then others by name."""
     known = [name for name in MACHINE_TYPES if name in machines]
     return [*known, *sorted(machines - set(known))]

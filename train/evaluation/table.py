@@ -1,11 +1,14 @@
-"""Every recipe on every machine type with every seed: trained, evaluated, in one table."""
+"""Trains and evaluates recipes on machine types with several seeds, for one table of results.
+
+The figures of Cai et al. (DCASE 2021) are here too, to stand beside ours.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,34 @@ from train.runs.run import StoppedError, write_atomically, write_csv
 logger = logging.getLogger(__name__)
 
 SEED = "{seed}"
-"""In the name of the data: replaced by the seed, where each has data of its own."""
+"""Placeholder in the name of the data, which is replaced by the seed."""
 
 _COLUMNS = (
     "recipe", "machine_type", "seed", "epochs", "method", "section", "domain",
     "n_normal", "n_anomaly", "auc", "pauc", "precision", "recall", "f1",
 )  # fmt: skip
+
+MACHINE_TYPES = ("fan", "gearbox", "slider", "ToyTrain", "ToyCar", "pump", "valve")
+"""Machine types in the order of the paper, by the names of their folders in DCASE 2021 Task 2."""
+
+OFFICIAL = "official score"
+
+_DEVELOPMENT = {"00", "01", "02"}
+_EVALUATION = {"03", "04", "05"}
+
+# Table 2: official score by machine type, and their harmonic mean, in percent.
+_TABLE_2 = {
+    "mbv2": (60.30, 57.43, 59.43, 51.10, 53.60, 56.17, 55.19, 56.01),
+    "mbv2-cl": (60.61, 58.87, 60.70, 50.92, 52.51, 56.90, 54.38, 56.18),
+    "mbv2-mf": (64.08, 65.38, 59.83, 49.69, 55.38, 59.50, 53.74, 57.75),
+    "mbv2-cl-mf": (64.45, 67.16, 58.66, 51.89, 56.15, 57.27, 53.46, 57.99),
+}
+# Table 1: AUC by machine type, as table 3 shows, and the official score.
+_TABLE_1 = {
+    "ae-baseline": (60.68, 65.49, 57.22, 68.51, 65.93, 58.30, 51.87, 56.375),
+    "mbv2-baseline": (64.96, 51.14, 72.92, 42.91, 42.73, 67.97, 53.13, 54.770),
+    "challenge": (90.68, 58.00, 77.34, 47.49, 53.81, 77.82, 53.53, 60.966),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +59,9 @@ class Plan:
     """One run of a table.
 
     Attributes:
-        recipe: With its seed.
+        recipe: Recipe, with its seed.
         data: Folder of one machine type.
-        folder: Of the run.
+        folder: Folder of the run.
     """
 
     recipe: Recipe
@@ -46,13 +71,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run came to.
+    """Result of one run.
 
     Attributes:
-        recipe: Name.
-        machine_type: For example ``fan``.
-        seed: Of the run.
-        metrics: What stands in metrics.json.
+        recipe: Name of the recipe.
+        machine_type: Machine type, for example ``fan``.
+        seed: Seed of the run.
+        metrics: Content of metrics.json.
     """
 
     recipe: str
@@ -64,21 +89,21 @@ class Result:
 def make_table(
     plans: Sequence[Plan], folder: Path, device: torch.device
 ) -> tuple[list[Result], list[str]]:
-    """Train and evaluate what is not done yet, and write results.json and results.csv.
+    """Train and evaluate runs that are not complete, and write results.json and results.csv.
 
-    Stopped at any moment, it continues where it was: `fit` from its last epoch, all else from the
-    last run that is complete.
+    After an interruption it continues: with the last epoch of the run in `fit`, and with the first
+    run that is not complete.
 
     Args:
-        plans: The runs, in order.
-        folder: For the results.
-        device: Where to train.
+        plans: Runs of the table, in order.
+        folder: Folder for the results.
+        device: Device to train on.
 
     Returns:
-        The results, and the faults of runs that could not be made.
+        The results, and messages about runs that failed.
 
     Raises:
-        StoppedError: If it is interrupted.
+        StoppedError: If the user interrupts.
     """
     results, faults = [], []
     for number, plan in enumerate(plans, start=1):
@@ -92,7 +117,7 @@ def make_table(
         except StoppedError:
             raise
         except EdgeasdError as exc:
-            # The others are worth their hours all the same.
+            # One run that fails does not stop the others, which take hours.
             logger.error("%s: %s", title, exc)  # noqa: TRY400 - no traceback for an operator
             faults.append(f"{plan.folder}: {exc}")
             continue
@@ -106,13 +131,13 @@ def make_table(
 def plan_runs(
     data: str, recipes: Sequence[Recipe], seeds: Sequence[int], folder: Path
 ) -> list[Plan]:
-    """Return the runs of a table: seed by seed, so that an early look sees all recipes.
+    """Return the runs of a table, ordered by seed, so that all recipes appear in it early.
 
     Args:
-        data: Folder of one machine type or of several; ``{seed}`` in it is replaced.
-        recipes: All but their seeds.
-        seeds: Each is one run of each recipe.
-        folder: Below it stand the runs, ``<machine type>/<recipe>/seed-<seed>``.
+        data: Folder of one or several machine types; ``{seed}`` in it is replaced.
+        recipes: Recipes, whose seeds are replaced.
+        seeds: Seeds; each gives one run of each recipe.
+        folder: Folder of the runs, which are ``<machine type>/<recipe>/seed-<seed>`` in it.
 
     Raises:
         EdgeasdError: If a folder holds no recordings, or two machine types have the same name.
@@ -138,7 +163,7 @@ def plan_runs(
 
 
 def write_results_table(results: Sequence[Result], folder: Path) -> None:
-    """Write results.json, all of it, and results.csv, a row for each section and domain."""
+    """Write results.json and results.csv, which has a row for each section and domain."""
     content = json.dumps([asdict(one) for one in results], indent=1) + "\n"
     write_atomically(folder / "results.json", content.encode())
     rows = (row for one in results for row in _rows(one))
@@ -155,14 +180,59 @@ def _rows(result: Result) -> Iterator[list[Any]]:
 
 
 def _read_metrics(plan: Plan) -> dict[str, Any] | None:
-    """Return the metrics of a run that is done; `None` if there is something left to do."""
+    """Return the metrics of a complete run; `None` if it is not complete."""
     try:
         metrics: dict[str, Any] = json.loads((plan.folder / METRICS).read_text(encoding="utf-8"))
         done, wanted = metrics["recipe"], asdict(plan.recipe)
         same_data = metrics["data"] == str(plan.data.resolve())
-        # More epochs than wanted are as good; all else must be the same.
+        # More epochs than wanted are accepted; everything else must be equal.
         enough = metrics["epochs"] >= (wanted["optimiser"]["epochs"] if plan.recipe.trains else 0)
         wanted["optimiser"]["epochs"] = done["optimiser"]["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return metrics if enough and same_data and done == wanted else None
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """A table of the paper, or its form for other data.
+
+    Attributes:
+        title: Title of the table.
+        by_auc: Whether the column of a machine type is the harmonic mean of its AUCs, instead of
+            the official score.
+        figures: Figures by recipe, then by machine type or `OFFICIAL`, from 0 to 1.
+    """
+
+    title: str
+    by_auc: bool = False
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def paper_table(results: Iterable[Result]) -> PaperTable:
+    """Return the table of the paper for the data of *results*, by the sections that were tested.
+
+    In DCASE 2021, sections 00 to 02 are development data, and sections 03 to 05 evaluation data.
+    """
+    sections: set[str] = set()
+    machines: set[str] = set()
+    for one in results:
+        machines.add(one.machine_type)
+        for table in one.metrics["methods"].values():
+            sections.update(row["section"] for row in table["sections"])
+    if machines and machines <= set(MACHINE_TYPES):
+        if sections == _DEVELOPMENT:
+            return PaperTable("table 2: official score", figures=_shares(_TABLE_2))
+        if sections == _EVALUATION:
+            return PaperTable(
+                "table 1: AUC, official score", by_auc=True, figures=_shares(_TABLE_1)
+            )
+    return PaperTable("official score")
+
+
+def _shares(percents: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    names = (*MACHINE_TYPES, OFFICIAL)
+    return {
+        recipe: {name: value / 100 for name, value in zip(names, row, strict=True)}
+        for recipe, row in percents.items()
+    }

@@ -1,1 +1,4 @@
-"""The network, its losses, and the augmentation of its input."""
+"""The networks, their losses, and the augmentation of their input.
+
+It may import `train.recipe` and torch; it reads no files.
+"""

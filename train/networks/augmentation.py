@@ -1,4 +1,4 @@
-"""Changes to training windows that leave a machine sounding like itself."""
+"""Augmentation: changes to training windows that keep the machine sounding normal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from train.recipe.tables import AugmentationRecipe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mix:
-    """How a batch was mixed: row i is ``weight`` of itself and the rest of row ``partner[i]``.
+    """How a batch was mixed: row i is ``weight`` of itself plus ``1 - weight`` of its partner.
 
     Attributes:
-        partner: Shape ``(B,)``.
-        weight: From 0 to 1.
+        partner: Index of the partner of each row, shape ``(B,)``.
+        weight: Weight of the row itself, from 0 to 1.
     """
 
     partner: Tensor
@@ -24,12 +24,12 @@ class Mix:
 
 
 def augment(log_mel: Tensor, fill: Tensor, recipe: AugmentationRecipe) -> tuple[Tensor, Mix | None]:
-    """Return changed windows, and how they were mixed, if they were.
+    """Return augmented windows, and how they were mixed, if they were.
 
     Args:
         log_mel: Windows, shape ``(B, 1, T, M)``, dB.
-        fill: What a masked frame holds, shape ``(M,)``, dB.
-        recipe: How much of each change.
+        fill: Values of a masked frame, shape ``(M,)``, dB.
+        recipe: Strength of each change.
     """
     if recipe.frame_shift:
         log_mel = shift_frames(log_mel, recipe.frame_shift)
@@ -45,7 +45,7 @@ def augment(log_mel: Tensor, fill: Tensor, recipe: AugmentationRecipe) -> tuple[
 
 
 def shift_frames(log_mel: Tensor, most: int) -> Tensor:
-    """Return each window rolled along time by up to *most* frames, either way."""
+    """Return each window rolled along time by up to *most* frames in either direction."""
     n_windows, _, n_frames, _ = log_mel.shape
     shift = torch.randint(-most, most + 1, (n_windows, 1), device=log_mel.device)
     frame = (torch.arange(n_frames, device=log_mel.device) + shift) % n_frames  # (B, T)
@@ -54,7 +54,7 @@ def shift_frames(log_mel: Tensor, most: int) -> Tensor:
 
 
 def mask_time(log_mel: Tensor, fill: Tensor, most: int) -> Tensor:
-    """Return each window with a piece of up to *most* frames replaced by *fill*.
+    """Return each window with a run of up to *most* frames replaced by *fill*.
 
     References:
         Park et al. (2019), SpecAugment, section 2: time masking.

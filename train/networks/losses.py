@@ -1,4 +1,4 @@
-"""The losses of Cai et al. (DCASE 2021), by the numbers of their equations."""
+"""The losses of Cai et al. (DCASE 2021), with the numbers of their equations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reconstruction_loss(reconstructed: Tensor, window: Tensor) -> Tensor:
 
 
 def classification_loss(logits: Tensor, section: Tensor, mix: Mix | None = None) -> Tensor:
-    """Return the cross-entropy of Eq. 2, to both sections of windows that were mixed.
+    """Return the cross-entropy of Eq. 2; for mixed windows, weighted between both sections.
 
     Args:
         logits: Shape ``(B, n_sections)``.
@@ -32,7 +32,7 @@ def classification_loss(logits: Tensor, section: Tensor, mix: Mix | None = None)
         mix: How windows were mixed; `None` if they were not.
 
     References:
-        Zhang et al. (2018), mixup, of which this is the form with two losses.
+        Zhang et al. (2018), mixup; this is its form with two losses.
     """
     loss = F.cross_entropy(logits, section)
     if mix is None:
@@ -43,10 +43,10 @@ def classification_loss(logits: Tensor, section: Tensor, mix: Mix | None = None)
 def contrastive_loss(u: Tensor, p: Tensor, rho: float) -> Tensor:
     """Return Eq. 4 as printed, averaged over the batch.
 
-    The positive pair of row i is row i of the other view; the denominator runs over ``j != i``, so
-    the loss may be negative; only *u* is an anchor.  The equation is a sum over the batch: the mean
-    keeps the weights of Eq. 5 apart from the batch size, as the published code of Khosla et al.
-    (2020), whose loss this is, does.
+    The positive pair of row i is row i of the other view.  The denominator runs over ``j != i``, so
+    the loss may be negative.  Only *u* is an anchor.  The equation is a sum over the batch; the
+    mean makes the weights of Eq. 5 independent of the batch size, as in the published code of
+    Khosla et al. (2020), who introduced this loss.
 
     Args:
         u: Projections of the CNN's embedding, shape ``(B, D)``, B at least 2.
@@ -62,8 +62,8 @@ def contrastive_loss(u: Tensor, p: Tensor, rho: float) -> Tensor:
 def two_way_contrastive_loss(u: Tensor, p: Tensor, rho: float) -> Tensor:
     """Return the cross-entropy of finding the partner among all rows, mean of both directions.
 
-    Unlike Eq. 4 the positive pair is in the denominator and *p* is an anchor as well, as in the
-    NT-Xent of Chen et al. (2020), SimCLR, here with the pairs between the views only.
+    Unlike Eq. 4, the denominator contains the positive pair and *p* is an anchor as well, as in
+    NT-Xent of Chen et al. (2020), SimCLR; but here only pairs between the views count.
 
     Args:
         u: Projections of the CNN's embedding, shape ``(B, D)``.
@@ -82,7 +82,7 @@ _CONTRASTIVE = {"printed": contrastive_loss, "two_way": two_way_contrastive_loss
 def loss_terms(
     output: JointOutput, section: Tensor, recipe: LossRecipe, mix: Mix | None = None
 ) -> dict[str, Tensor]:
-    """Return the terms of Eq. 5 that the recipe gives a weight, by their names there."""
+    """Return the terms of Eq. 5 whose weight in the recipe is not zero, by name."""
     terms = {}
     if recipe.reconstruction > 0 and output.reconstructed is not None:
         terms["reconstruction"] = reconstruction_loss(output.reconstructed, output.window)
@@ -96,5 +96,5 @@ def loss_terms(
 
 
 def total_loss(terms: Mapping[str, Tensor], recipe: LossRecipe) -> Tensor:
-    """Return Eq. 5: the sum of the terms, each times its weight."""
+    """Return the weighted sum of the terms, Eq. 5."""
     return torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()

@@ -1,7 +1,7 @@
 """The networks that are trained together, and the one of them that is kept.
 
-What is kept takes windows in dB, shape ``(B, 1, T, M)``, and returns an embedding and, if it
-classifies, logits: the ends of the graph that the daemon runs.
+The network that is kept takes windows in dB, shape ``(B, 1, T, M)``, and returns an embedding and,
+if it classifies, logits.  These are the inputs and outputs of the graph that the daemon runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ _BOTTLENECK = 8
 _HIDDEN = 128
 _PROJECTION = 256
 _LEAST_STD_DB = 0.1
-"""A mel bin that hardly varies in training must not fill the network's input later."""
+"""Least standard deviation of a mel bin, so that a bin that barely varies in training cannot
+dominate the input later."""
 
 
 class Standardise(nn.Module):
-    """Shift and scale each mel bin by its mean and standard deviation in training.
+    """Shifts and scales each mel bin by its mean and standard deviation in training.
 
-    Part of the network, so that the exported graph takes windows in dB.
+    It is part of the network, so that the exported graph takes windows in dB.
     """
 
     mean: Tensor
@@ -36,7 +37,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(n_mels))
 
     def learn(self, rows: Tensor, *, scale: bool) -> None:
-        """Take the mean of *rows*, ``(n_rows, n_mels)``, dB, and with *scale* their spread."""
+        """Store the mean of *rows*, ``(n_rows, n_mels)``, dB, and if *scale*, their deviation."""
         std, mean = torch.std_mean(rows.double(), dim=0)
         self.mean.copy_(mean)
         if scale:
@@ -55,7 +56,7 @@ def average_pool(features: Tensor) -> Tensor:
 def average_max_pool(features: Tensor) -> Tensor:
     """Return the mean over frequency, then mean plus maximum over time (GAMP).
 
-    Written without adaptive pooling, which does not export well.
+    It uses no adaptive pooling, which does not export well.
 
     Args:
         features: Shape ``(B, C, T, M)``.
@@ -71,19 +72,19 @@ _POOLING = {"average": average_pool, "average_max": average_max_pool}
 
 
 class SectionNet(nn.Module):
-    """A convolutional network that tells sections apart.
+    """A convolutional network that classifies sections.
 
-    torchvision's, with one input channel, the pooling of the paper and one linear layer as
-    classifier.
+    It is torchvision's network with one input channel, the pooling of the paper, and one linear
+    layer as classifier.
 
     Args:
-        n_mels: Mel bins of the input.
-        n_sections: Sections of the machine, classes of its own.
+        n_mels: Number of mel bins of the input.
+        n_sections: Number of sections of the machine.
         kind: ``mobilenet_v2`` or ``efficientnet_b0``.
-        width: Multiplier of MobileNetV2's channels; the embedding has 1280 dimensions up to
-            width 1, and of EfficientNet-B0 as well.
+        width: Multiplier of MobileNetV2's channels.  The embedding has 1280 dimensions up to width
+            1, and with EfficientNet-B0.
         pooling: ``average`` or ``average_max``.
-        n_others: Further classes in training, which nothing is scored by.
+        n_others: Number of further classes in training, which are not used for scores.
     """
 
     def __init__(
@@ -130,10 +131,10 @@ def _backbone(kind: str, width: float) -> nn.Sequential:
 
 
 class Statistics(nn.Module):
-    """The mean of each mel bin over time, and its standard deviation if wanted: no weights.
+    """Mean of each mel bin over time, and optionally its standard deviation; has no weights.
 
     Args:
-        n_mels: Mel bins of the input.
+        n_mels: Number of mel bins of the input.
         pooling: ``average`` or ``average_std``.
     """
 
@@ -155,11 +156,11 @@ class Statistics(nn.Module):
 class Autoencoder(nn.Module):
     """The autoencoder of the DCASE baseline on whole windows (Cai et al., Eq. 1 and section 3).
 
-    Every layer but the last, the bottleneck of 8 too, is followed by batch normalisation and ReLU,
-    as in the baseline's published code.
+    Every layer but the last is followed by batch normalisation and ReLU, also the bottleneck of 8,
+    as in the published code of the baseline.
 
     Args:
-        n_inputs: Values of a window, ``T * M``.
+        n_inputs: Number of values of a window, ``T * M``.
     """
 
     def __init__(self, n_inputs: int) -> None:
@@ -176,11 +177,11 @@ class Autoencoder(nn.Module):
 
 
 class ReconstructionNet(nn.Module):
-    """The autoencoder alone: how badly it restores a window is the embedding, and the score.
+    """The autoencoder alone; its embedding is the reconstruction error, which is also the score.
 
     Args:
-        n_frames: Frames of a window.
-        n_mels: Mel bins of the input.
+        n_frames: Number of frames of a window.
+        n_mels: Number of mel bins of the input.
     """
 
     def __init__(self, n_frames: int, n_mels: int) -> None:
@@ -196,7 +197,7 @@ class ReconstructionNet(nn.Module):
 
 
 Network = SectionNet | ReconstructionNet | Statistics
-"""What is kept."""
+"""A network that is kept."""
 
 
 def _dense(n_in: int, n_out: int) -> nn.Module:
@@ -204,12 +205,12 @@ def _dense(n_in: int, n_out: int) -> nn.Module:
 
 
 class Projection(nn.Module):
-    """Both views to one space: a linear layer each, then one shared MLP (Cai et al., 2.3).
+    """Projects both views into one space: a linear layer each, then a shared MLP (Cai et al., 2.3).
 
     Args:
-        n_dims: Dimensions of the CNN's embedding.
-        normalise: Whether projections get length 1.  Without it the inner products over the
-            temperature soon overflow.
+        n_dims: Number of dimensions of the CNN's embedding.
+        normalise: Whether projections are scaled to length 1; without it the inner products
+            divided by the temperature soon overflow.
     """
 
     def __init__(self, n_dims: int, *, normalise: bool) -> None:
@@ -230,13 +231,13 @@ class Projection(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointOutput:
-    """What the networks say of a batch of windows.
+    """Output of the networks for a batch of windows.
 
     Attributes:
-        window: The standardised windows, flat, shape ``(B, T * M)``.
-        logits: Shape ``(B, n_sections)``; `None` without a classifier.
-        reconstructed: Shape ``(B, T * M)``; `None` without an autoencoder.
-        projections: u and p of Eq. 4; `None` without both networks.
+        window: Standardised windows, flattened, shape ``(B, T * M)``.
+        logits: Logits, shape ``(B, n_sections)``; `None` without a classifier.
+        reconstructed: Reconstruction, shape ``(B, T * M)``; `None` without an autoencoder.
+        projections: u and p of Eq. 4; `None` unless there are both networks.
     """
 
     window: Tensor
@@ -246,12 +247,13 @@ class JointOutput:
 
 
 class JointModel(nn.Module):
-    """All that is trained together; only `network` is used afterwards.
+    """All networks that are trained together; only `network` is used afterwards.
 
     Args:
-        network: The one to keep.
-        n_inputs: Values of a window, for an autoencoder beside a `SectionNet`; 0 trains that alone.
-        normalise: See `Projection`.
+        network: Network to keep.
+        n_inputs: Number of values of a window, for an autoencoder beside a `SectionNet`; 0 for no
+            autoencoder.
+        normalise: Whether projections are scaled to length 1; see `Projection`.
     """
 
     def __init__(
@@ -275,5 +277,5 @@ class JointModel(nn.Module):
             return JointOutput(flat, logits.float())
         bottleneck, reconstructed = self.autoencoder(flat)
         u, p = self.projection(embedding, bottleneck)
-        # The losses are float32 also where autocast makes these bfloat16.
+        # The losses are computed in float32, even if autocast makes these bfloat16.
         return JointOutput(flat, logits.float(), reconstructed.float(), (u.float(), p.float()))

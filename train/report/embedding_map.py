@@ -1,4 +1,4 @@
-"""Where the embeddings of normal and anomalous clips lie, as a picture."""
+"""Draws a map of the embeddings of normal and anomalous clips."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
-# Comes with scikit-learn.  On more than one thread t-SNE sums in any order, and its map of the
-# same embeddings is another each time.
+# Comes with scikit-learn.  With several threads the order of the sums in t-SNE varies, and the same
+# embeddings would give another map each time.
 from threadpoolctl import threadpool_limits
 
 from edgeasd.common.types import Float64Array
-from edgeasd.offline.explain.pictures import ANOMALY, GREY, NORMAL, in_style
+from edgeasd.offline.figure import ANOMALY, GREY, NORMAL, in_style
 from train.report.plots import ScoredClip, panel_grid, printable, thinned, to_png
 
 MOST_CLIPS = 1_000
-"""On a panel; t-SNE of so many takes some seconds, and more dots would hide each other."""
+"""Largest number of clips on a panel; t-SNE of more would be slow, and their dots would overlap."""
 LEAST_FOR_TSNE = 30
-"""Different embeddings; of fewer there are no neighbourhoods to keep."""
+"""Least number of different embeddings for t-SNE; fewer have no neighbourhoods to keep."""
 
-# With their areas in proportion: a few training clips are all there is of the target domain.
+# Marker and relative area; the few clips of the target domain are drawn larger.
 _MARKERS = {"source": ("o", 1.0), "target": ("^", 1.8)}
 # Okabe and Ito (2008), without black and yellow.
 _SECTION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -38,10 +38,10 @@ _KINDS = {
 
 @in_style
 def draw_embeddings(train: Sequence[ScoredClip], tests: Sequence[ScoredClip]) -> bytes | None:
-    """Return a map of all sections and one of each, or None if there is nothing to show.
+    """Return a map of all sections and one of each section; `None` if there is nothing to show.
 
-    Each panel is a projection of its own, of at most `MOST_CLIPS` evenly spaced clips.  Clips
-    whose embedding is not finite are left out.
+    Each panel is a separate projection of at most `MOST_CLIPS` evenly spaced clips.  Clips whose
+    embedding is not finite are left out.
     """
     clips = [one for one in (*train, *tests) if np.all(np.isfinite(one.embedding))]
     if not clips:
@@ -64,13 +64,14 @@ def draw_embeddings(train: Sequence[ScoredClip], tests: Sequence[ScoredClip]) ->
 def project(embeddings: Float64Array) -> tuple[Float64Array, str]:
     """Return *embeddings* in two dimensions, and the name of the projection.
 
-    It is t-SNE, and PCA for fewer than `LEAST_FOR_TSNE` different embeddings or two dimensions.
+    The projection is t-SNE, or PCA for fewer than `LEAST_FOR_TSNE` different embeddings and for
+    two dimensions.
 
     Args:
         embeddings: Shape ``(n_clips, n_dims)``, finite, at least one.
 
     Returns:
-        Shape ``(n_clips, 2)``.
+        Shape ``(n_clips, 2)``, and the name.
 
     References:
         van der Maaten and Hinton (2008), Visualizing data using t-SNE.

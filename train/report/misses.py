@@ -1,4 +1,4 @@
-"""The test clips that a system gets most wrong, and how they differ from normal sound."""
+"""Finds the test clips that a system gets most wrong, and draws their difference from normal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from edgeasd.capture.recording.wavfile import read_clip
 from edgeasd.common.errors import AudioFileError
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec, log_mel
-from edgeasd.offline.explain.pictures import WIDTH, draw_frames, in_style, limits
-from train.data.datasets import Clip
+from edgeasd.offline.explain.pictures import draw_frames, limits
+from edgeasd.offline.figure import WIDTH, in_style
+from train.data.clips import Clip
 from train.report.plots import ScoredClip, of_group, printable, thinned, to_png
 
 _N_CLIPS = 3
 _N_NORMAL = 30
-"""Training clips that tell what normal sounds like; more would not change their mean visibly."""
+"""Training clips for the mean of normal sound; more would not change it visibly."""
 _SMOOTHED_S = 0.5
-"""A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
+"""Length of the average along time; single frames of noise vary by 5 dB and hide what lasts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +32,12 @@ class Miss:
     """A clip on the wrong side of its threshold, or nearest to it.
 
     Attributes:
-        scored: The clip.
-        threshold: Of its section.
-        frames: Log-mel, shape ``(n_frames, n_mels)``, dB; no rows if it cannot be read.
-        fault: Why it cannot be drawn, with its name; or nothing.
+        scored: The clip with its score.
+        threshold: Threshold of its section.
+        frames: Log-mel, shape ``(n_frames, n_mels)``, dB; no rows if the clip cannot be read.
+        fault: Why the clip cannot be drawn, with its path; empty if it can.
         normal: Mean log-mel of normal training clips, shape ``(n_mels,)``, dB; nan without any.
-        n_normal: Number of these.
+        n_normal: Number of those training clips.
     """
 
     scored: ScoredClip
@@ -48,7 +49,7 @@ class Miss:
 
     @property
     def verdict(self) -> str:
-        """What the threshold makes of the clip."""
+        """Decision on the clip in words."""
         alarm = self.scored.score >= self.threshold
         if self.scored.clip.label == "anomaly":
             return "found" if alarm else "missed"
@@ -56,7 +57,7 @@ class Miss:
 
     @property
     def compared(self) -> str:
-        """What the clip is compared with."""
+        """Description of what the clip is compared with."""
         if not self.n_normal:
             return "no training clip to compare with"
         return f"less the mean of {self.n_normal} training clips"
@@ -71,14 +72,14 @@ def find_misses(
 ) -> list[Miss]:
     """Return the three clips of *label* that are furthest on the wrong side, the worst first.
 
-    That is measured from the threshold of their section; clips without a finite score are left
-    out.  A clip is compared with training clips of its section and domain, or of the whole
-    section if it has none of that domain.
+    The distance is measured from the threshold of the section.  Clips without a finite score are
+    left out.  A clip is compared with training clips of its section and domain, or of the whole
+    section if there is none of that domain.
 
     Args:
         train: Training clips.
         tests: Test clips.
-        thresholds: Of each section.
+        thresholds: Threshold of each section.
         label: ``normal`` or ``anomaly``.
         spec: Geometry of the log-mel frames.
     """
@@ -94,7 +95,7 @@ def find_misses(
 
 @in_style
 def draw_misses(misses: Sequence[Miss], spec: FeatureSpec) -> bytes | None:
-    """Return each clip's log-mel and its difference to normal sound, or None if none was read."""
+    """Return a picture of each clip and its difference from normal; `None` if none was read."""
     drawn = [miss for miss in misses if len(miss.frames)]
     if not drawn:
         return None

@@ -1,4 +1,4 @@
-"""The report of a training run: one page that holds its pictures, and the pictures beside it."""
+"""Writes the report of a training run: one page with its pictures, and the pictures as files."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ $body
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInput:
-    """What a report is made from.
+    """Content of a report.
 
     Attributes:
-        title: For example recipe, machine type and seed.
-        facts: What else identifies the run: names to values.
-        recipe: TOML document.
-        history: Lines of log.jsonl; none for a system without training.
-        measures: Of each section and domain.
-        thresholds: Of each section.
+        title: Title, for example recipe, machine type and seed.
+        facts: Further facts about the run, values by name.
+        recipe: Recipe as a TOML document.
+        history: Entries of log.jsonl; empty for a system without training.
+        measures: Measures of each section and domain.
+        thresholds: Threshold of each section.
         train: Training clips; their scores may be nan.
         tests: Test clips.
         features: Geometry of the log-mel frames.
@@ -80,7 +80,7 @@ class ReportInput:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A chapter of the page: a picture, how to read it, and what stands below it."""
+    """A chapter of the page: a picture, how to read it, and HTML to put below it."""
 
     name: str
     title: str
@@ -99,14 +99,14 @@ class _Part:
 def write_report(folder: Path, report: ReportInput) -> Path:
     """Write report.html, which needs no other file, and its pictures to report/ in *folder*.
 
-    The same input gives the same bytes.  A test clip that cannot be read any more is named on the
-    page with the reason.
+    The same input gives the same bytes.  If a test clip can no longer be read, the page names it
+    with the reason.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If a file cannot be written.
     """
     parts = _parts(report)
     for part in parts:
@@ -243,7 +243,7 @@ def _write_picture(path: Path, png: bytes | None) -> None:
     if png is not None:
         write_atomically(path, png)
         return
-    # Of an earlier report, where there was something to show.
+    # Removes the picture of an earlier report.
     try:
         path.unlink(missing_ok=True)
     except OSError as exc:

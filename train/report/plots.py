@@ -1,4 +1,4 @@
-"""Pictures of losses, scores and ROC curves for the report of a run."""
+"""Draws losses, scores and ROC curves for the report of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 
 from edgeasd.common.types import Float32Array, Float64Array
-from edgeasd.offline.explain.pictures import ANOMALY, GREY, NORMAL, WIDTH, in_style
-from train.data.datasets import Clip
+from edgeasd.offline.figure import ANOMALY, GREY, NORMAL, WIDTH, in_style
+from train.data.clips import Clip
 from train.scoring.metrics import MAX_FALSE_POSITIVE_RATE, Measures
 
 _DOMAIN_LINES = {"source": ("#009E73", "-"), "target": ("#CC79A7", "--")}
@@ -29,12 +29,12 @@ _NOT_TERMS = ("epoch", "learning_rate", "seconds", "windows_per_s")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredClip:
-    """A clip and what a system makes of it.
+    """A clip with its score and embedding.
 
     Attributes:
         clip: The clip.
-        score: Higher is more anomalous; may be nan.
-        embedding: Mean over its windows, shape ``(n_dims,)``.
+        score: Score, higher is more anomalous; may be nan.
+        embedding: Mean embedding of its windows, shape ``(n_dims,)``.
     """
 
     clip: Clip
@@ -44,12 +44,12 @@ class ScoredClip:
 
 @in_style
 def draw_losses(history: Sequence[Mapping[str, float]]) -> bytes | None:
-    """Return a picture of each term of the loss by epoch, or None if nothing was trained.
+    """Return a picture of each term of the loss by epoch; `None` if nothing was trained.
 
-    Each term has a panel of its own: one may fall from 3 to -6 while another falls by a tenth.
+    Each term has its own panel, because one may fall from 3 to -6 while another falls by a tenth.
 
     Args:
-        history: Lines of log.jsonl.
+        history: Entries of log.jsonl.
     """
     terms = [name for line in history[:1] for name in line if name not in _NOT_TERMS]
     if not terms:
@@ -67,10 +67,10 @@ def draw_losses(history: Sequence[Mapping[str, float]]) -> bytes | None:
 def draw_histograms(
     tests: Sequence[ScoredClip], thresholds: Mapping[str, float], sections: Sequence[str]
 ) -> bytes | None:
-    """Return histograms of the scores, a row for each of *sections*, or None without any.
+    """Return histograms of the scores, a row for each of *sections*; `None` without any.
 
-    The panels of a section share their bins.  Scores further from those of its normal clips and
-    its threshold than these spread are counted in the outermost bins.
+    The panels of a section share their bins, which reach beyond its normal scores and threshold by
+    the range of these.  Scores further out are counted in the outermost bins.
     """
     if not sections:
         return None
@@ -105,7 +105,7 @@ def draw_roc(
     thresholds: Mapping[str, float],
     sections: Sequence[str],
 ) -> bytes | None:
-    """Return ROC curves, a panel for each of *sections*, or None without any.
+    """Return ROC curves, a panel for each of *sections*; `None` without any.
 
     Clips whose score is not finite are left out.
     """
@@ -139,7 +139,7 @@ def draw_roc(
 
 
 def panel_grid(n_panels: int, n_columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of *n_panels*, each a part of the page's width and *height* inches high."""
+    """Return a figure of *n_panels* in rows of *n_columns*, each *height* inches high."""
     used = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     # A lone panel would be too narrow for its title.
@@ -152,9 +152,9 @@ def panel_grid(n_panels: int, n_columns: int, height: float) -> tuple[Figure, li
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return *figure* as a PNG file of 256 colours; the same for the same figure.
+    """Return *figure* as a PNG file of 256 colours; the same figure gives the same bytes.
 
-    A spectrogram is then a quarter of its size, and still looks the same.
+    This makes a spectrogram a quarter of its size, without a visible difference.
     """
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
@@ -167,7 +167,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def of_group(clips: Iterable[ScoredClip], section: str, domain: str) -> list[ScoredClip]:
-    """Return those of *clips* that are of *section* and *domain*."""
+    """Return the *clips* of *section* and *domain*."""
     return [one for one in clips if (one.clip.section, one.clip.domain) == (section, domain)]
 
 
@@ -178,20 +178,20 @@ def thinned(clips: Sequence[ScoredClip], most: int) -> list[ScoredClip]:
 
 
 def printable(name: str, most: int = 70) -> str:
-    """Return *name* with what matplotlib's font cannot draw as ``?``, cut in its middle."""
+    """Return *name* with ``?`` for what matplotlib's font cannot draw, shortened in the middle."""
     shown = "".join(one if one.isprintable() and one < "\u0250" else "?" for one in name)
     half = (most - 3) // 2
     return shown if len(shown) <= most else f"{shown[:half]}...{shown[-half:]}"
 
 
 def _draw_term(axes: Axes, history: Sequence[Mapping[str, float]], term: str) -> Axes:
-    """Draw one term, and behind it the learning rate, whose axes are returned."""
+    """Draw one term over the learning rate, and return the axes of the learning rate."""
     epochs = [line["epoch"] for line in history]
     axes.plot(epochs, [line.get(term, math.nan) for line in history], marker=".", color=NORMAL)
     axes.set(title=printable(term), xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     rates = axes.twinx()
-    # The marker is all that a single epoch shows.
+    # A single epoch shows only the marker.
     rates.step(
         epochs,
         [line["learning_rate"] for line in history],

@@ -16,22 +16,23 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from edgeasd.common.errors import (ConfigError, EdgeasdError,)
-from train.networks.augmentation import augment
-from train.data.bank import WindowBank
+from edgeasd.common.errors import ConfigError, EdgeasdError
 from train.console import console
-from train.data.split import (load_training_data, tell_few_clips,)
-from train.networks.losses import (loss_terms, total_loss,)
-from train.networks.model import (JointModel, ReconstructionNet, SectionNet, Statistics,)
+from train.data.bank import WindowBank
+from train.data.simulated import simulated_data
+from train.data.split import load_training_data, tell_few_clips
+from train.networks.augmentation import augment
+from train.networks.losses import loss_terms, total_loss
+from train.networks.model import JointModel, ReconstructionNet, SectionNet, Statistics
 from train.recipe.recipe import Recipe
 from train.recipe.tables import LossRecipe
-from train.runs.run import (Run, RunInfo, StoppedError, make_network, write_atomically,)
-from train.data.simulated import simulated_data
-from train.runs.team import (Team, join_team,)
+from train.runs.run import Run, RunInfo, StoppedError, make_network, write_atomically
+from train.runs.team import Team, join_team
 
 logger = logging.getLogger(__name__)
 
-_SHOW_EVERY = 10  # steps: reading a loss waits for the device
+_SHOW_EVERY = 10
+"""Steps between two updates of the progress, because reading a loss waits for the device."""
 
 
 def fit(
@@ -41,23 +42,24 @@ def fit(
     device: torch.device,
     background: Path | None = None,
 ) -> None:
-    """Train by *recipe*; continue if *run_folder* has a beginning.
+    """Train by *recipe*, or continue the run in *run_folder*.
 
-    The random numbers of an epoch depend on seed and epoch alone: on the CPU a run that was stopped
-    and continued gives the weights of one that was not.  Under ``torchrun`` each process takes its
-    share of every batch.
+    The random numbers of an epoch depend only on seed and epoch.  On the CPU, a run that was
+    interrupted and continued gives the same weights as one that was not.  Under ``torchrun`` each
+    process takes its share of every batch.
 
     Args:
-        recipe: What to do.
-        data_folder: Clips of one machine type; `None` of a recipe that makes its own.
-        run_folder: Where the run is kept.
-        device: Where to train.
-        background: Folder of other recordings, which the network learns to tell from the machine.
+        recipe: Recipe to train by.
+        data_folder: Folder of clips of one machine type; `None` if the recipe simulates its data.
+        run_folder: Folder of the run.
+        device: Device to train on.
+        background: Folder of other recordings, which the network learns to distinguish from the
+            machine.
 
     Raises:
         EdgeasdError: If the data cannot be trained on, the folder holds another run, or the loss
-            is not finite any more.
-        StoppedError: If it is interrupted.
+            is no longer finite.
+        StoppedError: If the user interrupts.
     """
     run = Run(run_folder)
     with join_team(device) as team:
@@ -81,7 +83,7 @@ def fit(
 
 
 class _Trainer:
-    """A run under way: what each epoch needs."""
+    """Trains the epochs of a run."""
 
     def __init__(
         self, recipe: Recipe, bank: WindowBank, model: JointModel, team: Team, run: Run
@@ -95,7 +97,7 @@ class _Trainer:
         self._run = run
 
     def run(self, info: RunInfo) -> None:
-        """Train from the beginning or from the last completed epoch to the end."""
+        """Train all epochs that are not completed."""
         n_epochs = self._recipe.optimiser.epochs
         history = self._begin(info)
         if self._team.is_first:
@@ -121,7 +123,7 @@ class _Trainer:
         state = _read_state(self._run, info)
         if state is None:
             if self._team.is_first:
-                # First: a checkpoint without it could not be continued.
+                # Written first, because a checkpoint without it could not be continued.
                 self._run.write_info(info, self._recipe)
             self._save([])
             return []
@@ -133,7 +135,7 @@ class _Trainer:
         return history
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch and return its line of the log."""
+        """Train for one epoch and return its entry of the log."""
         recipe = self._recipe.optimiser
         rate = recipe.learning_rate * 0.5 ** (epoch // recipe.halve_every)
         for group in self._optimiser.param_groups:
@@ -170,7 +172,7 @@ class _Trainer:
         with torch.autocast("cuda", torch.bfloat16, enabled=windows.is_cuda):
             output = self._replica(windows)
         if output.projections is not None:
-            # The negatives of Eq. 4 are those of the whole batch.
+            # The negatives of Eq. 4 come from the whole batch.
             u, p = map(self._team.gather, output.projections)
             output = replace(output, projections=(u, p))
         terms = loss_terms(output, sections, self._recipe.loss, mix)
@@ -185,7 +187,7 @@ class _Trainer:
             return
         state = {"model": self._model.state_dict(), "optimiser": self._optimiser.state_dict()}
         self._run.write_checkpoint({**state, "history": history})
-        # Written from the checkpoint's history: a line is there if and only if its epoch is.
+        # Written from the history of the checkpoint, so that it has the same epochs.
         lines = "".join(json.dumps(line) + "\n" for line in history)
         write_atomically(self._run.log, lines.encode())
         if history and not console.is_terminal:
@@ -193,18 +195,18 @@ class _Trainer:
 
 
 def _join_networks(recipe: Recipe, network: SectionNet | ReconstructionNet) -> JointModel:
-    """Return *network* with what is trained beside it."""
+    """Return *network* with the networks that are trained beside it."""
     has_autoencoder = recipe.loss.reconstruction > 0 or recipe.loss.contrastive > 0
     n_inputs = recipe.window.n_frames * recipe.features.n_mels if has_autoencoder else 0
     model = JointModel(network, n_inputs, normalise=recipe.loss.normalise)
-    # Several processes wait for each other's gradients of all that can learn.
+    # Processes wait for the gradients of all trainable parameters of each other.
     for part in _parts_left_out(model, recipe.loss):
         part.requires_grad_(requires_grad=False)
     return model
 
 
 def _parts_left_out(model: JointModel, loss: LossRecipe) -> list[nn.Module]:
-    """Return what gets no gradient, as the terms that it serves have no weight."""
+    """Return the parts without a gradient, because their terms of the loss have no weight."""
     parts: list[nn.Module] = []
     if isinstance(model.network, ReconstructionNet):
         return parts
@@ -218,7 +220,7 @@ def _parts_left_out(model: JointModel, loss: LossRecipe) -> list[nn.Module]:
 
 
 def _keep_statistics(run: Run, info: RunInfo, recipe: Recipe, network: Statistics) -> None:
-    """Write a run that has nothing to train: mean and spread of the mel bins are all it learns."""
+    """Write a run without training, which only learns mean and deviation of the mel bins."""
     _read_state(run, info)
     run.write_info(info, recipe)
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -230,15 +232,15 @@ def _keep_statistics(run: Run, info: RunInfo, recipe: Recipe, network: Statistic
 
 
 def _seed(*numbers: int) -> int:
-    """Return a seed of 64 bits that depends on each of *numbers*."""
+    """Return a 64-bit seed that depends on each of *numbers*."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 def _read_state(run: Run, info: RunInfo) -> dict[str, Any] | None:
-    """Return the checkpoint of *run*; `None` of a new run.
+    """Return the checkpoint of *run*; `None` for a new run.
 
     Raises:
-        ConfigError: If the folder holds another run than that of *info*.
+        ConfigError: If the folder holds a run with another recipe or data than *info*.
     """
     if not run.checkpoint.exists():
         return None
@@ -259,7 +261,7 @@ def _check_size(bank: WindowBank, recipe: Recipe, team: Team) -> None:
             f"optimiser.batch_size={batch_size} must be at most {len(bank)}, the number of "
             "training windows"
         )
-    # One window alone has no spread: batch normalisation needs two.
+    # Batch normalisation needs at least two windows in each process.
     if batch_size % team.size or batch_size // team.size < 2:
         raise ConfigError(
             f"optimiser.batch_size={batch_size} must be a multiple of {team.size}, the number of "

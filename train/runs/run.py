@@ -19,38 +19,38 @@ import torch
 
 import edgeasd
 import train
-from edgeasd.common.errors import (EdgeasdError, StorageError,)
+from edgeasd.common.errors import EdgeasdError, StorageError
 from edgeasd.common.files.whole_file import whole_file
-from train.data.split import (TrainingData, load_training_data,)
-from train.networks.model import (Network, ReconstructionNet, SectionNet, Statistics,)
+from train.data.split import TrainingData, load_training_data
+from train.networks.model import Network, ReconstructionNet, SectionNet, Statistics
 from train.recipe.recipe import Recipe, load_recipe
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "onnxruntime")
 
 
 class StoppedError(EdgeasdError):
-    """The user stopped the training."""
+    """The user interrupted the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Where the weights of a run come from.
+    """Provenance of the weights of a run.
 
     Attributes:
         recipe: Name of the recipe.
-        recipe_digest: `Recipe.digest`.
-        seed: Of the random numbers.
+        recipe_digest: Digest of the recipe, `Recipe.digest`.
+        seed: Seed of the random numbers.
         data: Folder of the clips.
-        data_digest: `TrainingData.digest`.
-        machine_type: For example ``fan``.
-        sections: In the order of the logits.
-        n_clips: Clips trained on.
-        n_windows: Windows trained on.
-        held_out: Names of the clips kept for the threshold.
+        data_digest: Digest of the clips, `TrainingData.digest`.
+        machine_type: Machine type, for example ``fan``.
+        sections: Names of the sections, in the order of the logits.
+        n_clips: Number of clips to learn from.
+        n_windows: Number of their windows.
+        held_out: Names of the clips that are used for the threshold only.
         created: RFC 3339 time at which the run began.
-        commit: Of the checkout, with ``-dirty`` if changed; empty outside one.
-        versions: Of this software, Python and the libraries that matter.
-        background: Folder of other recordings; empty without any.
+        commit: Commit of the checkout, with ``-dirty`` if changed; empty outside a checkout.
+        versions: Versions of edgeasd, Python and the libraries that affect results.
+        background: Folder of other recordings; empty if there is none.
     """
 
     recipe: str
@@ -92,7 +92,7 @@ class RunInfo:
 
 
 class Run:
-    """A run's folder, which need not exist yet."""
+    """The folder of a run, which need not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,7 +105,7 @@ class Run:
         """Return what `write_info` wrote.
 
         Raises:
-            EdgeasdError: If there is nothing.
+            EdgeasdError: If the folder holds no run.
         """
         try:
             return RunInfo(**json.loads(self.info.read_text(encoding="utf-8")))
@@ -120,16 +120,16 @@ class Run:
         write_atomically(self.recipe, recipe.to_toml().encode())
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write *state*; a reader finds the old or the new checkpoint, whole."""
+        """Write *state*; a reader finds either the old or the new checkpoint, complete."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """Return the state of the last epoch that was completed.
+        """Return the state of the last completed epoch.
 
         Raises:
-            EdgeasdError: If there is none.
+            EdgeasdError: If there is no checkpoint.
         """
         try:
             state: dict[str, Any] = torch.load(
@@ -145,15 +145,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedRun:
-    """A trained network with all that it was made from.
+    """A trained network with everything that it was made from.
 
     Attributes:
-        recipe: As it was run.
-        info: Provenance.
-        data: The training clips.
-        folder: Of the clips.
-        network: In evaluation mode, on the CPU.
-        history: The log, a line for each epoch.
+        recipe: Recipe of the run.
+        info: Provenance of the run.
+        data: Training clips.
+        folder: Folder of the clips.
+        network: Network in evaluation mode, on the CPU.
+        history: Log of the training, an entry for each epoch.
     """
 
     recipe: Recipe
@@ -168,11 +168,11 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
     """Load a run and its training data.
 
     Args:
-        folder: Of the run.
-        data_folder: Where the data is now, if not where it was.
+        folder: Folder of the run.
+        data_folder: Folder of the data, if it was moved.
 
     Raises:
-        EdgeasdError: If there is no such run, or its training data is not the same any more.
+        EdgeasdError: If there is no such run, or its training data has changed.
     """
     run = Run(folder)
     info, recipe, state = run.read_info(), load_recipe(run.recipe), run.read_checkpoint()
@@ -196,7 +196,7 @@ def load_run(folder: Path, data_folder: Path | None) -> FittedRun:
 
 
 def make_network(recipe: Recipe, data: TrainingData) -> Network:
-    """Return the recipe's network for *data*, untrained."""
+    """Return the untrained network of the recipe for *data*."""
     network, n_mels = recipe.network, recipe.features.n_mels
     if network.kind == "autoencoder":
         return ReconstructionNet(recipe.window.n_frames, n_mels)
@@ -213,20 +213,20 @@ def make_network(recipe: Recipe, data: TrainingData) -> Network:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write *content* to *path* so that a reader finds the old or the new, whole.
+    """Write *content* to *path*; a reader finds either the old or the new content, complete.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     with atomically(path) as file:
         file.write(content)
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write *rows* to *path* as `write_atomically` does.
+    """Write *rows* to *path* as CSV, in the manner of `write_atomically`.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -235,10 +235,10 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 @contextlib.contextmanager
 def atomically(path: Path) -> Iterator[BinaryIO]:
-    """Give a `whole_file`, for which folders are made and of which errors are told.
+    """Yield a `whole_file`, after creating its folder.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

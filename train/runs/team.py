@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by ``torchrun``; one alone is a team of one."""
+"""Training of one network by several processes, started by ``torchrun``, or by one alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeasd.common.errors import ConfigError
 _T = TypeVar("_T")
 
 _LOADING = timedelta(hours=2)
-"""How long the others wait while the first makes the features of all clips."""
+"""Longest time that the other processes wait while the first computes the features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Team:
     """The processes of a run.
 
     Attributes:
-        rank: Of this one, from 0; the first writes and logs.
-        size: How many there are.
-        device: Where this one computes.
+        rank: Rank of this process, from 0; only the first writes and logs.
+        size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -42,7 +42,7 @@ class Team:
         return self.rank == 0
 
     def share(self, make: Callable[[], _T]) -> _T:
-        """Return in every process what *make* returns in the first."""
+        """Return in every process the result of *make* in the first."""
         if self.size == 1:
             return make()
         box: list[_T | None] = [make() if self.is_first else None]
@@ -50,10 +50,10 @@ class Team:
         return cast("_T", box[0])
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return *model* such that its gradients are the team's mean.
+        """Return *model* wrapped so that its gradients are averaged over the processes.
 
-        They are for as long as what is returned is kept; each parameter that can learn must get a
-        gradient in every step.
+        The result must be kept while training, and each trainable parameter must get a gradient in
+        every step.
         """
         if self.size == 1:
             return model
@@ -61,15 +61,15 @@ class Team:
         return DistributedDataParallel(model, device_ids=device_ids)
 
     def part(self, index: Tensor) -> Tensor:
-        """Return this process's share of a batch's *index*, shape ``(B,)``."""
+        """Return the share of this process in the *index* of a batch, shape ``(B,)``."""
         return index[self.rank :: self.size]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the *rows* of all processes, one process after the other, with gradients."""
+        """Return the *rows* of all processes in the order of their ranks, with gradients."""
         return rows if self.size == 1 else cast("Tensor", _Gather.apply(rows))
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return each of *values* averaged over the team."""
+        """Return each of *values* averaged over the processes."""
         numbers = torch.stack([value.detach().float() for value in values.values()])
         if self.size > 1:
             dist.all_reduce(numbers)
@@ -77,9 +77,9 @@ class Team:
 
 
 class _Gather(torch.autograd.Function):
-    """The rows of all processes; the gradient of each is the sum of what all processes give it.
+    """Gathers rows of all processes; the gradient of a row is the sum over all processes.
 
-    PyTorch has this under names that change from version to version.
+    PyTorch offers this too, but under names that change between versions.
     """
 
     @staticmethod
@@ -91,7 +91,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        """Return the gradient of this process's rows, shape ``(B, ...)``."""
+        """Return the gradient of the rows of this process, shape ``(B, ...)``."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
@@ -99,10 +99,10 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def join_team(device: torch.device) -> Iterator[Team]:
-    """Yield the team of this process: that of ``torchrun`` if it was started so.
+    """Yield the team of this process: all processes of ``torchrun``, or this one alone.
 
     Args:
-        device: Where to compute; with CUDA each process of a computer takes a GPU of its own.
+        device: Device to compute on; with CUDA each process of a computer uses its own GPU.
 
     Raises:
         ConfigError: If there are fewer GPUs than processes.

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip
+from train.data.clips import Clip
 
 MAX_FALSE_POSITIVE_RATE = 0.1
 MEASURES = ("auc", "pauc", "precision", "recall", "f1")

@@ -16,7 +16,7 @@ from edgeasd.detect.model.document import ScoringDocument
 from edgeasd.detect.model.methods import make_scoring
 from edgeasd.detect.scoring import NetworkOutput, Scoring, clip_score, embeddings_of
 from train.console import tracked
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.windows import ClipWindows
 from train.networks.model import Network
 from train.recipe.recipe import Recipe

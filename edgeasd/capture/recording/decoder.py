@@ -1,4 +1,4 @@
-"""A WAV or FLAC file as blocks of samples, whatever its header says of their number."""
+"""Decodes a WAV or FLAC file into samples, even if its header gives a wrong length."""
 
 from __future__ import annotations
 
@@ -22,47 +22,49 @@ _log = logging.getLogger(__name__)
 
 _BLOCK = 1_024
 _LEAST_RATE, _GREATEST_RATE = 1_000, 1_000_000
-"""A damaged header may say 1 Hz: resampled, such a recording of seconds would fill the memory."""
+"""Sample rates that are accepted.  A damaged header may say 1 Hz, and resampling a recording of
+seconds from there would fill the memory."""
 _GREATEST_SAMPLE = 2.0**31
-"""Some programs write whole numbers of 32 bits as floats.  The squares of more would overflow."""
+"""Largest magnitude of a sample: some programs write 32-bit integers as floats, and the squares of
+larger values would overflow."""
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
 _BITS |= {"PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
-"""What else can be in a WAV file are lossy codecs."""
+"""Bits a sample of each encoding; other encodings in WAV files are lossy."""
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
-    """Reads on and on: soundfile would go to where it is after each block, which costs time."""
+    """Reads without seeking: soundfile would seek to its own position after each block."""
 
     def seekable(self) -> bool:
-        """Return that it is not; `seek` works all the same."""
+        """Return false; `seek` works nevertheless."""
         return False
 
 
 class Decoder:
-    """One channel of a WAV or FLAC file.
+    """Decodes one channel of a WAV or FLAC file.
 
-    What is damaged, cut short or longer than its header says is logged once, and what can be read
-    is read.
+    A file that is damaged, cut short or longer than its header says is logged once, and decoded as
+    far as possible.
 
     Args:
-        path: The file.
-        channel: Counted from 0.
+        path: Path of the file.
+        channel: Channel of the file, counted from 0.
 
     Attributes:
-        sample_rate: Hertz.
+        sample_rate: Sample rate, hertz.
         bits: Bits of a sample.
-        comment: What the file says of itself in words; empty if nothing.
-        duration_s: Seconds of sound, as far as the header knows; 0 if it does not.
-        damaged: Whether it could not be read to its end.
+        comment: Comment in the file; may be empty.
+        duration_s: Seconds of sound according to the header; 0 if it does not say.
+        damaged: Whether the file could not be read to its end.
 
     Raises:
-        AudioFileError: If there is no such file or channel, or no microphone has its rate.
+        AudioFileError: If there is no such file or channel, or the sample rate is out of bounds.
     """
 
     def __init__(self, path: Path, channel: int) -> None:
         self._path = path
         self._channel = channel
-        self._n_read = 0  # in this round
+        self._n_read = 0  # since the start or the last rewind
         self._length_told = False
         self.damaged = False
         self._mended: MendedFile | None = None
@@ -84,16 +86,16 @@ class Decoder:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file was closed."""
         return bool(self._file.closed)
 
     def read(self) -> Float32Array:
-        """Return the next samples, shape ``(n_samples,)``; none at the end, or before damage."""
+        """Return the next samples, shape ``(n_samples,)``; empty at the end or at damage."""
         try:
             samples = self._read_block()
         except (soundfile.SoundFileError, OSError) as exc:
             if self._n_read == self._n_promised > 0:
-                return np.empty(0, np.float32)  # after all the sound: a tag, for example
+                return np.empty(0, np.float32)  # something after the sound, such as a tag
             return self._stop_at_damage(os_reason(exc))
         if samples.size == 0:
             self._tell_length()
@@ -101,11 +103,11 @@ class Decoder:
             self._tell_length_of_wav()
         if not np.all(np.abs(samples) <= _GREATEST_SAMPLE):
             self._n_read -= samples.size
-            return self._stop_at_damage("a sample is not a number, or beyond all sound")
+            return self._stop_at_damage("a sample is not a number or far beyond full scale")
         return np.ascontiguousarray(samples)
 
     def rewind(self) -> None:
-        """Begin anew."""
+        """Start again at the first sample."""
         self._file.seek(0)
         self._n_read = 0
 
@@ -117,7 +119,7 @@ class Decoder:
 
     @property
     def _n_promised(self) -> int:
-        """Samples that are to be there; 0 if the header does not know."""
+        """Number of samples according to the header; 0 if it does not say."""
         is_flac = self._header.form == "FLAC"
         return self._header.promised if is_flac else int(self._file.frames)
 
@@ -130,7 +132,7 @@ class Decoder:
             return header
         if header.form:
             raise AudioFileError(
-                f"{self._path}: is {header.form}, and only WAV and FLAC are read; convert it"
+                f"{self._path}: is {header.form}, but only WAV and FLAC can be read; convert it"
             )
         raise _no_sound(self._path)
 
@@ -151,8 +153,8 @@ class Decoder:
         rate, subtype = self._file.samplerate, self._file.subtype
         if subtype not in _BITS:
             raise AudioFileError(
-                f"{self._path}: is {self._header.form} with {subtype} in it, which keeps only a "
-                "part of the sound; record it again as 16-bit WAV or FLAC"
+                f"{self._path}: is {self._header.form} with the lossy encoding {subtype}; record "
+                "it again as 16-bit WAV or FLAC"
             )
         if not _LEAST_RATE <= rate <= _GREATEST_RATE:
             raise AudioFileError(
@@ -171,7 +173,7 @@ class Decoder:
     def _read_block(self) -> Float32Array:
         wanted = _BLOCK
         if self._n_read < self._n_promised:
-            # What follows may be no sound, and fail: up to there, nothing must be lost.
+            # What follows the sound may fail to decode, and must not take sound with it.
             wanted = min(wanted, self._n_promised - self._n_read)
         samples: Float32Array = self._file.read(wanted, dtype="float32", always_2d=True)
         if self._mended is not None and self._mended.error is not None:
@@ -200,7 +202,7 @@ class Decoder:
             self._tell_more("bytes", header.there or 0, used=self._mended is not None)
 
     def _tell_length(self) -> None:
-        """Compare what was read to the end with what was promised."""
+        """Log the length if it differs from that of the header."""
         n_promised = self._n_promised
         if n_promised == 0 or self._length_told:
             return
@@ -212,7 +214,7 @@ class Decoder:
 
     def _tell_less(self, unit: str, there: int, promised: int) -> None:
         _log.warning(
-            "%s: is cut short, with %d of %d %s; what is there is used",
+            "%s: is cut short, with %d of %d %s; they are used",
             self._path,
             there,
             promised,
@@ -221,25 +223,25 @@ class Decoder:
 
     def _tell_more(self, unit: str, there: int, *, used: bool) -> None:
         _log.warning(
-            "%s: the header promises %d %s of sound, %d are there; %s",
+            "%s: the header says %d %s of sound, but there are %d; %s",
             self._path,
             self._header.promised,
             unit,
             there,
-            "all of it is used" if used else "the rest is left out",
+            "all are used" if used else "the rest is left out",
         )
 
 
 def _open(path: Path) -> BinaryIO:
     try:
-        # Opening a pipe or a device would wait, perhaps for ever, or do something to it.
+        # Opening a pipe or a device may block for ever, or have an effect.
         if not stat.S_ISREG(path.stat().st_mode):
             raise _no_file(path)
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
         with ExitStack() as undone:
             undone.callback(file.close)
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):  # it was put in the place of the file
+            if not stat.S_ISREG(status.st_mode):  # it replaced the file meanwhile
                 raise _no_file(path)
             if status.st_size == 0:
                 raise AudioFileError(f"{path}: is empty; record it again")
@@ -252,7 +254,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def no_sample(path: Path) -> AudioFileError:
-    """Return the error of a file without sound."""
+    """Return the error for a file without sound."""
     return AudioFileError(f"{path}: contains no sample; record it again")
 
 

@@ -1,8 +1,8 @@
-"""What a sound file is, and how much sound is really in it, by its own first bytes.
+"""Finds out the format of a sound file and how much sound it really holds, by its first bytes.
 
-libsndfile knows 24 formats and believes what a header promises.  Here a file is WAV or FLAC or
-refused before any of its other decoders sees it, and a header that promises less than is there, as
-of a recorder that was killed or of a file beyond 4 GiB, is mended as it is read.
+libsndfile knows 24 formats and trusts the length in a header.  Here, a file that is neither WAV nor
+FLAC is refused before any other decoder sees it.  A header that gives too small a length, because a
+recorder was killed or the file is larger than 4 GiB, is corrected while it is read.
 """
 
 from __future__ import annotations
@@ -24,29 +24,34 @@ _OTHERS = (
     *((0, b"\xff" + bytes([second]), "MP3") for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)),
     (4, b"ftyp", "MP4"),
 )
-"""What people record in as well: place, bytes there, name."""
+"""Other formats of recordings: offset, bytes at that offset, name."""
 _BYTE_ORDERS = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">"}
 _UNKNOWN = 0xFFFF_FFFF
-"""Size in 32 bits of what is larger; it stands in a chunk ``ds64`` then."""
+"""Size field of a larger file, whose size is in a chunk ``ds64``."""
 _PLACEHOLDER = 0x7FFF_0000
-"""Recorders that write to a pipe promise this much or more."""
+"""Least length in headers of recorders that write to a pipe and do not know the length."""
 _MOST_CHUNKS = 1_000
+"""Chunks to look at; bounds the time that a damaged file takes."""
 _CHUNK_HEADER = 8
+"""Bytes of a chunk's name and size."""
 _MOST_PADDING = 65_536
+"""Largest number of zero bytes after the sound that are taken for padding."""
 _FLAC_TOTAL_AT = 21
+"""Offset of the bytes in a FLAC file whose last 36 bits are the number of samples."""
 _FLAC_MOST = 2**36 - 1
+"""Largest number of samples that a FLAC header can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first bytes of a sound file say.
+    """Content of the header of a sound file.
 
     Attributes:
-        form: ``WAV`` or ``FLAC``; another format's name, or empty, of what is not read.
-        promised: Bytes of sound in WAV, samples in FLAC; 0 if the header does not know.
-        there: Bytes of sound in WAV; None of FLAC, where only reading tells.
-        place: Where in the file the promise stands.
-        mended: What to read there so that all sound is read; empty if the promise is kept.
+        form: ``WAV`` or ``FLAC``; for other files the name of their format, or empty.
+        promised: Length in the header, bytes in WAV, samples in FLAC; 0 if it gives none.
+        there: Bytes of sound in a WAV file; `None` for FLAC, where only decoding tells.
+        place: Offset of the length in the file.
+        mended: Bytes to read at that offset so that all sound is read; empty if they are right.
     """
 
     form: str
@@ -57,12 +62,12 @@ class Header:
 
     @property
     def cut_short(self) -> bool:
-        """Whether less sound is there than was promised."""
+        """Whether the file holds less sound than its header says."""
         return self.there is not None and self.there < self.promised < _PLACEHOLDER
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Return what the first bytes of *file* say."""
+    """Return the header of *file*."""
     start = file.read(26)
     if start[:4] == b"fLaC" and len(start) == 26:  # noqa: PLR2004 - up to the number of samples
         return _flac_header(start)
@@ -73,14 +78,14 @@ def read_header(file: BinaryIO) -> Header:
 
 
 class MendedFile:
-    """A sound file as libsndfile is to see it: with another promise in its header.
+    """A sound file with a corrected length in its header, as libsndfile is to see it.
 
     Args:
-        descriptor: Descriptor of the file, which this closes.
-        header: Says what to read where.
+        descriptor: Descriptor of the file, which this object closes.
+        header: Header of the file, with the correction.
 
     Attributes:
-        error: What kept it from being read, if anything: libsndfile does not tell.
+        error: Error of the last read, if any, because libsndfile does not report it.
     """
 
     def __init__(self, descriptor: int, header: Header) -> None:
@@ -99,17 +104,17 @@ class MendedFile:
         self._descriptor = -1
 
     def seek(self, offset: int, whence: int) -> int:
-        """Go to a place."""
+        """Set the position, and return it."""
         before = (0, self._position, os.fstat(self._descriptor).st_size)
         self._position = before[whence] + offset
         return self._position
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._position
 
     def read(self, n_bytes: int) -> bytes:
-        """Return the next *n_bytes* bytes, or fewer at the end or before what cannot be read."""
+        """Return the next *n_bytes* bytes, or fewer at the end or if they cannot be read."""
         start, place, mended = self._position, self._header.place, self._header.mended
         try:
             content = os.pread(self._descriptor, n_bytes, start)
@@ -127,14 +132,14 @@ class MendedFile:
 
 
 def _flac_header(start: bytes) -> Header:
-    """Return that of a FLAC file: its last 36 bits are the number of samples."""
+    """Return the header of a FLAC file; the last 36 bits of *start* are the number of samples."""
     number = int.from_bytes(start[_FLAC_TOTAL_AT:], "big")
     mended = (number | _FLAC_MOST).to_bytes(len(start) - _FLAC_TOTAL_AT, "big")
     return Header("FLAC", number & _FLAC_MOST, None, _FLAC_TOTAL_AT, mended)
 
 
 def _wav_header(file: BinaryIO, order: str) -> Header:
-    """Return that of a WAV file, from its chunks up to the sound."""
+    """Return the header of a WAV file, by its chunks up to the sound."""
     end = file.seek(0, 2)
     at, long_size, long_place = 12, 0, 0
     for _ in range(_MOST_CHUNKS):
@@ -161,9 +166,9 @@ def _wav_header(file: BinaryIO, order: str) -> Header:
 
 
 def _is_other(file: BinaryIO, start: int, end: int, order: str) -> bool:
-    """Return whether what follows the sound is none: other chunks, such as a list, or padding.
+    """Return whether the bytes after the sound are other chunks or padding, and not more sound.
 
-    Chunks begin at even places, which not every program knows.
+    Chunks begin at even offsets, but some programs ignore that.
     """
     file.seek(start)
     if end - start <= _MOST_PADDING and not any(file.read(end - start)):

@@ -1,4 +1,4 @@
-"""A recording as a source of sound."""
+"""A recording as a source of sound, or read as a whole."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST_CLIP_S = 3_600.0
-"""What takes a recording as a whole holds it in memory: a FLAC file of 3 MB can be one of days."""
+"""Longest recording that is read as a whole.  It is held in memory, and a FLAC file of 3 MB can
+hold days."""
 
 
 class WavFile:
     """A WAV or FLAC file as an `AudioSource`; any rate, one of any number of channels.
 
-    Samples of 16-bit files are their integer values over 32768, exactly.  Of a file that is cut
-    short or damaged, what is before the damage is delivered, and a warning logged.  Of one that is
-    longer than its header says, all is delivered, and that is logged too.
+    Samples of 16-bit files are exactly their integer values divided by 32768.  A file that is cut
+    short or damaged is delivered up to the damage, with a warning in the log.  A file longer than
+    its header says is delivered completely, which is logged too.
 
     Args:
-        path: The file.
-        channel: Counted from 0.
+        path: Path of the file.
+        channel: Channel of the file, counted from 0.
         paced: Whether to deliver in real time, from the first `read`.
-        repeat: Whether to begin anew at the end; then it never ends, unless it is damaged.
+        repeat: Whether to start again at the end, unless the file is damaged.
 
     Raises:
-        AudioFileError: If there is no such file, channel, or not one sample, or if no microphone
-            has its rate; names the remedy.
+        AudioFileError: If there is no such file or channel, no sample, or the sample rate is out of
+            bounds; the message names the remedy.
     """
 
     overruns = 0
@@ -50,7 +51,7 @@ class WavFile:
         self, path: Path, channel: int = 0, *, paced: bool = False, repeat: bool = False
     ) -> None:
         self._repeat = repeat
-        self._lock = threading.Lock()  # a file closed during a read brings the process down
+        self._lock = threading.Lock()  # closing a file during a read would crash the process
         self._position = 0
         self._decoder = Decoder(path, channel)
         self.sample_rate = self._decoder.sample_rate
@@ -63,26 +64,26 @@ class WavFile:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of sound, as far as the header knows; 0 if it does not."""
+        """Seconds of sound according to the header; 0 if it does not say."""
         return self._decoder.duration_s
 
     @property
     def comment(self) -> str:
-        """What the file says of itself in words; empty if nothing."""
+        """Comment in the file; may be empty."""
         return self._decoder.comment
 
     @property
     def ended(self) -> bool:
-        """Whether the last block has been read."""
+        """Whether the last block was read."""
         return self._next.size == 0
 
     @property
     def late_s(self) -> float:
-        """For how long sound that is due has waited to be read, seconds."""
+        """Seconds for which sound that is due has waited to be read."""
         return self._pace.late_s(self._position) if self._paced else 0.0
 
     def read(self, timeout_s: float) -> AudioBlock | None:
-        """Return the next block, or None if it is not due in time, at the end, or after `close`."""
+        """Return the next block; `None` if it is not due in time, at the end, and after `close`."""
         due = not self._paced or self._pace.wait(self._position + self._next.size, timeout_s)
         with self._lock:
             if not due or self.ended or self._decoder.closed:
@@ -96,7 +97,7 @@ class WavFile:
         return block
 
     def close(self) -> None:
-        """Close the file, and end a `read` that waits."""
+        """Close the file, and wake a waiting `read`."""
         self._pace.stop()
         with self._lock:
             self._decoder.close()
@@ -108,8 +109,8 @@ def blocks_at(
     """Yield the sound of a whole file at *sample_rate*.
 
     Raises:
-        AudioFileError: As `WavFile`; if the file says or turns out to hold more than *longest_s*
-            seconds.
+        AudioFileError: For the reasons of `WavFile`, or if the file holds more than *longest_s*
+            seconds, by its header or in fact.
     """
     with closing(WavFile(path, channel)) as source:
         _refuse_longer(path, source.duration_s, longest_s)
@@ -121,13 +122,13 @@ def blocks_at(
 
 
 def read_clip(path: Path, channel: int = 0, sample_rate: int = 16_000) -> Float32Array:
-    """Return a whole file at *sample_rate*, exactly as the stream of it would be.
+    """Return the sound of a whole file at *sample_rate*, equal to that of the stream.
 
     Returns:
         Shape ``(n_samples,)``, full scale is +-1.0.
 
     Raises:
-        AudioFileError: As `WavFile`; if the file holds more than an hour.
+        AudioFileError: For the reasons of `WavFile`, or if the file holds more than an hour.
     """
     blocks = blocks_at(path, channel, sample_rate, LONGEST_CLIP_S)
     return np.concatenate([block.samples for block in blocks])
@@ -139,7 +140,7 @@ def read_part(
     """Return the samples of a file from one position to another, at *sample_rate*.
 
     Raises:
-        AudioFileError: As `WavFile`.
+        AudioFileError: For the reasons of `WavFile`.
     """
     pieces = [np.empty(0, np.float32)]
     for block in blocks_at(path, channel, sample_rate):
@@ -153,6 +154,6 @@ def read_part(
 def _refuse_longer(path: Path, duration_s: float, longest_s: float) -> None:
     if duration_s > longest_s:
         raise AudioFileError(
-            f"{path}: duration_s={duration_s:.0f} must be at most {longest_s:.0f} of a recording "
-            "that is taken as a whole; cut it into pieces"
+            f"{path}: duration_s={duration_s:.0f} must be at most {longest_s:.0f} to read the "
+            "recording as a whole; cut it into pieces"
         )

@@ -1,1 +1,4 @@
-"""A simulated machine with a fault that comes and goes, for the demo and the tests."""
+"""A simulated machine with a fault that comes and goes, for the demo and the tests.
+
+It may import `edgeasd.common` and the rest of `capture`.
+"""

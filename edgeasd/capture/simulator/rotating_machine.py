@@ -1,16 +1,16 @@
-"""The sound of a fan on an induction motor, healthy or with a worn bearing, as plain arithmetic.
+"""Computes the sound of a fan on an induction motor, healthy or with a worn bearing.
 
-What is heard, and where it comes from:
+The parts of the sound and their origin:
 
 - **shaft harmonics**: imbalance and misalignment, at multiples of the shaft speed;
-- **blade-passing tones**: ``n_blades`` times the shaft speed and multiples, swelling once per turn
-  because no two blades are quite alike (Norton and Karczub (2003), *Fundamentals of Noise and
+- **blade-passing tones**: ``n_blades`` times the shaft speed and multiples, modulated once per turn
+  because the blades differ slightly (Norton and Karczub (2003), *Fundamentals of Noise and
   Vibration Analysis for Engineers*);
-- **flow noise**: pink noise that also sets the casing ringing, pulsing with the blades;
+- **flow noise**: pink noise that pulses with the blades and excites resonances of the casing;
 - **hum** of the motor's magnetic forces, strongest at twice the mains frequency;
-- **room**: what else a microphone hears in a hall, pink, and its own white noise;
-- **the fault**: at each passing of a rolling element over a pit in the outer race, a short impulse
-  that rings two structural resonances (Randall and Antoni (2011), "Rolling element bearing
+- **room**: pink background noise of a hall, and white noise of the microphone;
+- **the fault**: each time a rolling element passes a pit in the outer race, a short impulse excites
+  two structural resonances (Randall and Antoni (2011), "Rolling element bearing
   diagnostics - a tutorial", *Mechanical Systems and Signal Processing* 25(2)).
 """
 
@@ -27,7 +27,7 @@ from edgeasd.common.types import INT16_FULL_SCALE, Float32Array, Float64Array
 
 SAMPLE_RATE = 16_000
 
-_HOP = 1_600  # the sound is made in pieces of this many samples, however it is asked for
+_HOP = 1_600  # samples that are computed together, however many are asked for
 
 _MAINS_HZ = 50
 _HUM = ((1, 0.2), (2, 1.0), (3, 0.1), (4, 0.4), (6, 0.2))  # multiple of the mains, amplitude
@@ -39,8 +39,8 @@ _WANDER_TIME_S = 5.0  # a fan's inertia and the grid's frequency do not change f
 _SPEED_WANDER = 0.001  # standard deviation, relative
 _LOAD_WANDER_DB = 0.3
 
-# Amplitudes re full scale.  The whole is near -27 dB with peaks below -3 dB, as from a microphone
-# at half a metre with sensible gain.
+# Amplitudes re full scale.  The sum is near -27 dB with peaks below -3 dB, as from a microphone at
+# a distance of half a metre with a suitable gain.
 _SHAFT_LEVEL = 0.006
 _BLADE_LEVEL = 0.018
 _HUM_LEVEL = 0.010
@@ -48,7 +48,7 @@ _FLOW_LEVEL = 0.022
 _CASING_LEVEL = 0.012
 _ROOM_LEVEL = 0.003
 _MICROPHONE_NOISE_LEVEL = 0.0003
-_FAULT_LEVEL = 0.03  # 2.5 dB below the healthy machine: the whole gets 1.5 to 2.2 dB louder
+_FAULT_LEVEL = 0.03  # 2.5 dB below the healthy machine, which makes the sum 1.5 to 2.2 dB louder
 
 _SLIP = 0.015  # random part of each interval between impulses: 1 to 2 %, Randall and Antoni (2011)
 
@@ -60,16 +60,16 @@ _PINK_A = (1.0, -2.494956002, 2.017265875, -0.522189400)
 
 @dataclass(frozen=True, slots=True)
 class MachineDesign:
-    """What is built into a machine and never changes.
+    """Properties of a machine that never change.
 
     Attributes:
         shaft_hz: Shaft speed at normal load, revolutions per second.
-        n_blades: Blades of the fan.
-        casing_hz: Resonances of the casing, which flow noise sets ringing.
-        structure_hz: Resonances of the bearing housing, which impulses set ringing.
-        n_rolling_elements: Balls of the bearing.
-        ball_to_pitch: Diameter of a ball over the diameter of the circle of their centres.
-        contact_angle_rad: Contact angle of the bearing.
+        n_blades: Number of blades of the fan.
+        casing_hz: Resonances of the casing, which flow noise excites.
+        structure_hz: Resonances of the bearing housing, which impulses excite.
+        n_rolling_elements: Number of balls of the bearing.
+        ball_to_pitch: Diameter of a ball over the pitch diameter of the bearing.
+        contact_angle_rad: Contact angle of the bearing, radians.
     """
 
     shaft_hz: float
@@ -82,9 +82,9 @@ class MachineDesign:
 
     @property
     def outer_race_order(self) -> float:
-        """Balls that pass a point of the outer race in one turn of the shaft.
+        """Number of balls that pass a point of the outer race in one turn of the shaft.
 
-        Times the shaft speed this is the ball-pass frequency of the outer race, BPFO:
+        Multiplied by the shaft speed it is the ball-pass frequency of the outer race, BPFO:
         ``n / 2 * shaft_hz * (1 - d / D * cos(angle))``, Randall and Antoni (2011).
         """
         return (
@@ -102,14 +102,14 @@ SECTIONS = (
     MachineDesign(48.8, 6, (790.0, 1_820.0), (3_300.0, 5_800.0), 9, 0.2034),
     MachineDesign(16.3, 11, (390.0, 1_650.0), (2_400.0, 4_400.0), 9, 0.2072),
 )
-"""The machines to choose from, in the order of their section numbers."""
+"""The simulated machines, in the order of their section numbers."""
 
 
 class RotatingMachine:
-    """One recording of one machine; the sound goes on for ever.
+    """An endless recording of one machine.
 
-    The section fixes the machine.  The seed fixes the circumstances, which differ a little from one
-    recording to the next: speed, load, microphone gain and background; and all that is random.
+    The section selects the machine.  The seed sets everything random and the circumstances of the
+    recording: speed, load, microphone gain and background differ a little between recordings.
 
     The same seed and section give the same sound, bit for bit, however it is cut.
     """
@@ -136,10 +136,10 @@ class RotatingMachine:
         self._fault = np.empty(0)
 
     def process(self, n_samples: int, *, faulty: bool) -> Float32Array:
-        """Return the next *n_samples* samples at 16 kHz, on the grid of 16-bit sound.
+        """Return the next *n_samples* samples at 16 kHz, rounded to 16 bits.
 
         Args:
-            n_samples: How many; 0 gives an empty array.
+            n_samples: Number of samples; 0 gives an empty array.
             faulty: Whether the bearing is worn during these samples.
         """
         pieces = [np.empty(0)]
@@ -195,20 +195,20 @@ class RotatingMachine:
 
 
 class _WornBearing:
-    """Impulses at the ball-pass frequency of the outer race, through two resonances."""
+    """Sound of a worn bearing: impulses at the ball-pass frequency that excite two resonances."""
 
     def __init__(self, design: MachineDesign, rng: np.random.Generator) -> None:
         self._order = design.outer_race_order
         self._rng = rng
         low, high = design.structure_hz
         self._resonances = [_resonator(low, 0.0015), _resonator(high, 0.0009)]
-        # The power of an impulse once in n samples is that of white noise of amplitude
-        # 1 / sqrt(n); the two resonances share it.
+        # One impulse in n samples has the power of white noise of amplitude 1 / sqrt(n), which the
+        # two resonances share.
         self._impulse = math.sqrt(SAMPLE_RATE / (design.shaft_hz * self._order) / 2.0)
         self._until_next = float(rng.uniform()) / self._order  # revolutions
 
     def process(self, start: float, angle: Float64Array) -> Float64Array:
-        """Return the fault's sound while the shaft turns from *start* through *angle*."""
+        """Return the sound of the fault while the shaft turns from *start* through *angle*."""
         at = []
         turned = float(angle[-1]) - start
         while self._until_next < turned:
@@ -223,7 +223,7 @@ class _WornBearing:
 
 
 class _Filter:
-    """A linear filter, scaled so that white noise keeps its power, with its state."""
+    """A linear filter with its state, scaled so that white noise keeps its power."""
 
     def __init__(self, b: npt.ArrayLike, a: npt.ArrayLike) -> None:
         impulse = np.zeros(SAMPLE_RATE)
@@ -240,7 +240,7 @@ class _Filter:
 
 
 def _resonator(frequency_hz: float, decay_s: float) -> _Filter:
-    """Return the filter that answers an impulse with ``exp(-t / decay_s) * sin(2 pi f t)``."""
+    """Return the filter whose impulse response is ``exp(-t / decay_s) * sin(2 pi f t)``."""
     radius = math.exp(-1.0 / (decay_s * SAMPLE_RATE))
     turn = 2.0 * math.pi * frequency_hz / SAMPLE_RATE
     return _Filter((0.0, 1.0), (1.0, -2.0 * radius * math.cos(turn), radius**2))
@@ -262,12 +262,12 @@ def _from_db(level_db: float) -> float:
 def render_clip(
     seed: int, duration_s: float, section: int = 0, *, faulty: bool = False
 ) -> Float32Array:
-    """Return one recording of a machine; another seed is the same machine at another time.
+    """Return one recording of a machine; another seed gives the same machine at another time.
 
     Args:
-        seed: Circumstances of the recording and all that is random in it.
-        duration_s: Length in seconds.
-        section: Which machine, from 0 to 3.
+        seed: Seed of the circumstances of the recording and everything random in it.
+        duration_s: Length, seconds.
+        section: Number of the machine, from 0 to 3.
         faulty: Whether its bearing is worn.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A simulated machine as a source of sound, with a bearing that fails by schedule."""
+"""A simulated machine as a source of sound, whose bearing fails on a schedule."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BLOCK = 512  # 32 ms, as a sound card delivers
 
 
 class Simulator:
-    """`RotatingMachine` section 0 as an `AudioSource`; the fault is on and off to the sample.
+    """Section 0 of `RotatingMachine` as an `AudioSource`; the fault starts and ends at a sample.
 
-    Paced, time runs from the first `read`, and a reader that was late gets what it missed at once.
+    If paced, time runs from the first `read`, and a late reader gets the sound it missed at once.
     """
 
     sample_rate = SAMPLE_RATE
@@ -39,11 +39,11 @@ class Simulator:
 
     @property
     def late_s(self) -> float:
-        """For how long sound that is due has waited to be read, seconds."""
+        """Seconds for which sound that is due has waited to be read."""
         return self._pace.late_s(self._position) if self._paced else 0.0
 
     def read(self, timeout_s: float) -> AudioBlock | None:
-        """Return the next block, of at most 32 ms; None if it is not due in time, or after `close`.
+        """Return the next block of at most 32 ms; `None` if it is not due in time or after `close`.
 
         A block ends where the fault begins or ends.
         """
@@ -57,6 +57,6 @@ class Simulator:
         return AudioBlock(self._machine.process(end - first, faulty=faulty), first)
 
     def close(self) -> None:
-        """End the sound, and a `read` that waits."""
+        """End the sound, and wake a waiting `read`."""
         self._closed = True
         self._pace.stop()

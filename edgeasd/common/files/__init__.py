@@ -1,1 +1,4 @@
-"""Files of our own and of others: written whole or not at all, read bounded, links not followed."""
+"""Files and folders, safe for root: written whole or not at all, read with a bound, no links.
+
+It may import `edgeasd.common.errors` alone.
+"""

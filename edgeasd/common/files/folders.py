@@ -1,7 +1,8 @@
-"""Folders and files as root may open them: what other users left in the way is not followed.
+"""Opens folders and files so that other users cannot mislead root.
 
 The commands run as root, and write to folders that other users may write to as well.  A symbolic
-link, a hard link, or a pipe that waits there would have root write elsewhere, or wait for ever.
+link, a hard link or a pipe that another user put there would make root write elsewhere, or wait for
+ever.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MOST_LINKS = 40
-"""As many as the kernel itself follows in one path."""
+"""Symbolic links to follow in one path, as many as the kernel."""
 
 _RETRY_S = 0.05
 
 
 class InTheWayError(OSError):
-    """What is at a path must not be written through."""
+    """Something at a path must not be written through, for example a symbolic link."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.ELOOP, reason)
@@ -30,17 +31,17 @@ class InTheWayError(OSError):
 
 @contextmanager
 def opened_folder(path: Path, *, make: bool = False) -> Iterator[int]:
-    """Give a descriptor of the folder at *path*, for the ``dir_fd`` of what is done in it.
+    """Yield a descriptor of the folder at *path*, to be passed as ``dir_fd``.
 
-    Step by step: whoever moves a part of *path* away meanwhile cannot lead elsewhere.  Root follows
-    no symbolic link but root's own; other users have nothing that they could be tricked out of.
+    The path is opened part by part, so that nobody can redirect it by moving a part away meanwhile.
+    Root follows only symbolic links that belong to root; other users follow all.
 
     Args:
         path: Path of a folder.
-        make: Whether to make it, and those that it is in, where they are not there.
+        make: Whether to create the folder and its parents if they do not exist.
 
     Raises:
-        OSError: If it is no folder that may be used.
+        OSError: If it is not a folder that may be used.
     """
     folder = _walk(path, make=make)
     try:
@@ -72,41 +73,41 @@ def _walk(path: Path, *, make: bool) -> int:
 
 
 def _entry(name: str, folder: int, *, make: bool) -> int:
-    """Return a descriptor of the entry *name* of *folder* itself, also of a symbolic link."""
+    """Return a descriptor of the entry *name* of *folder*; a symbolic link is not followed."""
     flags = os.O_PATH | os.O_NOFOLLOW
     try:
         return os.open(name, flags, dir_fd=folder)
     except FileNotFoundError:
         if not make:
             raise
-    with suppress(FileExistsError):  # another was quicker
+    with suppress(FileExistsError):  # another process made it meanwhile
         os.mkdir(name, dir_fd=folder)
     return os.open(name, flags, dir_fd=folder)
 
 
 def _target(link: int, name: str, n_links: int) -> str:
-    """Return where the open symbolic *link* leads."""
+    """Return the target of the open symbolic *link*."""
     if n_links > _MOST_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if os.geteuid() == 0 and os.fstat(link).st_uid != 0:
-        raise InTheWayError(f"{name} is a symbolic link that is not root's")
+        raise InTheWayError(f"{name} is a symbolic link that does not belong to root")
     return os.readlink("", dir_fd=link)
 
 
 def open_plain(name: str, flags: int, mode: int = 0o666, *, folder: int) -> int:
-    """Open the file *name* of *folder*: never what a link leads to, a device, or a pipe.
+    """Open the regular file *name* of *folder*, but no link, device or pipe.
 
     Args:
         name: Name of the file in its folder.
-        flags: Flags as `os.open` takes them.
-        mode: Permissions of a file that is made.
+        flags: Flags of `os.open`.
+        mode: Permissions of a new file.
         folder: Descriptor of its folder.
 
     Raises:
-        OSError: If it cannot be opened, or is something else than a file with one name.
+        OSError: If it cannot be opened, or is not a regular file with a single name.
     """
     try:
-        # Opening a pipe would wait for its other end.
+        # Without O_NONBLOCK, opening a pipe would wait for its other end.
         file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=folder)
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
@@ -120,18 +121,19 @@ def open_plain(name: str, flags: int, mode: int = 0o666, *, folder: int) -> int:
 
 
 def open_locked(name: str, *, folder: int, patience_s: float = 0.0) -> int:
-    """Open the file *name* of *folder*, made if need be, for this user and this process alone.
+    """Open and lock the file *name* of *folder*, creating it if necessary.
 
-    Others cannot open it, so that they cannot hold its lock either.  Whoever has it may remove it.
+    Only this user can open the file, so that no other user can hold its lock.  The process that
+    holds the lock may remove the file.
 
     Args:
         name: Name of the file in its folder.
         folder: Descriptor of its folder.
-        patience_s: Seconds to wait for another process to let go of it.
+        patience_s: Seconds to wait for another process to release the lock.
 
     Raises:
-        BlockingIOError: If another process still has it.
-        OSError: If it cannot be opened.
+        BlockingIOError: If another process still holds the lock.
+        OSError: If the file cannot be opened.
     """
     end_s = time.monotonic() + patience_s
     while True:
@@ -149,17 +151,17 @@ def open_locked(name: str, *, folder: int, patience_s: float = 0.0) -> int:
 
 
 def _is_taken(file: int, name: str, folder: int) -> bool:
-    """Lock *file*, and return whether that worked and it still is *name* of *folder*."""
+    """Lock *file*; return whether that worked and the file still is *name* of *folder*."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who had it may have removed it: the name is another file's by now, or nobody's.
+        # The last holder may have removed it: the name may be gone or belong to another file.
         return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
     except (BlockingIOError, FileNotFoundError):
         return False
 
 
 def require_plain(name: str, folder: int) -> None:
-    """Check that *name* is a file of *folder*, or nothing yet.
+    """Check that *name* is a regular file of *folder*, or does not exist.
 
     Raises:
         OSError: If it is a link, a device, a pipe or a folder.
@@ -173,4 +175,4 @@ def require_plain(name: str, folder: int) -> None:
 
 
 def _not_plain(name: str) -> InTheWayError:
-    return InTheWayError(f"{name} is no plain file")
+    return InTheWayError(f"{name} is not a plain file")

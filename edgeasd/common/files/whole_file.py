@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Writes files so that they are complete or absent, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from edgeasd.common.files.folders import (
     require_plain,
 )
 
-# Versions before this one had no random part.
+# Earlier versions wrote no random part.
 _DRAFT = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.part", re.DOTALL)
 _LOCK_PATIENCE_S = 10.0
-"""More than it takes anybody to read a file and write it again."""
+"""Longer than any command takes to read a file and write it again."""
 
 
 def draft_of(path: Path) -> Path:
-    """Return a name under which what will be *path* stands until it is whole; each call another.
+    """Return a new name for the file that becomes *path* once it is complete.
 
-    It is a hidden one: after a power cut nobody takes it for what it was to be.
+    The name is hidden, so that a draft left by a power cut is not mistaken for a complete file.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Give a file to write to, which becomes *path* at the end of the ``with`` block.
+    """Yield a file to write to, which becomes *path* at the end of the ``with`` block.
 
-    A reader finds what was there before or the whole of the new, also after a power cut, and while
-    several write at once.  Whatever is raised, in the block or here, leaves what was there and no
-    draft; only a kill or a power cut leaves one, which the next writer of *path* removes.
+    A reader finds either the old content or all of the new, also after a power cut and with several
+    writers at once.  An exception, in the block or here, leaves the old content and no draft.  Only
+    a kill or a power cut leaves a draft, which the next writer of *path* removes.
 
     Args:
-        path: A plain file, or nothing yet, in a folder that is there.
-        mode: Permissions, less those that the umask takes away.
+        path: A plain file or a new name, in an existing folder.
+        mode: Permissions, restricted by the umask.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     with opened_folder(path.parent) as folder:
         require_plain(path.name, folder)
@@ -63,33 +63,33 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _draft(path: Path, mode: int, folder: int) -> Iterator[BinaryIO]:
-    """Give a new file, locked for as long as it is written; it goes if it gets no other name."""
+    """Yield a new locked file, which is removed at the end unless it was renamed."""
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, mode, dir_fd=folder)
 
     while True:
         file = open(draft_of(path).name, "x+b", opener=create)  # noqa: SIM115 - closed below
-        with contextlib.suppress(OSError):  # some file systems of a network know no locks
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             break
-        file.close()  # before it was locked, another writer took it for one that was left
+        file.close()  # another writer took it for a leftover before it was locked
     try:
         with file:
             yield file
     finally:
-        # It has another name by now, or is not wanted; a disk that takes nothing was told already.
+        # It was renamed, or is not wanted; an error of the disk was reported before.
         with contextlib.suppress(OSError):
             os.unlink(file.name, dir_fd=folder)
 
 
 def sweep_drafts(folder: int, is_meant: Callable[[str], bool]) -> None:
-    """Remove this user's drafts that nobody writes any more: a kill or a power cut left them.
+    """Remove drafts of this user that a kill or a power cut left.
 
     Args:
         folder: Descriptor of a folder.
-        is_meant: Tells of the name that a draft was to get whether it is one to be removed.
+        is_meant: Takes the final name of a draft, and returns whether to remove the draft.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -97,7 +97,7 @@ def sweep_drafts(folder: int, is_meant: Callable[[str], bool]) -> None:
     for name in os.listdir(folder):
         match = _DRAFT.fullmatch(name)
         if match and is_meant(match[1]):
-            with contextlib.suppress(OSError):  # it is not ours, is written, or was just renamed
+            with contextlib.suppress(OSError):  # of another user, still written, or just renamed
                 _remove_if_left(name, folder)
 
 
@@ -112,31 +112,31 @@ def _remove_if_left(name: str, folder: int) -> None:
 
 
 def _sync(folder: int) -> None:
-    """Have the names in *folder* outlive the power."""
+    """Write the names in *folder* to the disk, to survive a power cut."""
     try:
         os.fsync(folder)
     except OSError as exc:
-        if exc.errno != errno.EINVAL:  # so says a network's file system that knows no such thing
+        if exc.errno != errno.EINVAL:  # network file systems may not support it
             raise
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Have *content* at *path*, or what was there before, whatever happens in between.
+    """Write *content* to *path*; whatever happens, either that or the old content is there.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     with _told(path), whole_file(path) as file:
-        # The commands run as root, perhaps with a strict umask; the service must read it.
+        # The service must read what a command writes as root, perhaps with a strict umask.
         os.fchmod(file.fileno(), 0o644)
         file.write(content)
 
 
 def require_writable(path: Path) -> None:
-    """Check that `replace_file` may write *path*: who listened for hours shall not learn it then.
+    """Check that `replace_file` can write *path*, before a command works for hours.
 
     Raises:
-        StorageError: If it may not.
+        StorageError: If it cannot.
     """
     with _told(path), opened_folder(path.parent) as folder:
         require_plain(path.name, folder)
@@ -146,16 +146,16 @@ def require_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def exclusively(path: Path, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[None]:
-    """Keep all others who ask for it from changing *path* for as long as the block lasts.
+    """Hold a lock on changes of *path* during the ``with`` block.
 
-    The lock is a file beside it that is there only meanwhile, and that no other user can hold.
+    The lock is a file beside *path* that exists only meanwhile, and that no other user can hold.
 
     Args:
-        path: File that is changed, in a folder that is there.
-        patience_s: Most seconds to wait for another who has it.
+        path: File to change, in an existing folder.
+        patience_s: Longest time to wait for another process to release the lock, seconds.
 
     Raises:
-        StorageError: If the lock cannot be had.
+        StorageError: If another process holds the lock, or it cannot be created.
     """
     name = f".{path.name}.lock"
     with contextlib.ExitStack() as held:
@@ -165,13 +165,13 @@ def exclusively(path: Path, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[No
                 lock = open_locked(name, folder=folder, patience_s=patience_s)
             except BlockingIOError as exc:
                 raise StorageError(
-                    f"{path}: is being changed by another command; wait for its end"
+                    f"{path}: is being changed by another command; wait until it ends"
                 ) from exc
         held.callback(os.close, lock)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # somebody tidied up
+            with contextlib.suppress(OSError):  # somebody removed it
                 os.unlink(name, dir_fd=folder)
 
 

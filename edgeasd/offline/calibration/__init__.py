@@ -1,1 +1,4 @@
-"""The threshold from normal sound and a false-alarm budget, from recordings or from live sound."""
+"""Sets the threshold of a machine by normal sound, and adds new sound to what is normal.
+
+It may import all but `service` and `cli`.  The commands use `calibrate` and `add_references`.
+"""

@@ -1,4 +1,4 @@
-"""``edgeasd calibrate --add-references``: new normal sound counts as normal from now on."""
+"""``edgeasd calibrate --add-references``: extends what counts as normal by new sound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeasd.detect.model.matrix import Matrix
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import clip_outputs
 from edgeasd.detect.scoring import embeddings_of
-from edgeasd.detect.signal import SignalMeter, defect_notes, sounding
+from edgeasd.detect.signal import SignalMeter, defect_notes, without_flat
 from edgeasd.models.cache import open_model
 from edgeasd.models.calibration_file import (
     CalibratedModel,
@@ -30,25 +30,24 @@ from edgeasd.models.calibration_file import (
     read_calibrations,
 )
 from edgeasd.offline.calibration.calibrate import (
-    Outcome,
     conclude,
     refuse_learned_from,
     refuse_other_model,
     store,
 )
+from edgeasd.offline.calibration.outcome import Outcome
 from edgeasd.offline.calibration.scores import Progress, ScoreCollector
+from edgeasd.offline.recordings.limits import refuse_longer, refuse_too_much
 from edgeasd.offline.recordings.recordings import (
     Recording,
     blocks_of,
     find_recordings,
-    refuse_longer,
-    refuse_too_much,
-    shortcomings,
+    limitations,
 )
 from edgeasd.publish.clips.folder import find_clips
 
 LEAST_CLIPS = 6
-"""Of ten seconds, of new sound: fewer do not show how it varies."""
+"""Clips of ten seconds of new sound; fewer do not show how it varies."""
 
 
 def add_references(
@@ -63,17 +62,17 @@ def add_references(
 ) -> Outcome:
     """Extend what is normal for *machine* by *new* sound, and set the threshold again.
 
-    The threshold comes from the old sound, and from the new, each half of which is scored by what
-    the other half teaches.
+    The threshold is set by the old sound and the new.  Each half of the new sound is scored by a
+    model that learned the other half.
 
     Args:
         machine: Configuration of the machine.
-        new: Recordings of what shall be normal as well.
+        new: Recordings of sound that is to count as normal too.
         old: Recordings of what was normal before; by default those of the last calibration.
         channel: Channel of the files, counted from 0.
-        per_week: False alarms a week that are accepted.
-        alarms: Clips of alarms of before.
-        progress: Is told of the sound that was scored.
+        per_week: Budget of false alarms a week.
+        alarms: Clips of past alarms.
+        progress: Called with the seconds of sound scored since the last call.
 
     Raises:
         EdgeasdError: If the model has no references, or there is too little sound of either kind.
@@ -90,7 +89,7 @@ def add_references(
     sound = _Sound(model, new, channel)
     clips = sound.clips
     features = model.document.features
-    about = (*shortcomings((*old, *new), features), *defect_notes(sound.defective_s))
+    about = (*limitations((*old, *new), features), *defect_notes(sound.defective_s))
     if len(clips) < LEAST_CLIPS:
         raise AudioFileError(
             "; ".join(
@@ -122,12 +121,12 @@ def add_references(
 
 
 def alarm_clips(config: Config, machine: str) -> list[Path]:
-    """Return the clips of past alarms of *machine* that are still kept."""
+    """Return the clips of past alarms of *machine* that are still on disk."""
     return find_clips(config.clips_dir, machine, config.node)
 
 
 def adapt(model: Model, section: int, clips: Sequence[Float64Array]) -> Model:
-    """Return *model* with *clips* of new normal sound of *section* in what it takes for normal."""
+    """Return *model* with *clips* added to the normal sound of *section*."""
     document = model.document
     own = document.sections[section]
     assert own.references is not None
@@ -139,17 +138,17 @@ def adapt(model: Model, section: int, clips: Sequence[Float64Array]) -> Model:
 
 
 class _Sound:
-    """New normal sound, read anew each time it is needed: days of it would not fit into the memory.
+    """New normal sound, read from disk each time, because days of it do not fit into memory.
 
     Args:
-        model: The model at whose rate and geometry it is read.
-        recordings: What to read.
+        model: The model whose sample rate and geometry are used.
+        recordings: The recordings to read.
         channel: Channel of the files, counted from 0.
 
     Attributes:
         clips: Embeddings of the windows of each ten seconds without a gap or flat sound.
         ends: Position just after each clip.
-        defective_s: Seconds with each defect.
+        defective_s: Seconds of sound with each defect.
     """
 
     def __init__(self, model: Model, recordings: Sequence[Recording], channel: int) -> None:
@@ -159,14 +158,14 @@ class _Sound:
         self.clips: list[Float64Array] = []
         self.ends: list[int] = []
         meter = SignalMeter(self._rate)
-        for clip in cut(sounding(self.blocks(), meter), model.document.score_samples):
+        for clip in cut(without_flat(self.blocks(), meter), model.document.score_samples):
             self.clips.append(embeddings_of(clip_outputs(model, clip.samples)))
             self.ends.append(clip.first_sample + len(clip.samples))
             refuse_longer(self.ends[-1] / self._rate)
         self.defective_s = {each: n / self._rate for each, n in meter.n_defective.items()}
 
     def blocks(self) -> Iterator[AudioBlock]:
-        """Yield the sound at the model's rate, with a gap where a recording ends."""
+        """Yield the sound at the model's rate, with a gap between recordings."""
         start = 0
         for recording in self._recordings:
             end = start
@@ -176,7 +175,7 @@ class _Sound:
             start = end + 1
 
     def halves(self) -> tuple[Iterator[AudioBlock], Iterator[AudioBlock]]:
-        """Return the sound of the first half of the clips, and that after it."""
+        """Return the sound of the first half of the clips, and the sound after it."""
         middle = self.ends[len(self.clips) // 2 - 1]
         first, second = (
             (_part(block, middle) for block in self.blocks()),
@@ -186,7 +185,7 @@ class _Sound:
 
 
 def _part(block: AudioBlock, position: int) -> tuple[AudioBlock, AudioBlock]:
-    """Return what of *block* is before and after *position*."""
+    """Split *block* at *position*."""
     n_before = min(max(0, position - block.first_sample), len(block.samples))
     return (
         AudioBlock(block.samples[:n_before], block.first_sample),
@@ -195,7 +194,7 @@ def _part(block: AudioBlock, position: int) -> tuple[AudioBlock, AudioBlock]:
 
 
 def cut(blocks: Iterable[AudioBlock], n_samples: int) -> Iterator[AudioBlock]:
-    """Yield pieces of *n_samples*, anew after each gap; what does not fill one is left out."""
+    """Yield pieces of *n_samples* without a gap; incomplete pieces are left out."""
     pending, start = np.empty(0, np.float32), 0
     for block in blocks:
         if block.first_sample != start + len(pending):
@@ -207,7 +206,7 @@ def cut(blocks: Iterable[AudioBlock], n_samples: int) -> Iterator[AudioBlock]:
 
 
 def _cross_scores(calibrated: CalibratedModel, sound: _Sound) -> NormalScores:
-    """Return the scores of each half of the new sound by what the other half teaches."""
+    """Return the scores of each half of the new sound by a model that learned the other half."""
     half = len(sound.clips) // 2
     first, second = sound.halves()
     runs: list[Float64Array] = []
@@ -221,7 +220,7 @@ def _cross_scores(calibrated: CalibratedModel, sound: _Sound) -> NormalScores:
 
 
 def _added(before: Model, after: Model, section: int) -> Matrix:
-    """Return the references of *after* that the model file itself has not."""
+    """Return the references of *after* that are not in the model file."""
     own, extended = (one.document.sections[section].references for one in (before, after))
     assert own is not None
     assert extended is not None
@@ -229,42 +228,42 @@ def _added(before: Model, after: Model, section: int) -> Matrix:
 
 
 def _notes(calibrated: CalibratedModel, sound: _Sound, alarms: Sequence[Path]) -> tuple[str, ...]:
-    """Return in words how the new sound compares with what was normal, and with alarms."""
+    """Return in words how the new sound compares with normal sound and with past alarms."""
     collector = ScoreCollector(calibrated.model, calibrated.section)
     collector.add(sound.blocks(), of_clips=True)
     threshold = calibrated.model.document.sections[calibrated.section].threshold
     notes = []
-    if collector.runs:  # none where flat sound leaves no ten seconds where a score would be
+    if collector.runs:  # flat sound may leave no ten seconds for a score
         values = collector.scores.values
         notes.append(
-            f"the new sound scored {rounded(float(np.median(values)), 4)} before, threshold "
-            f"{rounded(threshold, 4)}: {(values >= threshold).mean():.0%} of it would have spoken "
-            "for an alarm"
+            f"before this change {(values >= threshold).mean():.0%} of the new sound scored above "
+            f"the threshold (median {rounded(float(np.median(values)), 4)}, threshold "
+            f"{rounded(threshold, 4)})"
         )
     heard: list[tuple[str, Float64Array]] = []
     for path in alarms:
         try:
             heard += [(path.name, one) for one in _alarming(calibrated, path)]
         except AudioFileError as exc:  # noqa: PERF203 - one clip does not stop the others
-            notes.append(f"warning: the new sound was not compared with an alarm of before: {exc}")
+            notes.append(f"warning: the new sound was not compared with a past alarm: {exc}")
     index = resembles(
         calibrated.model.document, calibrated.section, sound.clips, [one for _, one in heard]
     )
     if index is not None:
         notes.append(
-            f"warning: the new sound is nearer to {heard[index][0]}, an alarm of before, than "
-            "to normal sound; if the machine was faulty, take this back by --undo"
+            f"warning: the new sound is more like {heard[index][0]}, the clip of a past alarm, "
+            "than like normal sound; if the machine is faulty, revert this with --undo"
         )
     return tuple(notes)
 
 
 def _alarming(calibrated: CalibratedModel, path: Path) -> list[Float64Array]:
-    """Return the embeddings of those ten seconds of the clip at *path* that spoke for an alarm."""
+    """Return the embeddings of each ten seconds at *path* that score above the threshold."""
     model = calibrated.model
     rate = model.document.features.sample_rate
     scoring = model.scoring(calibrated.section)
     threshold = model.document.sections[calibrated.section].threshold
-    blocks = sounding(blocks_at(path, 0, rate, LONGEST_CLIP_S), SignalMeter(rate))
+    blocks = without_flat(blocks_at(path, 0, rate, LONGEST_CLIP_S), SignalMeter(rate))
     clips = (
         embeddings_of(clip_outputs(model, clip.samples))
         for clip in cut(blocks, model.document.score_samples)
@@ -273,12 +272,12 @@ def _alarming(calibrated: CalibratedModel, path: Path) -> list[Float64Array]:
 
 
 def _refuse_twice(old: Sequence[Recording], new: Sequence[Recording]) -> None:
-    # It would count for twice as much sound as it is, half of it scored by what it taught.
+    # It would count twice, once scored by a model that learned it.
     known = {path for one in old for path in one.paths}
     for path in (path for one in new for path in one.paths):
         if path in known:
             raise AudioFileError(
-                f"{path}: is normal sound of before and new at once; name as FILES what was "
+                f"{path}: is named both as old and as new normal sound; name as FILES what was "
                 "recorded before the change"
             )
 
@@ -293,15 +292,15 @@ def _check_method(model: Model, machine: MachineConfig) -> None:
 
 
 def _old_recordings(machine: MachineConfig, calibrated: CalibratedModel) -> list[Recording]:
-    """Return the recordings of the calibration in force.
+    """Return the recordings that the calibration in force was made from.
 
     Raises:
-        AudioFileError: If there are none, or they are gone.
+        AudioFileError: If it was made from live sound, or a recording no longer exists.
     """
     paths = [Path(one) for one in calibrated.calibration.sources] if calibrated.calibration else []
     if not paths or not all(path.exists() for path in paths):
         raise AudioFileError(
-            f"machine={machine.name!r} needs normal sound of before for a threshold that holds for "
-            "both; name it as FILES"
+            f"machine={machine.name!r} also needs normal sound from before the change, for a "
+            "threshold that fits both; name it as FILES"
         )
     return find_recordings(paths)

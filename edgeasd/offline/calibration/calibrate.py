@@ -1,23 +1,29 @@
-"""``edgeasd calibrate``: a threshold from normal sound and a budget of false alarms."""
+"""``edgeasd calibrate``: sets the threshold by normal sound and a budget of false alarms.
+
+Two rules set a threshold before anybody calibrates.  Both bound what normal sound reaches, and they
+differ because what they are given differs:
+
+- ``edgeasd learn`` has minutes of continuous sound of one machine.  It knows how the scores follow
+  each other, so it extrapolates the tail of their peaks (generalised Pareto) to one false alarm a
+  week of the alarm as it decides, run lengths included: `edgeasd.baseline.alarm_rate`, the same
+  rule as here.
+- ``python -m train export`` has single clips, often a few in a section, recorded at any time.
+  Clips say nothing about how often a score comes, so it takes the bound that a new clip of normal
+  sound stays below with a given probability (Student's t): `train.scoring.threshold`.
+
+Either is a first guess, replaced by what is calibrated here with more sound of the machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 
-from edgeasd.baseline.alarm_rate import (
-    FEW_DECISIONS,
-    WEEK_S,
-    AlarmRate,
-    NormalScores,
-    sound_to_factor_2,
-)
+from edgeasd.baseline.alarm_rate import WEEK_S, AlarmRate, NormalScores
 from edgeasd.baseline.score_drift import QUANTILES
-from edgeasd.baseline.tail import Rate
 from edgeasd.common.config import MachineConfig
 from edgeasd.common.errors import ConfigError, EdgeasdError, ModelError
 from edgeasd.common.files.whole_file import exclusively, require_writable
@@ -36,75 +42,10 @@ from edgeasd.models.calibration_file import (
 )
 from edgeasd.models.detector import alarm_spec
 from edgeasd.offline.calibration.live_scores import KeptScores, Tell, listen
+from edgeasd.offline.calibration.outcome import OVERRIDDEN, Outcome
 from edgeasd.offline.calibration.scores import Progress, ScoreCollector
-from edgeasd.offline.learn import digest, refuse_too_few
-from edgeasd.offline.recordings.recordings import Recording, blocks_of, shortcomings
-
-_PROMISED = 3.0
-"""A budget is supported if the upper end of the interval is at most this many times as much ..."""
-_REACH = 100.0
-"""... and it asks for an alarm in at most this many times the sound.  Further out the expectation
-rests on the rare long tails, beyond the interval's end."""
-_OVERRIDDEN = "warning: alarm.threshold in the configuration goes before it; remove that key"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """A calibration that was made.
-
-    Attributes:
-        calibration: The new version.
-        rates: How often normal sound raises the alarm, by threshold.
-        scores: That it was made from.
-        path: Of the site file.
-        overridden: Whether the configuration names a threshold of its own, which goes before it.
-        notes: What else is to be said.
-    """
-
-    calibration: Calibration
-    rates: AlarmRate
-    scores: NormalScores
-    path: Path
-    overridden: bool
-    notes: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """Return in words what was found, and what it is worth."""
-        made = self.calibration
-        rate = Rate(made.expected_per_week, made.low_per_week, made.high_per_week)
-        found = "counted" if made.method == "counted" else f"from the {made.fit['peaks']} highest"
-        lines = [
-            *self.notes,
-            f"normal sound: {_duration(made.sound_s)}, {made.decisions} independent decisions",
-            f"threshold {rounded(made.threshold, 4)}, "
-            f"clear threshold {rounded(made.clear_threshold, 4)}",
-            f"false alarms to expect in sound like this: {per_time(rate.expected)}, 95 % interval "
-            f"{per_time(rate.low)} to {per_time(rate.high)} ({found}); asked for "
-            f"{per_time(made.budget_per_week)}",
-        ]
-        reach_s = WEEK_S / made.budget_per_week / _REACH
-        needed_s = max(sound_to_factor_2(rate, made.sound_s), reach_s)
-        if needed_s > made.sound_s:
-            lines.append(
-                f"from about {_duration(needed_s)} of normal sound on, more than twice as many "
-                "could be ruled out"
-            )
-        if rate.high > _PROMISED * made.budget_per_week or made.sound_s < reach_s:
-            lines.append(
-                f"warning: this sound cannot support {per_time(made.budget_per_week)}; the "
-                "threshold is set for it, but more alarms cannot be ruled out"
-            )
-        if made.decisions < FEW_DECISIONS:
-            lines.append(
-                f"warning: {made.decisions} decisions are few, {FEW_DECISIONS} are wanted; take "
-                "the threshold for a first guess"
-            )
-        if self.overridden:
-            lines.append(_OVERRIDDEN)
-        return [
-            *lines,
-            f"version {made.number} in {self.path}; the daemon takes it up within seconds",
-        ]
+from edgeasd.offline.recordings.limits import refuse_too_few
+from edgeasd.offline.recordings.recordings import Recording, blocks_of, digest, limitations
 
 
 def calibrate(
@@ -117,20 +58,20 @@ def calibrate(
     progress: Progress = lambda _: None,
     tell: Tell = lambda _: None,
 ) -> Outcome:
-    """Set the threshold of *machine*, by recordings or, where there are none, by live sound.
+    """Set the threshold of *machine* by recordings, or without them by live sound.
 
     Args:
         machine: Configuration of the machine.
         recordings: Normal sound that the model was not learned from.
         channel: Channel of the files, counted from 0.
-        per_week: False alarms a week that are accepted.
-        duration_s: Of live sound, seconds.
-        progress: Is told of the sound that was scored.
-        tell: Is told what happens while it is listened.
+        per_week: Budget of false alarms a week.
+        duration_s: Seconds of live sound to listen to.
+        progress: Called with the seconds of sound scored since the last call.
+        tell: Called with a message about what happens while the command listens.
 
     Raises:
-        EdgeasdError: If there is too little sound, it was learned from, anything cannot be used, or
-            somebody asked for the end; live sound that was heard is then kept for the next call.
+        EdgeasdError: If there is too little sound, the model was learned from it, something cannot
+            be used, or the user interrupted.  Scores of live sound are kept for the next call.
     """
     model = open_model(machine.model)
     refuse_learned_from(model, recordings)
@@ -141,7 +82,7 @@ def calibrate(
 
     def finish() -> Outcome:
         notes = (
-            *shortcomings(recordings, model.document.features),
+            *limitations(recordings, model.document.features),
             *defect_notes(collector.defective_s),
         )
         made = conclude(machine, calibrated, collector.scores, per_week, notes)
@@ -164,7 +105,7 @@ def calibrate(
 def _with_learned(
     made: Calibration, before: Calibration | None, recordings: Sequence[Recording]
 ) -> Calibration:
-    """Return *made* with what it rests on: its recordings, and what *before* had learned."""
+    """Return *made* with its recordings as sources, and the references that *before* had added."""
     return replace(
         made,
         sources=tuple(str(path) for one in recordings for path in one.paths),
@@ -181,13 +122,13 @@ def conclude(
     per_week: float,
     notes: tuple[str, ...] = (),
 ) -> Outcome:
-    """Return the threshold that *scores* give, not yet stored, with *notes* on their sound.
+    """Return the calibration that *scores* give, with *notes* on their sound; stores nothing.
 
     Raises:
-        EdgeasdError: If there are too few.
+        EdgeasdError: If there are too few scores.
     """
     section = calibrated.model.document.sections[calibrated.section]
-    spec = alarm_spec(replace_thresholds(machine).alarm, section, scores.sample_rate)
+    spec = alarm_spec(without_thresholds(machine).alarm, section, scores.sample_rate)
     refuse_too_few(scores, spec.raise_after, notes)
     rates = AlarmRate(scores, spec)
     threshold = rates.threshold(per_week / WEEK_S)
@@ -221,23 +162,23 @@ def conclude(
 
 
 def store(machine: MachineConfig, known: CalibrationDocument, outcome: Outcome) -> Outcome:
-    """Write the calibration as the newest version, behind all that are there by now.
+    """Append the calibration to the calibration file as its newest version.
 
     Args:
         machine: Configuration of the machine.
-        known: The site file as it was when the scores were begun.
-        outcome: What was calibrated.
+        known: Content of the calibration file when scoring began.
+        outcome: The calibration to store.
 
     Raises:
-        ModelError: If what counts as normal has changed since: the scores are not of it.
+        ModelError: If references were added or taken back since: the scores are then outdated.
         StorageError: If the file cannot be written.
     """
     with exclusively(calibration_path(machine)):
         document = read_calibrations(machine)
         if _learned(document) != _learned(known):
             raise ModelError(
-                f"{calibration_path(machine)}: what counts as normal was changed meanwhile, so the "
-                f"scores are not of it; nothing was stored, call "
+                f"{calibration_path(machine)}: another command changed what counts as normal, so "
+                f"these scores are outdated and nothing was stored; call "
                 f"'edgeasd calibrate {machine.name}' again"
             )
         last = document.versions[-1].number if document.versions else 0
@@ -247,34 +188,34 @@ def store(machine: MachineConfig, known: CalibrationDocument, outcome: Outcome) 
 
 
 def _learned(document: CalibrationDocument) -> tuple[object, ...]:
-    """Return what the newest version has in place of what the model takes for normal."""
+    """Return what the newest version added to the model's normal sound."""
     newest = document.versions[-1] if document.versions else None
     return (newest.references, newest.distances) if newest else (None, ())
 
 
 def refuse_other_model(machine: MachineConfig, model: Model) -> None:
-    """Check that the model file is still *model*: else its own calibrations would be hidden.
+    """Check that the model file still holds *model*: the calibration would not fit another one.
 
     Raises:
-        ModelError: If it is not.
+        ModelError: If the file was replaced.
     """
     if open_model(machine.model).sha256 != model.sha256:
         raise ModelError(
-            f"{machine.model}: was replaced meanwhile, so the scores are not of it; nothing was "
-            f"stored, call 'edgeasd calibrate {machine.name}' again"
+            f"{machine.model}: was replaced since scoring began, so these scores are outdated and "
+            f"nothing was stored; call 'edgeasd calibrate {machine.name}' again"
         )
 
 
 def undo(machine: MachineConfig) -> tuple[str, ...]:
-    """Take back the newest version, and return in words what is in force then.
+    """Remove the newest version, and return in words which threshold applies now.
 
     Raises:
-        EdgeasdError: If there is none.
+        EdgeasdError: If there is no version to remove.
     """
     with exclusively(calibration_path(machine)):
         document = read_calibrations(machine)
         if not document.versions:
-            raise ConfigError(f"machine={machine.name!r} has no calibration that could be undone")
+            raise ConfigError(f"machine={machine.name!r} has no calibration to undo")
         write_calibrations(machine, replace(document, versions=document.versions[:-1]))
     calibrated = calibrated_model(machine, open_model(machine.model))
     section = calibrated.model.document.sections[calibrated.section]
@@ -282,48 +223,32 @@ def undo(machine: MachineConfig) -> tuple[str, ...]:
         f"version {calibrated.calibration.number}" if calibrated.calibration else "the model's own"
     )
     lines = [
-        f"version {document.versions[-1].number} is undone; threshold "
-        f"{rounded(section.threshold, 4)} ({origin}) is in force within seconds"
+        f"version {document.versions[-1].number} is undone; the daemon uses threshold "
+        f"{rounded(section.threshold, 4)} ({origin}) within seconds"
     ]
     if calibrated.warning:
         lines.append(f"warning: {calibrated.warning}")
     if machine.alarm.threshold is not None:
-        lines.append(_OVERRIDDEN)
+        lines.append(OVERRIDDEN)
     return tuple(lines)
 
 
 def refuse_learned_from(model: Model, recordings: Sequence[Recording]) -> None:
-    """Check that the model was not learned from *recordings*: it knows them too well.
+    """Check that the model was not learned from *recordings*, whose scores would be too low.
 
     Raises:
-        EdgeasdError: If it was.
+        EdgeasdError: If it was learned from one of them.
     """
     known = model.document.learned_from
     for path in (path for one in recordings for path in one.paths):
         if digest(path) in known:
             raise EdgeasdError(
                 f"{path}: the model was learned from it, so its scores are too low; calibrate with "
-                "normal sound of another time"
+                "normal sound from another time"
             )
 
 
-def replace_thresholds(machine: MachineConfig) -> MachineConfig:
-    """Return *machine* without thresholds of its own."""
+def without_thresholds(machine: MachineConfig) -> MachineConfig:
+    """Return *machine* without the thresholds of its configuration."""
     alarm = replace(machine.alarm, threshold=None, clear_threshold=None)
     return replace(machine, alarm=alarm)
-
-
-def per_time(per_week: float) -> str:
-    """Return a rate in the unit in which it is easiest to imagine."""
-    for per, unit in ((168.0, "an hour"), (7.0, "a day"), (1.0, "a week")):
-        if per_week >= 0.9 * per:
-            return f"{rounded(per_week / per, 2)} {unit}"
-    return f"{rounded(per_week * 52.0, 2)} a year"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 5400.0:  # noqa: PLR2004 - an hour and a half
-        return f"{seconds / 60.0:.0f} min"
-    if seconds < 172_800.0:  # noqa: PLR2004 - two days
-        return f"{seconds / 3600.0:.1f} h"
-    return f"{seconds / 86_400.0:.0f} days"

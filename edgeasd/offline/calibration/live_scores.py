@@ -1,7 +1,7 @@
-"""Hours of live sound to scores, of which a cable, a kill or a power cut takes a minute at most.
+"""Scores hours of live sound so that an interruption loses at most a minute.
 
-They are kept in a file beside the site file until a calibration was made of them; called again,
-the command goes on from there.
+The scores are kept in a file beside the calibration file until a calibration has been made from
+them.  If a cable, a kill or a power cut interrupts the command, the next call continues from there.
 """
 
 from __future__ import annotations
@@ -17,43 +17,48 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
 
-from edgeasd.capture.source import open_source
+from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.common.config import MachineConfig
-from edgeasd.common.errors import EdgeasdError, StorageError
+from edgeasd.common.errors import AudioDeviceError, EdgeasdError, StorageError
 from edgeasd.common.files.folders import open_locked, opened_folder
 from edgeasd.common.interruption import interruptible
 from edgeasd.common.text import rough_time
 from edgeasd.common.types import AudioBlock
 from edgeasd.models.calibration_file import CalibratedModel, calibration_path
-from edgeasd.offline.calibration.scores import ScoreCollector, live_blocks
+from edgeasd.offline.calibration.scores import ScoreCollector
 
 SCHEMA = "edgeasd.live/1"
 _KEEP_EVERY_S = 60.0
 _MOST_BYTES = 256 * 2**20
-"""Six hours take 2 MB."""
+"""Bound of what is read; scores of six hours take 2 MB."""
+
+_READ_TIMEOUT_S = 0.5
+_SILENT_AFTER_S = 10.0
+_N_PATIENCE = 60
+"""Multiples of `_SILENT_AFTER_S` after which listening ends: ten minutes."""
 
 Tell = Callable[[str], None]
-"""Takes what is to be said meanwhile."""
+"""Is called with a message for the user while the command listens."""
 
 
 class KeptScores:
-    """Runs of scores in a file; to be used in a ``with`` statement.
+    """Keeps runs of scores in a file; to be used in a ``with`` statement.
 
-    The file holds a line that says what the scores are of, and lines of scores: the number of the
-    run that they belong to, and they.
+    The first line of the file says which model and source the scores belong to.  Each further line
+    holds the number of a run and scores of that run.
 
     Args:
         machine: Configuration of the machine.
-        calibrated: Model and section that the scores are of.
+        calibrated: Model and section that the scores belong to.
 
     Attributes:
         path: Path of the file.
-        runs: Those of the calls before, to which others may be added.
+        runs: Runs of earlier calls; the caller appends to them.
         began: When the first of those calls began, RFC 3339.
-        is_of_another: Whether the file held scores of another model or source; they go.
+        is_of_another: Whether the file held scores of another model or source, which are dropped.
 
     Raises:
-        StorageError: When entered, if the file cannot be written, or another command writes it.
+        StorageError: When entered, if the file cannot be written or another command writes it.
     """
 
     def __init__(self, machine: MachineConfig, calibrated: CalibratedModel) -> None:
@@ -64,7 +69,7 @@ class KeptScores:
         self._machine = machine.name
         self._of = _identity(machine, calibrated)
         self._held = ExitStack()
-        # What of `runs` is in the file already: whole runs, and scores of the one after them.
+        # How much of `runs` is in the file: whole runs, and scores of the run after them.
         self._n_runs = self._n_scores = 0
         self._n_bytes = 0
 
@@ -78,7 +83,8 @@ class KeptScores:
                 self._held = held.pop_all()
         except BlockingIOError as exc:
             raise StorageError(
-                f"{self.path}: another command listens to {self._machine!r}; wait for its end"
+                f"{self.path}: another command is listening to {self._machine!r}; wait until it "
+                "ends"
             ) from exc
         except OSError as exc:
             raise StorageError(f"{self.path}: cannot be written ({exc.strerror})") from exc
@@ -90,15 +96,15 @@ class KeptScores:
         self._held.close()
 
     def remove(self) -> None:
-        """Remove the file: a calibration was made of what is in it."""
+        """Remove the file, because a calibration was made from it."""
         with suppress(FileNotFoundError):
             os.unlink(self.path.name, dir_fd=self._folder)
 
     def write(self) -> None:
-        """Bring to the disk what was added to `runs`.
+        """Write to the disk what was appended to `runs`.
 
         Raises:
-            OSError: If it cannot be written; the next call tries again.
+            OSError: If the file cannot be written; the next call tries again.
         """
         lines: list[Any] = []
         if not self._n_bytes:
@@ -108,7 +114,7 @@ class KeptScores:
             lines.append([number, self.runs[number][first:]])
             first = 0
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        # Over what a full disk left of the last attempt.
+        # Replaces what the last attempt left on a full disk.
         os.ftruncate(self._file, self._n_bytes)
         if os.pwrite(self._file, content, self._n_bytes) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -121,7 +127,7 @@ class KeptScores:
         self._n_scores = len(self.runs[-1]) if self.runs else 0
 
     def _read(self) -> None:
-        """Take in what the file holds, up to where a power cut or anything else spoiled it."""
+        """Read the file up to the first line that a power cut or anything else damaged."""
         n_bytes = os.fstat(self._file).st_size
         lines = os.pread(self._file, min(n_bytes, _MOST_BYTES), 0).splitlines(keepends=True)
         header: Any = _parsed(lines[0]) if lines else None
@@ -129,7 +135,7 @@ class KeptScores:
             began = datetime.fromisoformat(header["began"])
             self.is_of_another = (header["schema"], header["of"]) != (SCHEMA, self._of)
         except (TypeError, KeyError, ValueError):
-            return  # it is something else
+            return  # not a file of scores
         if self.is_of_another:
             return
         self.began = began.isoformat()
@@ -149,7 +155,7 @@ def _parsed(line: bytes) -> Any:
 
 
 def _add(line: Any, runs: list[list[float]]) -> bool:
-    """Add a line of scores to *runs*, and return whether it is one."""
+    """Add *line* to *runs* if it holds scores, and return whether it does."""
     if not isinstance(line, list) or len(line) != 2:  # noqa: PLR2004
         return False
     number, scores = line
@@ -164,10 +170,10 @@ def _add(line: Any, runs: list[list[float]]) -> bool:
 
 
 def _identity(machine: MachineConfig, calibrated: CalibratedModel) -> dict[str, str]:
-    """Return what scores must have in common to be of one calibration."""
+    """Return what scores must have in common to be used in one calibration."""
     document = calibrated.model.document
     section = document.sections[calibrated.section]
-    # Of what was learned on site: scores do not depend on the threshold.
+    # Scores depend on the references and distances, but not on the threshold.
     learned = repr((section.references, document.distances))
     return {
         "model": calibrated.model.sha256,
@@ -188,23 +194,23 @@ def listen(
 
     Args:
         machine: Configuration of the machine.
-        collector: Takes the scores, behind those that are kept already.
-        kept: Where they are kept.
-        duration_s: Seconds, with those of earlier calls.
-        tell: Is told what happens meanwhile.
+        collector: Collects the scores, after those of earlier calls.
+        kept: Keeps the scores on disk.
+        duration_s: Seconds of sound wanted, including earlier calls.
+        tell: Called with a message about what happens.
 
     Raises:
-        AudioDeviceError: If the source is not there, or gives no sound for ten minutes.
-        EdgeasdError: If Ctrl-C or SIGTERM asked for the end.
+        AudioDeviceError: If the source is absent or delivers no sound for ten minutes.
+        EdgeasdError: If Ctrl-C or SIGTERM interrupted.
     """
     collector.runs = kept.runs
     heard_s = collector.scores.duration_s
     if kept.is_of_another:
-        tell(f"{kept.path} held scores of another model or source, which are of no use now")
+        tell(f"{kept.path} held scores of another model or source; they are discarded")
     if heard_s:
         tell(
-            f"going on from {rough_time(heard_s)} of {rough_time(duration_s)}, heard since "
-            f"{kept.began}; remove {kept.path} to begin anew"
+            f"continuing from {rough_time(heard_s)} of {rough_time(duration_s)}, heard since "
+            f"{kept.began}; remove {kept.path} to start again"
         )
         collector.progress(heard_s)
     if heard_s >= duration_s:
@@ -219,12 +225,13 @@ def listen(
     if asked.requested:
         raise EdgeasdError(
             f"stopped at {rough_time(collector.scores.duration_s)} of {rough_time(duration_s)}; "
-            f"the same command goes on, and with a shorter --duration sets the threshold at once"
+            "call the same command again to continue, or with a shorter --duration to set the "
+            "threshold at once"
         )
 
 
 def _keeping(blocks: Iterable[AudioBlock], kept: KeptScores, tell: Tell) -> Iterator[AudioBlock]:
-    """Yield *blocks*, and keep every minute the scores that were made of them."""
+    """Yield *blocks*, and write the scores made from them to disk every minute."""
     kept_s = time.monotonic()
     for block in blocks:
         yield block
@@ -237,5 +244,50 @@ def _keep(kept: KeptScores, tell: Tell) -> None:
     try:
         kept.write()
     except OSError as exc:
-        # Whoever listens to the end has a threshold all the same.
-        tell(f"{kept.path}: cannot be written ({exc.strerror}); free some of its disk")
+        # The threshold can still be set if the command listens to the end.
+        tell(f"{kept.path}: cannot be written ({exc.strerror}); free some space on its disk")
+
+
+def live_blocks(
+    source: AudioSource,
+    duration_s: float,
+    tell: Callable[[str], None] = lambda _: None,
+    until: Callable[[], bool] = lambda: False,
+) -> Iterator[AudioBlock]:
+    """Yield *duration_s* seconds of sound from *source*.
+
+    If the source delivers nothing, for example because a cable came off, it is waited for.
+
+    Args:
+        source: Source of the sound.
+        duration_s: Seconds of sound.
+        tell: Called with a message when the sound stops and when it returns.
+        until: Returns whether to end early.
+
+    Raises:
+        AudioDeviceError: If the source delivers no sound for ten minutes.
+    """
+    wanted = round(duration_s * source.sample_rate)
+    heard = 0
+    sound_at = time.monotonic()
+    is_told = False
+    while heard < wanted and not source.ended and not until():
+        block = source.read(_READ_TIMEOUT_S)
+        silent_s = time.monotonic() - sound_at
+        if block is not None:
+            if is_told:
+                tell(f"sound is back after {rough_time(silent_s)}")
+                is_told = False
+            sound_at = time.monotonic()
+            heard += len(block.samples)
+            yield block
+        elif silent_s > _SILENT_AFTER_S:
+            reason = source.fault or "the source delivers no sound"
+            if silent_s > _N_PATIENCE * _SILENT_AFTER_S:
+                raise AudioDeviceError(
+                    f"no sound for {rough_time(silent_s)} ({reason}); call the command again to "
+                    "continue"
+                )
+            if not is_told:
+                tell(f"no sound for {_SILENT_AFTER_S:g} s ({reason}); waiting")
+                is_told = True

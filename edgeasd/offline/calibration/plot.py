@@ -1,4 +1,4 @@
-"""The picture of a calibration, as a PNG file; needs the extra ``plot``."""
+"""``edgeasd calibrate --plot``: the picture of a calibration; needs the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import numpy as np
 
 from edgeasd.baseline.alarm_rate import WEEK_S
 from edgeasd.common.text import rounded
-from edgeasd.offline.calibration.calibrate import Outcome
-from edgeasd.offline.explain.pictures import ANOMALY, GREY, NORMAL, in_style, new_figure, save
+from edgeasd.offline.calibration.outcome import Outcome
+from edgeasd.offline.figure import (
+    ANOMALY,
+    GREY,
+    NORMAL,
+    in_style,
+    mark_thresholds,
+    new_figure,
+    save,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _N_LEVELS = 60
 _BEYOND = 0.25
-"""Of the range of the scores: how far the picture goes beyond the threshold."""
+"""Share of the shown range that lies above the threshold and above the highest score."""
 
 
 @in_style
@@ -25,9 +33,9 @@ def draw_calibration(path: Path, machine: str, outcome: Outcome) -> None:
     """Draw the scores of normal sound, and the false alarms that each threshold would give.
 
     Args:
-        path: Of the picture, PNG.
-        machine: Its name.
-        outcome: What was calibrated.
+        path: Path of the picture, a PNG file.
+        machine: Name of the machine.
+        outcome: The calibration to draw.
 
     Raises:
         StorageError: If the picture cannot be written.
@@ -43,8 +51,7 @@ def draw_calibration(path: Path, machine: str, outcome: Outcome) -> None:
     above.set_ylabel("scores")
     _draw_rates(below, outcome)
     for axes in (above, below):
-        axes.axvline(made.threshold, color="black", label="threshold")
-        axes.axvline(made.clear_threshold, color="black", linestyle=":", label="clear threshold")
+        mark_thresholds(axes.axvline, made.threshold, made.clear_threshold)
         axes.legend(loc="upper right")
     save(figure, path)
 
@@ -65,11 +72,9 @@ def _draw_rates(axes: Axes, outcome: Outcome) -> None:
     axes.fill_between(
         fitted, ends[:, 0], ends[:, 2], color=GREY, alpha=0.4, linewidth=0, label="95 % interval"
     )
-    axes.axhline(
-        made.budget_per_week, color="black", linewidth=1, linestyle="--", label="asked for"
-    )
+    axes.axhline(made.budget_per_week, color="black", linewidth=1, linestyle="--", label="budget")
     axes.set(
-        xlabel="threshold, score of the 10 s before",
+        xlabel="threshold (score of the last 10 s)",
         ylabel="false alarms a week",
         yscale="log",
         ylim=(made.budget_per_week / 100.0, 3.0 * max(1.0, counts.max()) * week),

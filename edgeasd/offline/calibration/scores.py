@@ -1,46 +1,38 @@
-"""Scores of normal sound by the daemon's own pipeline, from recordings or live."""
+"""Collects the scores that the daemon's own pipeline gives to normal sound."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeasd.baseline.alarm_rate import NormalScores
-from edgeasd.capture.source import AudioSource
-from edgeasd.common.errors import AudioDeviceError
-from edgeasd.common.text import rough_time
 from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.signal import Defect
 
-_READ_TIMEOUT_S = 0.5
-_SILENT_AFTER_S = 10.0
-_N_PATIENCE = 60
-"""Times that: who is away for hours learns soon enough that nothing comes any more."""
 _NEVER = AlarmSpec(math.inf, math.inf)
 
 Progress = Callable[[float], None]
-"""Takes the seconds of sound that were scored since the last call."""
+"""Is called with the seconds of sound scored since the last call."""
 
 
 @dataclass
 class ScoreCollector:
-    """Runs of scores without a gap, of one model and section.
+    """Collects runs of scores without a gap, for one model and section.
 
     Args:
-        model: With its references as they are to be.
+        model: The model, with the references to score by.
         section: Index of the section.
-        progress: Is told of the sound that was scored.
+        progress: Called with the seconds of sound scored since the last call.
 
     Attributes:
-        runs: Of all streams so far.
-        defective_s: Seconds of them with each defect.
+        runs: Runs of scores of all streams so far.
+        defective_s: Seconds of sound with each defect.
     """
 
     model: Model
@@ -48,7 +40,7 @@ class ScoreCollector:
     progress: Progress = lambda _: None
     runs: list[list[float]] = field(default_factory=list)
     defective_s: dict[Defect, float] = field(default_factory=dict)
-    # Position at which the next score of the run is to begin; -1 begins a run.
+    # Position at which the next score continues the run; -1 starts a new run.
     _expected: int = field(default=-1, init=False)
 
     def add(
@@ -58,16 +50,16 @@ class ScoreCollector:
         source_rate: int | None = None,
         of_clips: bool = False,
     ) -> None:
-        """Score a stream; what rests on flat sound is left out.
+        """Score a stream and collect its scores, except those that rest on flat sound.
 
-        What *blocks* raises leaves all scores so far.
+        If *blocks* raises an exception, the scores so far are kept.
 
         Args:
             blocks: The stream.
             source_rate: Sample rate of *blocks*, hertz; None if they have the rate of the model.
-            of_clips: Whether a gap is a seam between clips, of which scores may rest on several, as
-                else clips of ten seconds had one each; of live sound it ends a run, as in the
-                daemon.
+            of_clips: Whether a gap is a seam between clips.  A score may then rest on several
+                clips, because clips of ten seconds would have only one each.  In live sound a gap
+                ends a run, as in the daemon.
         """
         pipeline = Pipeline(
             self.model, self.section, _NEVER, source_rate=source_rate, joins_gaps=of_clips
@@ -97,7 +89,7 @@ class ScoreCollector:
 
     @property
     def scores(self) -> NormalScores:
-        """All scores so far."""
+        """The scores so far."""
         document = self.model.document
         return NormalScores(
             [np.array(run) for run in self.runs],
@@ -105,47 +97,3 @@ class ScoreCollector:
             document.score_samples,
             document.features.sample_rate,
         )
-
-
-def live_blocks(
-    source: AudioSource,
-    duration_s: float,
-    tell: Callable[[str], None] = lambda _: None,
-    until: Callable[[], bool] = lambda: False,
-) -> Iterator[AudioBlock]:
-    """Yield what *source* delivers for *duration_s* seconds of sound.
-
-    A source that is silent is waited for: a cable comes off and is put back.
-
-    Args:
-        source: Source of the sound.
-        duration_s: Seconds of sound.
-        tell: Is told that there is no sound, and that it is back.
-        until: Whether to end before.
-
-    Raises:
-        AudioDeviceError: If no sound comes for ten minutes.
-    """
-    wanted = round(duration_s * source.sample_rate)
-    heard = 0
-    sound_at = time.monotonic()
-    is_told = False
-    while heard < wanted and not source.ended and not until():
-        block = source.read(_READ_TIMEOUT_S)
-        silent_s = time.monotonic() - sound_at
-        if block is not None:
-            if is_told:
-                tell(f"sound is back after {rough_time(silent_s)}")
-                is_told = False
-            sound_at = time.monotonic()
-            heard += len(block.samples)
-            yield block
-        elif silent_s > _SILENT_AFTER_S:
-            reason = source.fault or "the source delivers no sound"
-            if silent_s > _N_PATIENCE * _SILENT_AFTER_S:
-                raise AudioDeviceError(
-                    f"no sound for {rough_time(silent_s)} ({reason}); call again to continue"
-                )
-            if not is_told:
-                tell(f"no sound for {_SILENT_AFTER_S:g} s ({reason}); waiting for it")
-                is_told = True

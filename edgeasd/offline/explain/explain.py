@@ -1,8 +1,9 @@
-"""Which mel bands and moments made a score, and what they sound like; pure.
+"""Finds which mel bands and moments made a score, and what they sound like; pure.
 
 Attribution is by occlusion (Zeiler and Fergus, 2014, "Visualizing and understanding convolutional
-networks", section 4.2): a band, or a second, is brought back to the level of normal sound, and what
-the score falls by is its share.  No gradient is needed, so it holds for every scoring method.
+networks", section 4.2): a band or a moment is replaced by the level of normal sound, and its share
+is the amount by which the score falls.  This needs no gradient, so it works with every scoring
+method.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from edgeasd.detect.windows import slice_windows
 from edgeasd.offline.explain.findings import Finding, find_differences
 
 N_BANDS = 16
-"""Groups of mel bins that are brought back to normal in turn."""
+"""Bands of mel bins that are replaced by normal sound in turn."""
 _MOMENT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What made a score.
+    """Explanation of a score.
 
     Attributes:
-        score: Of the sound.
-        frames: Its log-mel, shape ``(n_frames, n_mels)``, dB.
-        bands: What the score falls by if a band is brought back to normal, shape ``(N_BANDS,)``.
-        moments: The same for each half of a second, shape ``(n_moments,)``.
-        findings: What is not normal, the most telling first; may be empty.
+        score: Score of the sound.
+        frames: Log-mel of the sound, shape ``(n_frames, n_mels)``, dB.
+        bands: Share of each band in the score, shape ``(N_BANDS,)``.
+        moments: Share of each half second in the score, shape ``(n_moments,)``.
+        findings: Differences from normal sound, those with the largest share first; may be empty.
     """
 
     score: float
@@ -47,22 +48,22 @@ class Explanation:
 
     @property
     def words(self) -> list[str]:
-        """The findings, or what their absence means."""
+        """The findings in words, or what it means that there are none."""
         if self.findings:
             return [str(finding) for finding in self.findings]
-        return ["no part of the spectrum stands out: the sound differs a little in many"]
+        return ["no part of the spectrum stands out: the sound differs a little in many places"]
 
 
 def explain(
     model: Model, section: int, normal: NormalSpectrum, samples: Float32Array
 ) -> Explanation:
-    """Return what makes the score of *samples*.
+    """Return what made the score of *samples*.
 
     Args:
         model: The network and its geometry.
         section: Index of the section that the sound comes from.
-        normal: How loud its normal sound is.
-        samples: At the model's rate, shape ``(n_samples,)``, full scale +-1.0; at least a window.
+        normal: Spectrum of its normal sound.
+        samples: Shape ``(n_samples,)``, at the model's rate, full scale +-1.0; at least a window.
 
     Raises:
         ValueError: If *samples* is shorter than a window.
@@ -86,12 +87,12 @@ def explain(
 
 
 def band_edges(n_mels: int) -> list[int]:
-    """Return the first bin of each band, and the end: ``N_BANDS + 1`` numbers."""
+    """Return the first bin of each band and the end of the last: ``N_BANDS + 1`` numbers."""
     return [round(n_mels * index / N_BANDS) for index in range(N_BANDS + 1)]
 
 
 def moment_frames(spec: FeatureSpec) -> int:
-    """Return how many frames a moment has."""
+    """Return the number of frames in a moment."""
     return max(1, round(_MOMENT_S * spec.frames_per_s))
 
 
@@ -113,11 +114,11 @@ def shares(
     usual: Float32Array,
     parts: Sequence[tuple[slice, slice]],
 ) -> Float64Array:
-    """Return what each of *parts* of *frames* adds to the score.
+    """Return the share of each of *parts* of *frames* in the score.
 
-    The mean of what is lost if the part alone becomes as usual, and what is gained if it alone
-    does not: the Shapley value of any score without terms of more than two parts, such as a squared
-    distance.
+    The share is the mean of two differences: the fall of the score if only this part is replaced by
+    *usual*, and the rise if only this part is kept.  For a score whose terms involve at most two
+    parts, such as a squared distance, that is the Shapley value.
     """
     highest, lowest = score(frames), score(usual)
     shares = np.empty(len(parts))

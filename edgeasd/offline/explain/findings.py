@@ -1,4 +1,4 @@
-"""Differences from normal sound, in the words of people who listen to machines; pure."""
+"""Finds differences from normal sound and describes them in words; pure."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from edgeasd.detect.features import FeatureSpec, hz_to_mel, mel_to_hz
 from edgeasd.detect.model.spectrum import NormalSpectrum, peak_level
 
 _LEAST_EXCESS_DB = 2.0
-"""Nobody hears less."""
+"""Smallest difference that is reported; people hear no smaller one."""
 _LEAST_DEVIATIONS = 3.0
+"""Smallest difference in units of the spread of normal sound."""
 _MOST_FINDINGS = 3
 _LEAST_PART = 1 / 3
-"""Of the decibels of the strongest finding: what is weaker is of no interest beside it."""
+"""Share of the strongest finding's decibels below which a finding is left out."""
 _TONE_SHARE = 0.5
-"""Of the power of a band in its strongest line, from which the band is a tone."""
+"""Share of a band's power in its strongest line from which the band is called a tone."""
 _TONE_WIDTH_HZ = 16.0
 _ENVELOPE_HZ = 4000.0
 _REPETITION_HZ = (1.0, 200.0)
 _LEAST_BAND_HZ = 20.0
 _MULTIPLE = 0.8
+"""A peak counts as high as the highest from this share of it: its multiples are about as high."""
 _IMPULSIVE_KURTOSIS = 5.0
-"""That of the envelope of steady noise is 3.2, of a sine 1.5."""
+"""Kurtosis from which an envelope is impulsive; that of steady noise is 3.2, of a sine 1.5."""
 _REPETITION_STRENGTH = 0.25
-"""Autocorrelation of the envelope; that of noise of a second's length stays below 0.1."""
+"""Autocorrelation from which an envelope repeats; for a second of noise it stays below 0.1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A stretch of the spectrum that is not as it is normally.
+    """A range of frequencies whose level is not normal.
 
     Attributes:
-        low_hz: Lower edge.
-        high_hz: Upper edge.
-        excess_db: Above the level of normal sound where it differs most; negative below it.
-        tone_hz: The line that makes most of it; `None` if it is noise.
-        rate_hz: How often it comes again; `None` if it does not.
-        impulsive: Whether it comes in impacts rather than in waves.
-        peaks_only: Whether only its loudest moments differ.
+        low_hz: Lower edge of the range.
+        high_hz: Upper edge of the range.
+        excess_db: Largest difference from the level of normal sound; negative if quieter.
+        tone_hz: Frequency of the line that holds most of the power; `None` for noise.
+        rate_hz: How often a second the sound repeats; `None` if it does not.
+        impulsive: Whether the sound comes in impacts rather than in waves.
+        peaks_only: Whether only the loudest moments differ.
     """
 
     low_hz: float
@@ -75,13 +77,13 @@ def find_differences(
     samples: Float32Array,
     spec: FeatureSpec,
 ) -> list[Finding]:
-    """Return where the spectrum differs from normal, what made the score first; at most three.
+    """Return where the spectrum differs from normal, the largest share first; at most three.
 
     Args:
         frames: Log-mel of the sound, shape ``(n_frames, n_mels)``, dB.
-        normal: How loud normal sound is.
-        share: What each mel bin adds to the score, shape ``(n_mels,)``.
-        samples: The sound, shape ``(n_samples,)``.
+        normal: Spectrum of normal sound.
+        share: Share of each mel bin in the score, shape ``(n_mels,)``.
+        samples: Samples of the sound, shape ``(n_samples,)``.
         spec: Frame geometry.
     """
     excess = frames.mean(axis=0, dtype=np.float64) - normal.level_db
@@ -104,20 +106,20 @@ def find_differences(
 
 
 def bin_edges_hz(spec: FeatureSpec) -> Float64Array:
-    """Return where one mel bin gives way to the next, shape ``(n_mels + 1,)``, hertz."""
+    """Return the borders between mel bins, shape ``(n_mels + 1,)``, hertz."""
     low, high = hz_to_mel(np.array([spec.fmin, spec.fmax]))
     step = (high - low) / (spec.n_mels + 1)
     return mel_to_hz(low + step * (np.arange(spec.n_mels + 1) + 0.5))
 
 
 def hertz(frequency: float) -> str:
-    """Return *frequency* as people say it, for example ``850 Hz`` or ``3.1 kHz``."""
+    """Return *frequency* in words, for example ``850 Hz`` or ``3.1 kHz``."""
     rounded = float(f"{frequency:.2g}")
     return f"{rounded / 1000:.1f} kHz" if rounded >= 1000 else f"{rounded:.0f} Hz"  # noqa: PLR2004
 
 
 def _with_character(finding: Finding, samples: Float32Array, sample_rate: int) -> Finding:
-    """Return *finding* with what its band sounds like: most of the sound in it is new."""
+    """Return *finding* with tone, repetition and impacts, taken from all sound in its band."""
     band = (finding.low_hz, finding.high_hz)
     envelope, rate = _envelope(samples, sample_rate, *band)
     return replace(
@@ -129,7 +131,7 @@ def _with_character(finding: Finding, samples: Float32Array, sample_rate: int) -
 
 
 def _stretches(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return first bin and end of each stretch of true values, across gaps of two bins."""
+    """Return first bin and end of each run of true values; gaps of two bins are closed."""
     closed = binary_closing(np.pad(mask, 2), np.ones(3, bool))[2:-2]
     steps = np.flatnonzero(np.diff(np.concatenate([[0], closed.astype(np.int8), [0]]))).tolist()
     return list(zip(steps[::2], steps[1::2], strict=True))
@@ -143,7 +145,7 @@ def _finding(differences: Float64Array, low: int, high: int, spec: FeatureSpec) 
 
 
 def _loudest(excess: Float64Array, first: int, end: int) -> tuple[int, int]:
-    """Return the part of a stretch around its peak that has at least half of its decibels."""
+    """Return the part around the peak where the excess is at least half of that at the peak."""
     peak = first + int(np.argmax(excess[first:end]))
     low = np.flatnonzero(excess[:peak] < excess[peak] / 2.0)
     high = np.flatnonzero(excess[peak:] < excess[peak] / 2.0)
@@ -154,7 +156,7 @@ def _loudest(excess: Float64Array, first: int, end: int) -> tuple[int, int]:
 
 
 def _tone(samples: Float32Array, sample_rate: int, low: float, high: float) -> float | None:
-    """Return the frequency of the line that makes most of the power between two frequencies."""
+    """Return the frequency of the line that holds most of the power of a band, if one does."""
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
     frequency = np.fft.rfftfreq(len(samples), 1.0 / sample_rate)
     inside = (frequency >= low) & (frequency < high)
@@ -163,7 +165,7 @@ def _tone(samples: Float32Array, sample_rate: int, low: float, high: float) -> f
     peak = float(frequency[inside][np.argmax(power[inside])])
     line = np.abs(frequency - peak) <= _TONE_WIDTH_HZ / 2.0
     share = power[inside & line].sum() / max(power[inside].sum(), 1e-300)
-    # In a band hardly wider than a line, every noise would be one.
+    # In a band hardly wider than a line, any noise would count as a line.
     is_line = high - low > 2.0 * _TONE_WIDTH_HZ and share >= _TONE_SHARE
     return peak if is_line else None
 
@@ -171,7 +173,7 @@ def _tone(samples: Float32Array, sample_rate: int, low: float, high: float) -> f
 def _envelope(
     samples: Float32Array, sample_rate: int, low: float, high: float
 ) -> tuple[Float64Array, float]:
-    """Return the envelope of a band without its mean, and its rate in hertz."""
+    """Return the envelope of a band with its mean removed, and its sample rate in hertz."""
     band = [max(low, _LEAST_BAND_HZ), min(high, 0.98 * sample_rate / 2.0)]
     sos = butter(2, band, "bandpass", fs=sample_rate, output="sos")
     envelope = np.abs(hilbert(sosfiltfilt(sos, samples)))
@@ -182,9 +184,14 @@ def _envelope(
 
 
 def _repetition(envelope: Float64Array, rate: float) -> float | None:
-    """Return how often a second *envelope*, of *rate* values a second, repeats itself, if it does.
+    """Return how often a second *envelope* repeats, by the highest peak of its autocorrelation.
 
-    From the highest peak of its autocorrelation.
+    Args:
+        envelope: Values without their mean, shape ``(n_values,)``.
+        rate: Values a second.
+
+    Returns:
+        Repetitions a second; `None` if the envelope does not repeat.
     """
     n_values = len(envelope)
     power = np.abs(np.fft.rfft(envelope, 2 * n_values)) ** 2
@@ -196,19 +203,19 @@ def _repetition(envelope: Float64Array, rate: float) -> float | None:
     below_zero = np.flatnonzero(correlation < 0.0)
     if len(below_zero) == 0:
         return None
-    # Noise makes small peaks on the slope that falls from lag zero: a period comes after it.
+    # Noise makes small peaks on the slope that falls from lag zero; a period comes later.
     shortest = max(shortest, int(below_zero[0]))
     near = correlation[shortest - 1 : min(longest, n_values // 2) + 1]
     is_peak = (near[1:-1] >= near[:-2]) & (near[1:-1] >= near[2:])
     peaks = shortest + np.flatnonzero(is_peak & (near[1:-1] >= _REPETITION_STRENGTH))
     if len(peaks) == 0:
         return None
-    # The shortest of those nearly as high as the highest: the others are its multiples.
+    # The shortest lag among those nearly as high as the highest: the others are its multiples.
     lag = int(peaks[correlation[peaks] >= _MULTIPLE * correlation[peaks].max()][0])
-    # Noise makes small peaks on the slope that rises to it, too.
+    # Noise also makes small peaks on the slope that rises to it.
     lag += int(np.argmax(correlation[lag : min(lag + lag // 4 + 1, n_values - 1)]))
     before, at, after = correlation[lag - 1 : lag + 2]
-    # The vertex of the parabola through the three: one lag is 5 % of a period at 200 Hz.
+    # Vertex of the parabola through three values, because one lag is 5 % of a period at 200 Hz.
     return float(rate / (lag + 0.5 * (before - after) / min(before - 2.0 * at + after, -1e-12)))
 
 

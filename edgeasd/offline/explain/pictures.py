@@ -1,19 +1,16 @@
-"""Pictures of sound and scores, as PNG files; needs the extra ``plot``."""
+"""Pictures of sound, scores and explanations; needs the extra ``plot``."""
 
 from __future__ import annotations
 
-import io
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
-from edgeasd.common.files.whole_file import replace_file
 from edgeasd.common.text import printable
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec, hz_to_mel
@@ -21,50 +18,26 @@ from edgeasd.detect.model.spectrum import NormalSpectrum
 from edgeasd.detect.pipeline import Detection
 from edgeasd.offline.explain.explain import Explanation, band_edges, moment_frames
 from edgeasd.offline.explain.findings import bin_edges_hz
+from edgeasd.offline.figure import (
+    ANOMALY,
+    GREY,
+    NORMAL,
+    in_style,
+    mark_thresholds,
+    new_figure,
+    save,
+)
 
-
-@contextmanager
-def _in_the_root_folder() -> Iterator[None]:
-    here = os.open(".", os.O_PATH)
-    os.chdir("/")
-    try:
-        yield
-    finally:
-        os.fchdir(here)
-        os.close(here)
-
-
-# It obeys a file "matplotlibrc" of the folder that it is imported in, whoever left it there.
-with _in_the_root_folder():
-    import matplotlib as mpl
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-# Told apart with any colour vision: Okabe and Ito (2008), Color universal design.
-NORMAL, ANOMALY, GREY = "#0072B2", "#D55E00", "#999999"
 
-WIDTH = 12.0
-"""Inches across; 1080 pixels."""
 _SMOOTHED_S = 0.25
-"""A single frame of noise differs by 5 dB from its mean, and would hide what lasts."""
+"""Length of the average along time; single frames of noise vary by 5 dB and hide what lasts."""
 _LONGEST_TITLE = 120
-"""Characters that the width of a picture holds."""
+"""Characters that fit into the width of a picture."""
 _TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16000)
-
-in_style = mpl.rc_context(
-    {
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": "medium",
-        "figure.dpi": 90,
-        "font.size": 9,
-        "legend.fontsize": "small",
-        # A file or section may be named $HOME.
-        "text.parse_math": False,
-    }
-)
-"""Decorates every function that makes a picture."""
 
 
 @in_style
@@ -80,11 +53,11 @@ def draw_scores(
     """Draw a recording's log-mel, and below it the scores, thresholds and alarms by time.
 
     Args:
-        path: Of the picture, PNG.
-        title: Of the picture.
+        path: Path of the picture, a PNG file.
+        title: Title of the picture.
         frames: Log-mel of the whole recording, shape ``(n_frames, n_mels)``, dB.
         spec: Frame geometry.
-        detections: What the daemon would make of the recording, in order.
+        detections: Scores and events of the recording as the daemon would find them, in order.
         thresholds: Score that raises the alarm, and score below which it may end.
 
     Raises:
@@ -97,16 +70,11 @@ def draw_scores(
     above.set_title(printable(title, _LONGEST_TITLE))
     times = [one.score.end_sample / spec.sample_rate for one in detections]
     below.plot(times, [one.score.value for one in detections], color=NORMAL, label="score")
-    threshold, clear_threshold = thresholds
-    below.axhline(threshold, color="black", linewidth=1, label="threshold")
-    if clear_threshold < threshold:
-        below.axhline(
-            clear_threshold, color="black", linewidth=1, linestyle=":", label="clear threshold"
-        )
+    mark_thresholds(below.axhline, *thresholds)
     for number, (start_s, end_s) in enumerate(_alarms(detections, times)):
         label = "alarm" if number == 0 else None
         below.axvspan(start_s, end_s, color=ANOMALY, alpha=0.25, linewidth=0, label=label)
-    below.set(xlabel="time (s)", ylabel="score of the 10 s before")
+    below.set(xlabel="time (s)", ylabel="score (last 10 s)")
     below.legend(loc="upper left", ncols=4)
     save(figure, path)
 
@@ -118,11 +86,11 @@ def draw_explanation(
     """Draw how a sound differs from normal, and which moments and bands made its score.
 
     Args:
-        path: Of the picture, PNG.
-        title: Of the picture.
+        path: Path of the picture, a PNG file.
+        title: Title of the picture.
         spec: Frame geometry.
-        explanation: What made the score.
-        normal: How loud normal sound is.
+        explanation: Explanation of the score.
+        normal: Spectrum of normal sound.
 
     Raises:
         StorageError: If the picture cannot be written.
@@ -155,15 +123,10 @@ def draw_explanation(
     save(figure, path)
 
 
-def new_figure(height: float) -> Figure:
-    """Return a figure of the usual width that is *height* inches high."""
-    return Figure(figsize=(WIDTH, height), layout="constrained")
-
-
 def draw_frames(
     axes: Axes, frames: Float32Array, spec: FeatureSpec, colours: str, limits: tuple[float, float]
 ) -> AxesImage:
-    """Draw log-mel *frames*, shape ``(n_frames, n_mels)``, by seconds and hertz."""
+    """Draw log-mel *frames*, shape ``(n_frames, n_mels)``, over time and frequency."""
     lowest, highest = hz_to_mel(np.array([spec.fmin, spec.fmax]))
     image = axes.imshow(
         frames.T,
@@ -214,7 +177,7 @@ def _label_hertz(axes: Axes, spec: FeatureSpec) -> None:
 
 
 def _alarms(detections: Sequence[Detection], times: Sequence[float]) -> list[tuple[float, float]]:
-    """Return start and end of each alarm in seconds; one that lasts ends with the recording."""
+    """Return start and end of each alarm in seconds; one still raised ends with the recording."""
     alarms: list[tuple[float, float]] = []
     start_s = math.nan
     for one, time_s in zip(detections, times, strict=True):
@@ -227,7 +190,7 @@ def _alarms(detections: Sequence[Detection], times: Sequence[float]) -> list[tup
 
 
 def limits(arrays: Sequence[Float32Array]) -> tuple[float, float]:
-    """Return the values that all but the rarest of *arrays* lie between."""
+    """Return the range that holds 99 % of the values of *arrays*."""
     values = np.concatenate([one.ravel() for one in arrays])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -238,14 +201,3 @@ def limits(arrays: Sequence[Float32Array]) -> tuple[float, float]:
 
 def _signs(values: npt.NDArray[np.float64]) -> list[str]:
     return [ANOMALY if value > 0 else NORMAL for value in values]
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write *figure* as a PNG file.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    replace_file(path, drawn.getvalue())

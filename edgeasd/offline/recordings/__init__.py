@@ -1,1 +1,4 @@
-"""Recordings named on a command line, and the folder into which `edgeasd record` writes."""
+"""Recordings named on the command line, and the folder that `edgeasd record` writes.
+
+It may import `capture`, `detect`, `models` and `common`.
+"""

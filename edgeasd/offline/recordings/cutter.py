@@ -1,4 +1,4 @@
-"""A stream of sound to clips of ten seconds, and to stretches that are not fit to learn from."""
+"""Cuts a stream of sound into clips of ten seconds, and marks those unfit for learning."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edgeasd.common.types import AudioBlock, Float32Array
 from edgeasd.detect.levels import LevelMeter, Levels
 
 CLIP_S = 10
-"""As in DCASE Task 2, and as many seconds as a score of the daemon rests on."""
+"""Length of a clip, as in DCASE Task 2 and as long as a score of the daemon rests on."""
 
 Flaw: TypeAlias = Literal["", "gap", "flat_signal", "too_quiet", "clipping"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """A clip, or as much of one as there was before a gap.
+    """A clip, or the part of one before a gap.
 
     Attributes:
-        samples: Shape ``(n_samples,)``; may be empty if it ends in a gap.
-        flaw: Why nothing should be learned from it; empty of a clip that is fit.
-        levels: Of the samples.
+        samples: Shape ``(n_samples,)``; may be empty before a gap.
+        flaw: Why nothing should be learned from it; empty for a clip that is fit.
+        levels: Levels of the samples.
         n_lost: Samples lost after it, at the rate of the stream.
     """
 
@@ -34,10 +34,10 @@ class Stretch:
 
 
 class Cutter:
-    """Cuts a stream into clips that follow each other, anew after each gap.
+    """Cuts a stream into consecutive clips, and starts a new clip after each gap.
 
     Args:
-        sample_rate: Of the blocks, hertz.
+        sample_rate: Sample rate of the blocks, hertz.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -49,11 +49,11 @@ class Cutter:
 
     @property
     def pending_s(self) -> float:
-        """Seconds of the clip that is not full yet."""
+        """Seconds of sound in the unfinished clip."""
         return self._n_pending / self._sample_rate
 
     def process(self, block: AudioBlock) -> list[Stretch]:
-        """Take in *block*, and return the stretches that it ends."""
+        """Take *block*, and return the stretches that end in it."""
         done = []
         if self._next_sample not in (None, block.first_sample):
             done.append(self._end(block.first_sample - (self._next_sample or 0)))

@@ -1,8 +1,8 @@
 """The folder of a machine's recordings, in the layout of DCASE Task 2 that the trainer reads.
 
-``FOLDER/train/section_<NN>_<domain>_train_normal_<NNNN>_<start>.flac`` are the clips, with the time
-of their start in UTC; ``FOLDER/recording.csv`` tells of each its level, and when and why something
-was left out.
+The clips are ``FOLDER/train/section_<NN>_<domain>_train_normal_<NNNN>_<start>.flac``, with the time
+of their start in UTC.  ``FOLDER/recording.csv`` lists the level of each clip, and when and why
+sound was left out.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _CLIP = re.compile(r"section_\d\d_(source|target)_train_normal_\d{4,}_.*\.flac")
 _FOLLOWS = "follows "
 
 _BYTES_PER_SAMPLE = 2
-"""FLAC takes about half of it for most machines; of noise that fills the scale, all."""
+"""FLAC needs about half of that for most machines, and all of it for noise at full scale."""
 _SPARE_BYTES = 64 * 2**20
-"""Left free: the same disk may hold the alerts of a daemon that runs."""
+"""Space left free, because a running daemon may store its alerts on the same disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which recordings are meant.
+    """Where clips go: folder, section and domain.
 
     Attributes:
-        folder: Of the machine type; its name is the type's in the trainer.
-        section: Two digits: the machine, or one of its operating conditions.
-        domain: ``source``, or ``target`` for those after a change of conditions.
+        folder: Folder of the machine type, whose name the trainer takes as the type.
+        section: Two digits for the machine, or for one of its operating conditions.
+        domain: ``source``, or ``target`` for recordings after a change of conditions.
 
     Raises:
-        ConfigError: If *section* is something else.
+        ConfigError: If *section* is not two digits.
     """
 
     folder: Path
@@ -62,20 +62,20 @@ class Place:
 
 
 class RecordingFolder:
-    """Adds clips to those that are there; to be used in a ``with`` statement.
+    """Adds clips to a folder; to be used in a ``with`` statement.
 
-    A clip has its name when it is whole and on the disk, not before: neither a power cut nor a full
-    disk leaves half of one.
+    A clip gets its name only when it is complete and on the disk, so that neither a power cut nor a
+    full disk leaves half of one.
 
     Args:
         place: Where the clips go.
 
     Attributes:
-        n_clips: Those of the section and domain, with those of earlier calls.
+        n_clips: Clips of the section and domain in the folder, including earlier calls.
 
     Raises:
-        StorageError: If it cannot be read; when entered, if it cannot be written, or another
-            recording into it is running.
+        StorageError: If the folder cannot be read; when entered, if it cannot be written or another
+            process records into it.
     """
 
     def __init__(self, place: Place) -> None:
@@ -86,8 +86,8 @@ class RecordingFolder:
             self._count()
         if listed:
             raise StorageError(
-                f"{place.folder}: holds a {_MANIFEST_NAME}, and the trainer reads nothing else "
-                "then; choose another folder with --out"
+                f"{place.folder}: holds a {_MANIFEST_NAME}, so the trainer would ignore these "
+                "recordings; choose another folder with --out"
             )
         self._before = ""
 
@@ -99,28 +99,28 @@ class RecordingFolder:
             ):
                 self._log = _open_log(self._place.folder / LOG_NAME, folder)
                 sweep_drafts(clips, lambda name: _CLIP.fullmatch(name) is not None)
-            # Another recording may have added some before it ended.
+            # Another process may have added clips since.
             self._count()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # the disk is full, which was told
+        with contextlib.suppress(OSError):  # a full disk was reported before
             self._log.close()
 
     def require_space(self, n_clips: int, sample_rate: int) -> None:
         """Check that *n_clips* fit on the disk.
 
         Raises:
-            StorageError: If they may not.
+            StorageError: If they may not fit.
         """
         needed = n_clips * CLIP_S * sample_rate * _BYTES_PER_SAMPLE + _SPARE_BYTES
         there = next(path for path in (self._clips, *self._clips.parents) if path.exists())
         free = shutil.disk_usage(there).free
         if free < needed:
             raise StorageError(
-                f"{self._place.folder}: {_megabytes(needed)} must be free on this disk for "
-                f"{n_clips} more clips, and {_megabytes(free)} are; free some, choose another disk "
-                "with --out, or a shorter --duration"
+                f"{self._place.folder}: {n_clips} more clips need {_megabytes(needed)} on this "
+                f"disk, and {_megabytes(free)} are free; free some space, choose another disk with "
+                "--out, or a shorter --duration"
             )
 
     def add(self, stretch: Stretch, sample_rate: int, end_s: float) -> Path:
@@ -147,14 +147,14 @@ class RecordingFolder:
         return path
 
     def _write(self, file: BinaryIO, stretch: Stretch, sample_rate: int) -> None:
-        """Write a clip, which says what clip it continues without a sample lost in between."""
+        """Write a clip; its comment names the clip before if no sample was lost between them."""
         with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="FLAC") as sound:
             if self._before:
                 sound.comment = f"{_FOLLOWS}{self._before}"
             sound.write(to_int16(stretch.samples))
 
     def leave_out(self, stretch: Stretch, sample_rate: int, end_s: float) -> None:
-        """Note that *stretch*, which ended at the Unix time *end_s*, is not fit to learn from.
+        """Log that *stretch*, which ended at the Unix time *end_s*, was left out.
 
         Raises:
             StorageError: If the disk is full or cannot be written.
@@ -201,7 +201,7 @@ class RecordingFolder:
 
 
 def follows(before: Path, comment: str) -> bool:
-    """Return whether a clip with *comment* continues the one at *before*, by what the clip says."""
+    """Return whether the *comment* of a clip says that it continues the clip at *before*."""
     return comment == f"{_FOLLOWS}{before.name}"
 
 
@@ -215,7 +215,7 @@ def _open_log(path: Path, folder: int) -> TextIO:
     except BlockingIOError as exc:
         log.close()
         raise StorageError(
-            f"{path.parent}: another recording into this folder is running; wait for its end, or "
+            f"{path.parent}: another process is recording into this folder; wait until it ends, or "
             "choose another folder with --out"
         ) from exc
     return log

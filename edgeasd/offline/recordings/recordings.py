@@ -1,11 +1,12 @@
-"""Recordings given on the command line, as streams of sound at a model's rate."""
+"""Recordings named on the command line, as streams of sound at a model's rate."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,29 +15,28 @@ from edgeasd.capture.recording.decoder import Decoder
 from edgeasd.capture.recording.wavfile import WavFile
 from edgeasd.common.errors import AudioFileError, EdgeasdError
 from edgeasd.common.resampler import Resampler
-from edgeasd.common.types import AudioBlock
-from edgeasd.detect.features import FeatureSpec, lost_band
+from edgeasd.common.types import AudioBlock, LogMelFrames
+from edgeasd.detect.features import FeatureSpec, LogMel, lost_band
+from edgeasd.detect.signal import SignalMeter, without_flat
 from edgeasd.models.cache import open_model
 from edgeasd.offline.recordings.folder import follows
 
 _SUFFIXES = (".wav", ".flac")
 _CLIP_S = 60.0
-"""Shorter recordings of one folder are pieces of one, of which scores may rest on several."""
-_MOST_S = 86_400.0
-"""What is learned from is held in memory as embeddings, 7 to 11 MB an hour."""
+"""Shorter files of one folder are joined into one recording: a score may rest on several."""
 _MOST_NAMED = 20
 _FEW_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One file, or the clips of a folder one after the other.
+    """One file, or the clips of a folder in order.
 
     Attributes:
-        paths: The files.
-        duration_s: Seconds.
-        sample_rate: The least of the files, hertz.
-        bits: The least of the files.
+        paths: Paths of the files.
+        duration_s: Total length, seconds.
+        sample_rate: Lowest sample rate of the files, hertz.
+        bits: Lowest number of bits a sample of the files.
     """
 
     paths: tuple[Path, ...]
@@ -44,8 +44,8 @@ class Recording:
     sample_rate: int
     bits: int
 
-    def joined(self, other: Recording) -> Recording:
-        """Return this one and *other* after it."""
+    def followed_by(self, other: Recording) -> Recording:
+        """Return this recording with the files of *other* after its own."""
         return Recording(
             (*self.paths, *other.paths),
             self.duration_s + other.duration_s,
@@ -55,10 +55,10 @@ class Recording:
 
 
 def find_recordings(paths: Sequence[Path], channel: int = 0) -> list[Recording]:
-    """Return the recordings that *paths* name; of folders all WAV and FLAC files in them.
+    """Return the recordings at *paths*: files, and all WAV and FLAC files in folders.
 
     Raises:
-        AudioFileError: If there is none, or any cannot be read; names all that cannot.
+        AudioFileError: If there is no file or some cannot be read; the message names all of them.
     """
     recordings: list[Recording] = []
     errors: list[AudioFileError] = []
@@ -69,7 +69,7 @@ def find_recordings(paths: Sequence[Path], channel: int = 0) -> list[Recording]:
             errors.append(exc)
             continue
         if recordings and _belongs(recordings[-1], found):
-            recordings[-1] = recordings[-1].joined(found)
+            recordings[-1] = recordings[-1].followed_by(found)
         else:
             recordings.append(found)
     if errors:
@@ -80,15 +80,15 @@ def find_recordings(paths: Sequence[Path], channel: int = 0) -> list[Recording]:
 
 
 def blocks_of(recording: Recording, channel: int, sample_rate: int) -> Iterator[AudioBlock]:
-    """Yield the sound of *recording*, with a gap where one of its files does not follow another.
+    """Yield the sound of *recording*, with a gap between files that do not follow each other.
 
-    Only clips that ``edgeasd record`` cut say what they follow.  Of others nobody knows, and a seam
-    is no sound of the machine.
+    Only clips made by ``edgeasd record`` say which clip they follow.  Between others a gap keeps
+    the seam from being taken for sound of the machine.
 
     Args:
-        recording: What to read.
-        channel: Of each file, counted from 0.
-        sample_rate: Of the blocks, hertz.
+        recording: The recording to read.
+        channel: Channel of each file, counted from 0.
+        sample_rate: Sample rate of the blocks, hertz.
 
     Raises:
         AudioFileError: If a file cannot be read.
@@ -117,30 +117,27 @@ def blocks_of(recording: Recording, channel: int, sample_rate: int) -> Iterator[
         yield AudioBlock(resampler.flush().samples, position)
 
 
-def refuse_too_much(recordings: Sequence[Recording]) -> None:
-    """Check that what is to be learned from fits into the memory.
+def frames_without_flat(
+    blocks: Iterable[AudioBlock], spec: FeatureSpec, meter: SignalMeter
+) -> Iterator[LogMelFrames]:
+    """Yield the log-mel frames of *blocks*, but for flat sound; none reaches across a gap.
 
-    Raises:
-        AudioFileError: If not.
+    Args:
+        blocks: Sound at the rate of *spec*.
+        spec: Frame geometry.
+        meter: A new meter for that rate; it tells in the end what was left out.
     """
-    refuse_longer(sum(one.duration_s for one in recordings))
+    log_mel = LogMel(spec)
+    end = 0
+    for block in without_flat(blocks, meter):
+        if block.first_sample != end:
+            log_mel.reset()
+        end = block.first_sample + len(block.samples)
+        yield log_mel.process(block)
 
 
-def refuse_longer(duration_s: float) -> None:
-    """Check the seconds of sound to be learned from, or already read: a header may say anything.
-
-    Raises:
-        AudioFileError: If it is too long.
-    """
-    if duration_s > _MOST_S:
-        raise AudioFileError(
-            f"normal sound={duration_s / 3600.0:.0f} h must be at most {_MOST_S / 3600.0:.0f} h; "
-            "leave some files out"
-        )
-
-
-def shortcomings(recordings: Sequence[Recording], features: FeatureSpec) -> list[str]:
-    """Return in words what *recordings* cannot hold of what a model listens to."""
+def limitations(recordings: Sequence[Recording], features: FeatureSpec) -> list[str]:
+    """Return warnings about sound that a model listens to and *recordings* cannot hold."""
     counts: dict[str, list[Recording]] = {}
     for one in recordings:
         for words in filter(None, (lost_band(one.sample_rate, features), lost_bits(one.bits))):
@@ -153,18 +150,27 @@ def shortcomings(recordings: Sequence[Recording], features: FeatureSpec) -> list
 
 
 def features_for(model: Path) -> FeatureSpec:
-    """Return what the model file *model* listens to; without it, what ``edgeasd learn`` makes."""
+    """Return the frame geometry of the model file, or that of ``edgeasd learn`` if it is absent."""
     try:
         return open_model(model).document.features
     except EdgeasdError:
         return FeatureSpec()
 
 
+def digest(path: Path) -> str:
+    """Return the identifier of a recording: the start of its SHA-256, hexadecimal."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            sha256.update(piece)
+    return sha256.hexdigest()[:16]
+
+
 def lost_bits(bits: int) -> str:
-    """Return in words what samples of so many *bits* cannot hold; empty if nothing."""
+    """Return in words what samples of *bits* bits cannot hold; empty if they are enough."""
     if bits > _FEW_BITS:
         return ""
-    return f"{bits} bits a sample hide all that is below -50 dBFS; record with 16"
+    return f"{bits} bits a sample hide all sound below -50 dBFS; record with 16 bits"
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -182,10 +188,10 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield the files below *folder*; what is hidden was left by other programs, or half written.
+    """Yield the files below *folder*, except hidden ones, which may be incomplete.
 
     Raises:
-        OSError: If a folder cannot be read: its sound would be missed without a word.
+        OSError: If a folder cannot be read, so that its sound is not left out silently.
     """
     for where, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -208,10 +214,10 @@ def _raise(error: OSError) -> None:
 
 
 def look_at(path: Path, channel: int) -> Recording:
-    """Return what the header of a file says.
+    """Return the recording that the header of a file describes.
 
     Raises:
-        AudioFileError: If it cannot be read.
+        AudioFileError: If the file cannot be read.
     """
     with closing(Decoder(path, channel)) as file:
         return Recording((path,), file.duration_s, file.sample_rate, file.bits)

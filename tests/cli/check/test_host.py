@@ -99,10 +99,10 @@ def grow(path: Path) -> None:
 PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged": (damage, "cannot be read (database disk image is malformed); restart the daemon"),
     "no database": (lambda path: path.write_text("of the user"), "cannot be read ("),
-    "link": (lambda path: path.symlink_to("/etc/hostname"), "is no plain file"),
-    "hard link": (lambda path: path.hardlink_to(path.with_name("other")), "is no plain file"),
-    "pipe": (os.mkfifo, "is no plain file"),
-    "folder": (Path.mkdir, "is no plain file"),
+    "link": (lambda path: path.symlink_to("/etc/hostname"), "is not a plain file"),
+    "hard link": (lambda path: path.hardlink_to(path.with_name("other")), "is not a plain file"),
+    "pipe": (os.mkfifo, "is not a plain file"),
+    "folder": (Path.mkdir, "is not a plain file"),
     "a terabyte": (grow, "is larger than 128 MB"),
 }
 HARMLESS_LOGS = ("damaged", "no database")
@@ -160,7 +160,7 @@ def test_state_directory_through_a_link_of_another_user_is_refused_to_root(tmp_p
     (tmp_path / "state").symlink_to("elsewhere")
     os.chown(tmp_path / "state", NOBODY, NOBODY, follow_symlinks=False)
 
-    with pytest.raises(StorageError, match="state is a symbolic link that is not root's"):
+    with pytest.raises(StorageError, match="state is a symbolic link that does not belong to root"):
         check_state_directory(tmp_path / "state")
 
 

@@ -8,18 +8,20 @@ import pytest
 import soundfile
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip, LeftOut, machine_folders, read_clips, section_names
+from train.data.clips import Clip, LeftOut
+from train.data.datasets import machine_folders, read_clips, section_names
 
 EXPECTED = (
-    "expected is the folder of one machine type with train/, test/, source_test/, target_test/, "
-    "id_<NN>/ or manifest.csv, as train/README.md tells"
+    "name the folder of one machine type with train/, test/, source_test/, target_test/, "
+    "id_<NN>/ or manifest.csv, as described in train/README.md"
 )
 NAME_RULE = (
     "the name must be section_<NN>_<source|target>_<train|test>_<normal|anomaly>_<NNNN>, "
     "then optional _<attributes>, or <normal|anomaly>_id_<NN>_<NNNNNNNN>"
 )
 NO_LABEL = (
-    "the name has no label; rename it by the published ground truth, or list it in a manifest.csv"
+    "the name has no label; rename it according to the published ground truth, or list it in a "
+    "manifest.csv"
 )
 
 
@@ -114,11 +116,11 @@ def test_read_clips_of_mimii_tests_with_the_last_normal_clips(
         ("train/section_0_source_train_normal_0000.wav", NAME_RULE),
         (
             "source_test/section_00_target_test_normal_0000.wav",
-            "the name says target_test and the folder is source_test/",
+            "the name says target_test, but the folder is source_test/",
         ),
         (
             "test/section_00_source_train_normal_0000.wav",
-            "the name says train and the folder is test/",
+            "the name says train, but the folder is test/",
         ),
         ("train/section_00_source_train_anomaly_0000.wav", "training clips must be normal"),
         ("train/anomaly_id_00_00000000.wav", "training clips must be normal"),
@@ -140,7 +142,7 @@ def test_read_clips_of_mimii_tests_with_the_last_normal_clips(
         ),
         (
             "train/section_00_source_train_normal_0000.wav",
-            "the same recording is there already, maybe in another format",
+            "the same recording is already in the data, perhaps in another format",
         ),
     ],
 )
@@ -214,7 +216,7 @@ def test_read_clips_folder_above_names_machine_types(tmp_path: Path) -> None:
     """Who gives the folder above is told which folders may be meant."""
     _write(tmp_path, "fan/train/normal_id_00_00000000.wav", "0_dB/pump/id_00/normal/00000000.wav")
 
-    with pytest.raises(EdgeasdError, match=r"; one of its folders 0_dB/pump, fan may be meant$"):
+    with pytest.raises(EdgeasdError, match=r", perhaps one of 0_dB/pump, fan in it$"):
         read_clips(tmp_path)
 
 

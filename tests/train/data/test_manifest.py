@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip, LeftOut, read_clips
+from train.data.clips import Clip, LeftOut
+from train.data.datasets import read_clips
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_read_clips_of_a_manifest_channels_of_a_file_are_clips(folder: Path) -> 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("gone.wav,,,", "path must be that of a file, from the manifest's folder on"),
+        ("gone.wav,,,", "path must be a file, relative to the folder of the manifest"),
         ("manifest.csv,,,", "the name must end in .wav or .flac"),
         (",test,normal,0", "path is missing"),
         ("b.flac,eval,,", "split=eval must be one of train, test"),
@@ -81,7 +82,7 @@ def test_read_clips_of_a_manifest_channels_of_a_file_are_clips(folder: Path) -> 
         ("b.flac,,,left", "channel=left must be a whole number, counted from 0"),
         ("b.flac,,,-1", "channel=-1 must be a whole number, counted from 0"),
         ("b.flac,,,0,1", "has more values than the first line has columns"),
-        ("a.wav,test,,0", "the same recording is there already, maybe in another format"),
+        ("a.wav,test,,0", "the same recording is already in the data, perhaps in another format"),
     ],
 )
 def test_read_clips_of_a_manifest_bad_row_is_listed_by_line(
@@ -101,14 +102,14 @@ def test_read_clips_of_a_manifest_bad_row_is_listed_by_line(
     ("lines", "message"),
     [
         (["path,lable", "a.wav,normal"], "unknown key 'lable'; did you mean 'label'?"),
-        (["section", "00"], "the first line must name path, and each of its columns once"),
-        (["path,path", "a.wav,b"], "the first line must name path, and each of its columns once"),
-        ([], "the first line must name path, and each of its columns once"),
+        (["section", "00"], "the first line must name path, and no column twice"),
+        (["path,path", "a.wav,b"], "the first line must name path, and no column twice"),
+        ([], "the first line must name path, and no column twice"),
         (["path", "a.wav", '"b.flac'], "after line 2: unexpected end of data"),
         (
             ["path,machine_type", "a.wav,fan", "b.flac,pump"],
             (
-                "machine_type must be the same in all rows and not fan, pump; "
+                "machine_type must be the same in all rows, not fan, pump; "
                 "make a manifest for each, in a folder of its own"
             ),
         ),

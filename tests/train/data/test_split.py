@@ -7,7 +7,7 @@ import pytest
 
 from edgeasd.common.errors import EdgeasdError
 from tests.train.toy import RECIPE, write_clip
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.split import choose_held_out, load_training_data
 
 
@@ -59,8 +59,8 @@ def test_load_training_data_of_one_section_refuses_a_classifier(tmp_path: Path) 
         load_training_data(tmp_path, RECIPE)
 
     assert str(error.value) == (
-        "sections=00 must be at least two: to tell one section from nothing else teaches nothing; "
-        "give recordings of other machines with --background, or take recipe edge, which needs none"
+        "sections=00 must be at least two, because a classifier of one section learns nothing; "
+        "give recordings of other machines with --background, or use recipe edge, which needs none"
     )
 
 

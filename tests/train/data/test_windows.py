@@ -15,7 +15,7 @@ from edgeasd.detect.features import FeatureSpec, LogMel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.windows import WindowSlicer, WindowSpec
 from tests.train.toy import write_clip
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.data.windows import windows_of_clip, windows_of_clips
 
 FEATURES = FeatureSpec()
@@ -125,7 +125,7 @@ def test_windows_of_clips_unreadable_files_are_named_at_once(
         windows_of_clips([bad[0], good, bad[1]], FEATURES, WindowSpec())
 
     assert str(error.value) == (
-        "2 clips cannot be read; mend or remove them:\n"
+        "2 clips cannot be read; repair or remove them:\n"
         f"  {tmp_path}/noise.wav: is not a sound file that can be read; convert it to WAV or FLAC\n"
         f"  {tmp_path}/empty.flac: is empty; record it again"
     )

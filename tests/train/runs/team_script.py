@@ -7,8 +7,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from train.networks.losses import (classification_loss, contrastive_loss,)
-from train.runs.team import (Team, join_team,)
+from train.networks.losses import (
+    classification_loss,
+    contrastive_loss,
+)
+from train.runs.team import (
+    Team,
+    join_team,
+)
 
 BATCH, N_INPUTS, N_DIMS, N_SECTIONS = 8, 6, 5, 3
 TOLERANCE = 1e-6

@@ -13,12 +13,15 @@ import torch
 from rich.console import Console
 
 import train.runs.fit
-from edgeasd.common.errors import (ConfigError, EdgeasdError,)
+from edgeasd.common.errors import (
+    ConfigError,
+    EdgeasdError,
+)
 from tests.train.toy import CNN_RECIPE, RECIPE, interrupt_at_step, write_clip, write_clips
 from train.data.bank import WindowBank
 from train.data.split import load_training_data
-from train.runs.fit import fit
 from train.recipe.recipe import load_recipe
+from train.runs.fit import fit
 from train.runs.run import Run
 
 CPU = torch.device("cpu")
@@ -130,7 +133,9 @@ def test_fit_on_a_terminal_shows_loss_and_speed(
 ) -> None:
     """Where there is a terminal, a bar tells each loss term and the windows per second."""
     screen = io.StringIO()
-    monkeypatch.setattr(train.runs.fit, "console", Console(file=screen, force_terminal=True, width=200))
+    monkeypatch.setattr(
+        train.runs.fit, "console", Console(file=screen, force_terminal=True, width=200)
+    )
 
     fit(RECIPE, toy_data, tmp_path, CPU)
 
@@ -187,7 +192,7 @@ def test_fit_batch_larger_than_data_is_refused(toy_data: Path, tmp_path: Path) -
 
 def test_fit_without_data_needs_a_recipe_that_makes_its_own(tmp_path: Path) -> None:
     """Without recordings and without simulator there is nothing to train on."""
-    with pytest.raises(ConfigError, match="recipe toy makes no data of its own; name a folder"):
+    with pytest.raises(ConfigError, match="recipe toy does not simulate its data; name a folder"):
         fit(RECIPE, None, tmp_path, CPU)
 
 

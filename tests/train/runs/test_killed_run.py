@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from tests.train.toy import CHECKOUT, ONE_THREAD, RECIPE, run_trainer
-from train.runs.fit import fit
 from train.recipe.recipe import Recipe
 from train.recipe.tables import AugmentationRecipe
+from train.runs.fit import fit
 from train.runs.run import Run
 
 

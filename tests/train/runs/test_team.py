@@ -12,13 +12,25 @@ from edgeasd.common.errors import ConfigError
 from tests.train.toy import RECIPE, run_team
 from train.data.bank import WindowBank
 from train.data.split import load_training_data
-from train.runs.fit import (_check_size, _join_networks,)
-from train.networks.losses import (loss_terms, total_loss,)
+from train.networks.losses import (
+    loss_terms,
+    total_loss,
+)
 from train.networks.model import SectionNet
 from train.recipe.recipe import Recipe
 from train.recipe.tables import LossRecipe
-from train.runs.run import (Run, make_network,)
-from train.runs.team import (Team, join_team,)
+from train.runs.fit import (
+    _check_size,
+    _join_networks,
+)
+from train.runs.run import (
+    Run,
+    make_network,
+)
+from train.runs.team import (
+    Team,
+    join_team,
+)
 
 CPU = torch.device("cpu")
 

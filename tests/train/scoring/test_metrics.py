@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeasd.common.errors import EdgeasdError
-from train.data.datasets import Clip
+from train.data.clips import Clip
 from train.scoring.metrics import Measures, mean_of, measure, official_score
 
 
