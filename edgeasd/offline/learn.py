@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,6 +34,7 @@ from edgeasd.detect.model.spectrum import normal_spectrum
 from edgeasd.detect.signal import Defect, SignalMeter, defect_notes, joined, sounding
 from edgeasd.models.detector import alarm_spec
 from edgeasd.offline.recordings.recordings import (
+    Progress,
     Recording,
     blocks_of,
     refuse_longer,
@@ -53,9 +54,6 @@ FIRST_BUDGET = 1.0 / WEEK_S
 _CLIP_FRAMES = CLIP_WINDOWS * WINDOW.hop_frames
 _CLIP_S = _CLIP_FRAMES / FEATURES.frames_per_s
 _N_SPECTRUM = 50
-
-Progress = Callable[[float], None]
-"""Takes the seconds of sound that were read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

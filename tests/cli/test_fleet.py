@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import timeit
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.text import Text
 
-from edgeasd.cli.terminal import fitted
 from edgeasd.cli.watch.fleet import Fleet, local_time
-from edgeasd.cli.watch.picture import picture
+from edgeasd.cli.watch.picture import picture, sparkline
 from edgeasd.publish.mqtt.inbound import Received
 
 TIME_S = 1_795_364_134.0
@@ -43,7 +46,7 @@ def hear_json(fleet: Fleet, topic: str, *, retain: bool = False, **said: Any) ->
 
 def shown(fleet: Fleet, now_s: float = NOW_S) -> list[str]:
     """The lines of the picture."""
-    return [line.text for line in picture(fleet, now_s, 40, ascii_only=True)]
+    return [line.plain for line in picture(fleet, now_s, 40, ascii_only=True)]
 
 
 def running_fleet(prefix: str = "") -> Fleet:
@@ -284,10 +287,39 @@ def test_picture_is_made_of_what_is_shown_alone() -> None:
     ratio /= min(timeit.repeat(lambda: picture(ordinary, NOW_S, 40, ascii_only=False), number=1))
 
     assert len(lines) == 40
-    assert lines[0].text == "500 nodes, 0 dead; 5500 machines: 5500 unknown"
-    assert max(len(line.text) for line in lines) < 1_000
+    assert lines[0].plain == "500 nodes, 0 dead; 5500 machines: 5500 unknown"
+    assert max(len(line.plain) for line in lines) < 1_000
     # Measured: about 100, 2 ms; a line for each machine takes 4000.
     assert ratio < 1_000
+
+
+def test_picture_of_thousands_of_machines_is_drawn_in_a_moment() -> None:
+    """Messages are not kept waiting: drawing takes as long as that of one screen of machines."""
+    few, many = new_fleet(), new_fleet()
+    for fleet, n_nodes in ((few, 4), (many, 900)):
+        for number in range(10 * n_nodes):
+            node = f"edgeasd/v1/n{number // 10}"
+            hear_json(fleet, f"{node}/m{number}/state", state="alarm", reason="score 漢字 " * 20)
+            hear_json(fleet, f"{node}/m{number}/score", max=float(number % 7), threshold=3.0)
+    console = Console(width=110, height=40, file=io.StringIO(), force_terminal=True)
+
+    def duration_s(fleet: Fleet) -> float:
+        def draw() -> None:
+            drawn_on(console, picture(fleet, NOW_S, 40, ascii_only=False))
+
+        return min(timeit.repeat(draw, number=1))
+
+    took = {"few": duration_s(few), "many": duration_s(many)}
+
+    print({name: f"{1000 * seconds:.1f} ms" for name, seconds in took.items()})
+    assert took["many"] < 20.0 * took["few"]
+
+
+def test_sparkline_goes_from_low_to_high() -> None:
+    """The lowest block is the low end, the highest all above the high end."""
+    assert sparkline([-1, 0, 4, 7, 99], 0, 8, ascii_only=False) == "▁▁▅██"
+    assert sparkline([0, 7], 0, 8, ascii_only=True) == "_@"
+    assert sparkline([1, 1], 1, 1, ascii_only=True) == "__"
 
 
 LEAVES = ("availability", "health", "m/state", "m/score", "m/event")
@@ -324,15 +356,25 @@ PAYLOADS = st.binary(max_size=20) | (st.dictionaries(KEYS, VALUES) | HEALTHS | V
 MESSAGES = st.tuples(st.sampled_from(LEAVES), PAYLOADS, st.booleans())
 
 
+def drawn_on(console: Console, lines: list[Text]) -> list[str]:
+    """The lines of a picture as they come to a terminal."""
+    with console.capture() as capture:
+        console.print(Group(*lines))
+    return capture.get().splitlines()
+
+
 def assert_can_be_drawn(fleet: Fleet) -> None:
     """The picture is of bounded size, and nothing in it steers the terminal."""
     for now_s in (NOW_S, NOW_S + 1_000.0):
         lines = picture(fleet, now_s, 40, ascii_only=True)
         assert len(lines) <= 40
-        for line in lines:
-            assert line.text.isprintable()
-            assert len(line.text) < 1_500
-            assert fitted(line.text, 79).count("\u0301") <= 3 * 79
+        assert max(len(line.plain) for line in lines) < 1_500
+        drawn = drawn_on(Console(width=79, height=50, file=io.StringIO()), lines)
+        assert len(drawn) == len(lines)
+        for text in drawn:
+            assert text.isprintable()
+            assert cell_len(text) <= 79
+            assert text.count("\u0301") <= 3 * 79
 
 
 @given(st.lists(MESSAGES, max_size=6))

@@ -35,8 +35,9 @@ from edgeasd.offline.calibration.calibrate import (
     refuse_other_model,
     store,
 )
-from edgeasd.offline.calibration.scores import Progress, ScoreCollector
+from edgeasd.offline.calibration.scores import ScoreCollector
 from edgeasd.offline.recordings.recordings import (
+    Progress,
     Recording,
     blocks_of,
     find_recordings,

@@ -36,9 +36,9 @@ from edgeasd.models.calibration_file import (
 )
 from edgeasd.models.detector import alarm_spec
 from edgeasd.offline.calibration.live_scores import KeptScores, Tell, listen
-from edgeasd.offline.calibration.scores import Progress, ScoreCollector
+from edgeasd.offline.calibration.scores import ScoreCollector
 from edgeasd.offline.learn import digest, refuse_too_few
-from edgeasd.offline.recordings.recordings import Recording, blocks_of, shortcomings
+from edgeasd.offline.recordings.recordings import Progress, Recording, blocks_of, shortcomings
 
 _PROMISED = 3.0
 """A budget is supported if the upper end of the interval is at most this many times as much ..."""

@@ -19,15 +19,13 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.signal import Defect
+from edgeasd.offline.recordings.recordings import Progress
 
 _READ_TIMEOUT_S = 0.5
 _SILENT_AFTER_S = 10.0
 _N_PATIENCE = 60
 """Times that: who is away for hours learns soon enough that nothing comes any more."""
 _NEVER = AlarmSpec(math.inf, math.inf)
-
-Progress = Callable[[float], None]
-"""Takes the seconds of sound that were scored since the last call."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ _MOST_S = 86_400.0
 """What is learned from is held in memory as embeddings, 7 to 11 MB an hour."""
 _MOST_NAMED = 20
 _FEW_BITS = 8
+
+Progress = Callable[[float], None]
+"""Takes the seconds of sound that were read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
