@@ -21,7 +21,7 @@ from edgeasd.publish.mqtt.inbound import Received
 
 TIME_S = 1_795_364_134.0
 NOW_S = 5_000.0
-"""Of a clock that no one sets: seconds since something."""
+"""Seconds of a monotonic clock."""
 NODE = "edgeasd/v1/edge-01"
 FAN = f"{NODE}/fan"
 AT = local_time(TIME_S)
@@ -216,7 +216,7 @@ def test_picture_blames_no_node_for_a_lost_connection() -> None:
     assert silent[2] == "edge-01              SILENT, last sign of life 19 min ago"
 
 
-def test_plant_forgets_what_was_taken_back() -> None:
+def test_fleet_forgets_what_was_taken_back() -> None:
     """A machine whose state is cleared is gone, and with its last word the node."""
     fleet = running_fleet()
 
@@ -225,13 +225,13 @@ def test_plant_forgets_what_was_taken_back() -> None:
     hear(fleet, f"{NODE}/health", b"")
     hear(fleet, f"{NODE}/availability", b"")
 
-    assert told == [f"{AT} edge-01/fan is no longer listened to"]
+    assert told == [f"{AT} edge-01/fan is no longer monitored"]
     assert before == ["edge-01"]
     assert fleet.nodes == {}
 
 
-def test_plant_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
-    """A message of megabytes is neither read nor passed over in silence."""
+def test_fleet_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
+    """A message of megabytes is neither read nor ignored in silence."""
     fleet = running_fleet()
     health = b'{"machines": [{"name": "fan", "model_fault": "%s"}]}' % (b"x" * 10_000_000)
 
@@ -239,12 +239,12 @@ def test_plant_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
         hear(fleet, topic, health) for topic in (f"{NODE}/health", f"{NODE}/health", "elsewhere")
     ]
 
-    words = f"edge-01/health: a message of {len(health)} bytes is left out"
+    words = f"edge-01/health: a message of {len(health)} bytes is ignored"
     assert told == [[f"{AT} {words}"], [], []]
-    assert shown(fleet)[2] == f"2 messages left out; {words}"
+    assert shown(fleet)[2] == f"2 messages ignored; {words}"
 
 
-def test_plant_keeps_so_many_nodes_and_machines_and_no_more() -> None:
+def test_fleet_keeps_so_many_nodes_and_machines_and_no_more() -> None:
     """What a flood of names takes in memory, and in each picture, has an end."""
     fleet = running_fleet()
 
@@ -257,8 +257,8 @@ def test_plant_keeps_so_many_nodes_and_machines_and_no_more() -> None:
 
     assert len(fleet.nodes) == 1_000
     assert sum(len(node.machines) for node in fleet.nodes.values()) == 10_000
-    assert told == [f"{AT} n2/m/state: one machine more is left out"]
-    assert hear(fleet, f"{FAN}/state", b"") == [f"{AT} edge-01/fan is no longer listened to"]
+    assert told == [f"{AT} n2/m/state: one machine too many is ignored"]
+    assert hear(fleet, f"{FAN}/state", b"") == [f"{AT} edge-01/fan is no longer monitored"]
     assert hear_json(fleet, "edgeasd/v1/n2/m/state", state="ok") == [f"{AT} n2/m ok"]
 
 

@@ -39,12 +39,12 @@ def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> lis
     """
     lines = [line(_summary(fleet, now_s)), line("")]
     if fleet.n_left_out:
-        lines.append(line(f"{fleet.n_left_out} messages left out; {fleet.left_out}", "yellow"))
+        lines.append(line(f"{fleet.n_left_out} messages ignored; {fleet.left_out}", "yellow"))
     names = sorted(fleet.nodes, key=lambda name: (not _in_trouble(fleet, name, now_s), name))
     for name in names:
         lines += _node_lines(fleet, name, now_s, n_most - len(lines), ascii_only=ascii_only)
         if len(lines) > n_most:
-            return [*lines[: n_most - 1], line("... and more than the terminal has room for")]
+            return [*lines[: n_most - 1], line("... and more than fit on the terminal")]
     events = [line(text) for text in reversed(fleet.events)]
     lines += [line(""), line("last events" if events else "no event yet"), *events]
     return lines[:n_most]

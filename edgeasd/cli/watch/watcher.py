@@ -115,7 +115,7 @@ class _Watcher:
                     self._was_connected = False
                     raise BrokerError(
                         f"broker refuses to let {account(self._config)} read {self._filter!r}; "
-                        "allow it in the broker's ACL, or take another user"
+                        "allow it in the broker's ACL, or use another user"
                     )
                 if connection.is_answered(number):
                     self._was_connected = True
