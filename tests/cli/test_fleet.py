@@ -44,9 +44,9 @@ def hear_json(fleet: Fleet, topic: str, *, retain: bool = False, **said: Any) ->
     return hear(fleet, topic, json.dumps(said).encode(), retain=retain)
 
 
-def shown(fleet: Fleet, now_s: float = NOW_S) -> list[str]:
+def shown(fleet: Fleet, now_s: float = NOW_S, width: int = 110) -> list[str]:
     """The lines of the picture."""
-    return [line.plain for line in picture(fleet, now_s, 40, ascii_only=True)]
+    return [line.plain for line in picture(fleet, now_s, 40, width, ascii_only=True)]
 
 
 def running_fleet(prefix: str = "") -> Fleet:
@@ -98,6 +98,24 @@ def test_picture_of_a_node_long_silent_is_dead_whatever_the_broker_holds() -> No
 
     assert lines[2] == "edge-01              SILENT, last sign of life 10 min ago"
     assert lines[3] == "  fan                gone      it was ok"
+
+
+@pytest.mark.parametrize("width", [10, 40, 80, 110])
+def test_picture_shows_the_reason_of_a_state_with_its_remedy(width: int) -> None:
+    """Where the reason does not fit in the line of its machine, it is wrapped below."""
+    fleet = running_fleet()
+    reason = "USB Audio was unplugged; plug it in again"
+    hear_json(fleet, f"{FAN}/state", state="no_audio", reason=reason, threshold=2.0)
+    hear_json(fleet, f"{NODE}/saw/state", state="alarm", reason=reason, since_ms=1000 * TIME_S)
+
+    lines = shown(fleet, width=width)
+
+    assert lines[3].startswith("  fan                no_audio      4.00 / 2.00")
+    n_wrapped = {10: 3, 40: 2, 80: 1, 110: 1}[width]
+    assert " ".join(" ".join(lines[4 : 4 + n_wrapped]).split()) == reason
+    saw = lines[4 + n_wrapped]
+    assert saw.startswith("  saw                alarm")
+    assert saw.endswith(reason) == (width == 110)
 
 
 def test_picture_shows_those_in_trouble_first() -> None:
@@ -160,7 +178,7 @@ def test_warning_of_a_health_message_is_news_once_and_stays_below_the_machine() 
 
     assert news == [f"{AT} edge-01/fan warning: {warning}"]
     assert again == []
-    lines = shown(fleet)
+    lines = shown(fleet, width=79)
     assert lines[4].startswith("    alarms come far more often")
     assert lines[5].startswith("    x x")
     assert max(map(len, lines[4:])) < 80
@@ -282,9 +300,11 @@ def test_picture_is_made_of_what_is_shown_alone() -> None:
             hear_json(worst, f"{who}/state", state=f"{number}-{one}{flood}", reason=flood)
             hear_json(worst, f"{who}/score", max=-1e14, threshold=1e-310)
 
-    lines = picture(worst, NOW_S, 40, ascii_only=False)
-    ratio = min(timeit.repeat(lambda: picture(worst, NOW_S, 40, ascii_only=False), number=1))
-    ratio /= min(timeit.repeat(lambda: picture(ordinary, NOW_S, 40, ascii_only=False), number=1))
+    lines = picture(worst, NOW_S, 40, 79, ascii_only=False)
+    ratio = min(timeit.repeat(lambda: picture(worst, NOW_S, 40, 79, ascii_only=False), number=1))
+    ratio /= min(
+        timeit.repeat(lambda: picture(ordinary, NOW_S, 40, 79, ascii_only=False), number=1)
+    )
 
     assert len(lines) == 40
     assert lines[0].plain == "500 nodes, 0 dead; 5500 machines: 5500 unknown"
@@ -305,7 +325,7 @@ def test_picture_of_thousands_of_machines_is_drawn_in_a_moment() -> None:
 
     def duration_s(fleet: Fleet) -> float:
         def draw() -> None:
-            drawn_on(console, picture(fleet, NOW_S, 40, ascii_only=False))
+            drawn_on(console, picture(fleet, NOW_S, 40, 79, ascii_only=False))
 
         return min(timeit.repeat(draw, number=1))
 
@@ -366,7 +386,7 @@ def drawn_on(console: Console, lines: list[Text]) -> list[str]:
 def assert_can_be_drawn(fleet: Fleet) -> None:
     """The picture is of bounded size, and nothing in it steers the terminal."""
     for now_s in (NOW_S, NOW_S + 1_000.0):
-        lines = picture(fleet, now_s, 40, ascii_only=True)
+        lines = picture(fleet, now_s, 40, 79, ascii_only=True)
         assert len(lines) <= 40
         assert max(len(line.plain) for line in lines) < 1_500
         drawn = drawn_on(Console(width=79, height=50, file=io.StringIO()), lines)

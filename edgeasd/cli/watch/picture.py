@@ -17,16 +17,17 @@ from edgeasd.publish.payloads import State
 
 _WELL = frozenset({"ok", "learning"})
 _STATES = frozenset(get_args(State))
-_WARNING_WIDTH = 74
-"""Columns of a line of a warning, which with its indent fits a terminal of 80."""
-_MOST_WARNING_LINES = 8
-"""Lines of a warning: enough for all that a daemon says, and few enough to leave others room."""
+_INDENT = "    "
+_LEAST_WIDTH = 20
+"""Columns that a reason or a warning is wrapped to at least."""
+_MOST_WRAPPED = 8
+"""Lines of a reason or a warning: enough for all that a daemon says, yet few."""
 _COLOURS = {"ok": "green", "learning": "cyan", "alarm": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-=+*#@"
 
 
-def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> list[Text]:
+def picture(fleet: Fleet, now_s: float, n_most: int, width: int, *, ascii_only: bool) -> list[Text]:
     """Return lines for the nodes and machines of *fleet*, then for its last events.
 
     Only lines that are shown are made: with thousands of machines the others are merely counted.
@@ -35,6 +36,7 @@ def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> lis
         fleet: What was heard.
         now_s: The time now, by the clock that `Fleet.hear` was given.
         n_most: Lines that there is room for.
+        width: Columns that there is room for.
         ascii_only: Whether the terminal shows only ASCII.
     """
     lines = [line(_summary(fleet, now_s)), line("")]
@@ -42,7 +44,8 @@ def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> lis
         lines.append(line(f"{fleet.n_left_out} messages ignored; {fleet.left_out}", "yellow"))
     names = sorted(fleet.nodes, key=lambda name: (not _in_trouble(fleet, name, now_s), name))
     for name in names:
-        lines += _node_lines(fleet, name, now_s, n_most - len(lines), ascii_only=ascii_only)
+        n_left = n_most - len(lines)
+        lines += _node_lines(fleet, name, now_s, n_left, width, ascii_only=ascii_only)
         if len(lines) > n_most:
             return [*lines[: n_most - 1], line("... and more than fit on the terminal")]
     events = [line(text) for text in reversed(fleet.events)]
@@ -72,7 +75,7 @@ def _in_trouble(fleet: Fleet, name: str, now_s: float) -> bool:
 
 
 def _node_lines(
-    fleet: Fleet, name: str, now_s: float, n_most: int, *, ascii_only: bool
+    fleet: Fleet, name: str, now_s: float, n_most: int, width: int, *, ascii_only: bool
 ) -> Iterator[Text]:
     """Yield the lines of a node and its machines, those in trouble first, at least *n_most* + 1."""
     node, dead = fleet.nodes[name], fleet.is_dead(fleet.nodes[name], now_s)
@@ -82,7 +85,11 @@ def _node_lines(
     for machine, view in machines:
         if n_lines > n_most:
             return
-        for text in _machine_lines(machine, view, now_s, dead=dead, ascii_only=ascii_only):
+        if dead:
+            n_lines += 1
+            yield line(f"  {machine:<18} gone      it was {view.state}", "red")
+            continue
+        for text in _machine_lines(machine, view, now_s, width, ascii_only=ascii_only):
             n_lines += 1
             yield text
 
@@ -105,17 +112,9 @@ def _node_line(name: str, node: NodeView, now_s: float, *, dead: bool) -> Text:
 
 
 def _machine_lines(
-    name: str, view: MachineView, now_s: float, *, dead: bool, ascii_only: bool
+    name: str, view: MachineView, now_s: float, width: int, *, ascii_only: bool
 ) -> Iterator[Text]:
-    if dead:
-        yield line(f"  {name:<18} gone      it was {view.state}", "red")
-    else:
-        yield _machine_line(name, view, now_s, ascii_only=ascii_only)
-        for words in textwrap.wrap(view.warning, _WARNING_WIDTH, max_lines=_MOST_WARNING_LINES):
-            yield line(f"    {words}", "yellow")
-
-
-def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: bool) -> Text:
+    """Yield the line of a machine, and below it the reason for its state unless that fits in it."""
     scores = ""
     if view.scores:
         # The threshold is drawn at three quarters of the height.
@@ -125,9 +124,20 @@ def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: boo
         age = rough_time(now_s - view.scored_s)
         scores = f"{view.scores[-1]:7.2f} / {view.threshold:.2f} {blocks:<{N_SCORES}} {age} ago"
     is_told = view.state not in _WELL and not math.isnan(view.since_s)
-    since = f"since {local_time(view.since_s)}  " if is_told else ""
-    text = f"  {name:<18} {view.state:<11}{scores}  {since}{view.reason}"
-    return line(text.rstrip(), _COLOURS.get(view.state, "yellow"))
+    since = f"since {local_time(view.since_s)}" if is_told else ""
+    text = f"  {name:<18} {view.state:<11}{scores}  {since}".rstrip()
+    fits = len(text) + len(view.reason) + 2 <= width
+    colour = _COLOURS.get(view.state, "yellow")
+    yield line(f"{text}  {view.reason}".rstrip() if fits else text, colour)
+    if not fits:
+        yield from _wrapped(view.reason, width, colour)
+    yield from _wrapped(view.warning, width, "yellow")
+
+
+def _wrapped(words: str, width: int, colour: str) -> Iterator[Text]:
+    n_columns = max(_LEAST_WIDTH, width - len(_INDENT))
+    for text in textwrap.wrap(words, n_columns, max_lines=_MOST_WRAPPED):
+        yield line(f"{_INDENT}{text}", colour)
 
 
 def sparkline(values: Sequence[float], low: float, high: float, *, ascii_only: bool) -> str:

@@ -170,6 +170,8 @@ class _Watcher:
         options = self._live.console.options
         # The status and the hint take a line each.
         n_most = max(1, options.size.height - 2)
-        lines = picture(self._fleet, now_s, n_most, ascii_only=options.ascii_only)
+        lines = picture(
+            self._fleet, now_s, n_most, options.max_width, ascii_only=options.ascii_only
+        )
         status = line(f"{self._status}   {local_time(time.time())}")
         self._live.update(Group(status, *lines, line(hint)), refresh=True)
