@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgeasd")
 def main() -> None:
-    """Listen to machines and tell over MQTT when one stops sounding like itself."""
+    """Listen to machines, and raise an MQTT alert when one stops sounding like itself."""
 
 
 @main.command()

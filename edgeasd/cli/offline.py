@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -58,31 +59,10 @@ def score(
 
     --machine uses the calibration of that machine; --model uses the thresholds in the model file.
     """
-    from edgeasd.cli.terminal import progress
-    from edgeasd.offline.explain.run import score_rows
-
     replay = _replay(**scorer)
     if replay is None:
         raise click.UsageError("name the --machine that FILES are of, or a --model")
-    failures: list[EdgeasdError] = []
-
-    def on_failure(error: EdgeasdError) -> None:
-        failures.append(error)
-        say_error(error)
-
-    # Rows on the terminal show how far it is, and would run through the bar.
-    with progress("scoring", len(files), hidden=sys.stdout.isatty()) as advance:
-        rows = score_rows(
-            replay,
-            files,
-            whole=per == "clip",
-            pictures=plot_folder,
-            on_failure=on_failure,
-            progress=advance,
-        )
-        say_rows(rows, form)
-    if failures:
-        sys.exit(failures[0].exit_code)
+    sys.exit(_score(replay, files, whole=per == "clip", form=form, pictures=plot_folder))
 
 
 @click.command()
@@ -238,6 +218,28 @@ def model(file: Path) -> None:
     say_json(document, indent=2)
 
 
+def _score(
+    replay: Replay, files: Sequence[Path], *, whole: bool, form: str, pictures: Path | None
+) -> int:
+    """Print the scores of *files*, and return the exit code of the first that cannot be scored."""
+    from edgeasd.cli.terminal import progress
+    from edgeasd.offline.explain.run import score_rows
+
+    failures: list[EdgeasdError] = []
+
+    def on_failure(error: EdgeasdError) -> None:
+        failures.append(error)
+        say_error(error)
+
+    # On a terminal, the rows themselves show the progress, and would run through a bar.
+    with progress("scoring", len(files), hidden=sys.stdout.isatty()) as advance:
+        rows = score_rows(
+            replay, files, whole=whole, pictures=pictures, on_failure=on_failure, progress=advance
+        )
+        say_rows(rows, form)
+    return failures[0].exit_code if failures else 0
+
+
 def _replay(
     config_path: Path, machine: str | None, model_path: Path | None, section: str, channel: int
 ) -> Replay | None:
@@ -268,8 +270,8 @@ def _refuse_contradiction(
     has_duration, has_files = math.isfinite(duration_s), bool(files or new)
     if undo:
         if has_files or has_duration or picture is not None:
-            raise click.UsageError("--undo takes a version back; leave all else out")
+            raise click.UsageError("--undo removes the newest version; give nothing else with it")
     elif has_files and has_duration:
-        raise click.UsageError("--duration is of live sound; leave it or the files out")
+        raise click.UsageError("--duration is for live sound; leave out either it or the files")
     elif not has_files and not has_duration:
         raise click.UsageError("name FILES of normal sound, or give --duration to listen live")

@@ -157,13 +157,13 @@ class _Recorder:
         self._say(f"left out {duration_s:.1f} s from {at}: {stretch.flaw}{lost}")
         if self._tally.useless_s >= _USELESS_S:
             raise AudioDeviceError(
-                f"nothing fit to learn from in {_USELESS_S / 60:g} min ({stretch.flaw}); see "
-                f"'edgeasd listen {self._name}', then call again to continue"
+                f"no usable sound in {_USELESS_S / 60:g} min ({stretch.flaw}); see "
+                f"'edgeasd listen {self._name}', then run the same command to continue"
             )
 
     def _require_life(self) -> None:
         if self._source.hung and time.monotonic() - self._sound_s > _HUNG_AFTER_S:
-            raise AudioDeviceError(f"{self._source.fault}, then call again to continue")
+            raise AudioDeviceError(f"{self._source.fault}, then run the same command to continue")
 
     def _show(self, live: Live | None) -> None:
         now_s = time.monotonic()
@@ -202,7 +202,7 @@ class _Recorder:
         if tally.flaws:
             self._say(
                 f"{tally.left_out}, {clock_time(tally.left_out_s)} in all; "
-                f"{place.folder / LOG_NAME} has the times"
+                f"the times are in {place.folder / LOG_NAME}"
             )
         if n_clips < self._n_wanted:
-            self._say("the same command continues")
+            self._say("run the same command to continue")
