@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, and what the terminal shows."""
+"""A command on a terminal of its own, and what the terminal shows in the end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -15,23 +16,65 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from tests.publish.brokers import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+_WRITTEN = re.compile(r"(\x1b\[([?0-9;]*)([A-Za-z]))|(.|\n)")
+
+
+def shown(written: str, n_lines: int, n_columns: int) -> list[str]:
+    """Return the lines of a terminal after what was *written*, without blanks at their ends.
+
+    It knows what rich writes: line feeds, carriage returns, the cursor up, lines erased, colours.
+    """
+    rows: list[list[str]] = [[]]  # of cells, of which a wide letter takes a second, empty one
+    row = column = 0
+    for control, parameter, letter, character in _WRITTEN.findall(written):
+        width = cell_len(character) if character not in "\r\n" else 0
+        if letter == "A":
+            row = max(0, row - int(parameter or 1), len(rows) - n_lines)
+        elif letter == "K":
+            rows[row] = [] if parameter == "2" else rows[row][:column]
+        elif character == "\r":
+            column = 0
+        elif character == "\n" or column + width > n_columns:
+            row, column = row + 1, 0
+            rows += [[] for _ in range(row + 1 - len(rows))]
+        if width:
+            rows[row] += [" "] * (column - len(rows[row]))
+            rows[row][column : column + width] = [character] + [""] * (width - 1)
+            column += width
+        elif not control and character not in "\r\n":
+            rows[row][column - 1] += character
+    return ["".join(cells).rstrip() for cells in rows[-n_lines:]]
+
 
 class OnTerminal:
-    """``edgeasd`` on a terminal of 30 lines of 110 columns; to be used in a ``with`` statement.
+    """``edgeasd`` on a terminal of its own; to be used in a ``with`` statement.
+
+    Args:
+        arguments: Arguments of the command.
+        environment: Variables to set.
+        size: Lines and columns of the terminal.
 
     Attributes:
         written: All that was written, with what steers the terminal.
     """
 
-    def __init__(self, *arguments: object, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        size: tuple[int, int] = (30, 110),
+    ) -> None:
+        self._size = size
         self.written = ""
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 110, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         variables = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgeasd", *map(str, arguments)],
@@ -52,10 +95,19 @@ class OnTerminal:
         except AssertionError as exc:
             raise AssertionError(f"{exc}; its last words: {self.written[-600:]!r}") from exc
 
+    @property
+    def shown(self) -> list[str]:
+        """The lines that the terminal shows."""
+        return shown(self.written, *self._size)
+
     def interrupt(self) -> int:
         """Press Ctrl-C, and return the exit code."""
         self._process.send_signal(signal.SIGINT)
-        code = self._process.wait(20.0)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait for the end of the command, and return the exit code."""
+        code = self._process.wait(60.0)
         self._reader.join(5.0)
         return code
 

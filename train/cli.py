@@ -32,22 +32,26 @@ _TABLE_RECIPES = (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def _cli() -> None:
-    """Train on recordings of normal sound and make a model file for the daemon."""
+    """Train on recordings of normal sound, and make a model file for the daemon."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])
-    logging.getLogger("train").setLevel(logging.INFO)  # the exporter tells much at this level
+    logging.getLogger("train").setLevel(logging.INFO)  # not the root: torch's exporter logs a lot
 
 
 @_cli.command("fit")
 @click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
-@click.option("--data", type=_DATA, help="Folder of one machine type's clips, or a manifest.")
 @click.option(
-    "--background", type=_FOLDER, help="Folder of other machines' recordings to tell apart."
+    "--data", type=_DATA, help="Folder with the clips of one machine type, or a manifest."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
+@click.option(
+    "--background",
+    type=_FOLDER,
+    help="Folder with recordings of other machines, as a class of their own.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; else runs/RECIPE.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Overrides the recipe.")
+@click.option("--seed", type=click.IntRange(min=0), help="Overrides the recipe.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 def _fit(
     *,
@@ -59,14 +63,14 @@ def _fit(
     seed: int | None,
     device: str,
 ) -> None:
-    """Train by a recipe; an interrupted run continues."""
+    """Train as RECIPE says; the same command continues an interrupted run."""
     recipe = load_recipe(recipe_path).override(epochs=epochs, seed=seed)
     fit(recipe, data, out or Path("runs") / recipe.name, _device(device), background)
 
 
 @_cli.command("evaluate")
 @click.argument("run", type=_FOLDER)
-@click.option("--data", type=_DATA, help="Where the clips are now, if not where they were.")
+@click.option("--data", type=_DATA, help="Where the clips are, if they were moved.")
 def _evaluate(run: Path, data: Path | None) -> None:
     """Measure a run on labelled test clips."""
     for evaluation in evaluate(run, data):
@@ -79,24 +83,24 @@ def _evaluate(run: Path, data: Path | None) -> None:
     "--recipes",
     default=",".join(_TABLE_RECIPES),
     show_default=True,
-    help="Names or files, with commas.",
+    help="Names or files of recipes, separated by commas.",
 )
-@click.option("--seeds", default="2021,2022,2023", show_default=True, help="With commas.")
+@click.option("--seeds", default="2021,2022,2023", show_default=True, help="Separated by commas.")
 @click.option(
     "--out",
     default="runs/table",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder of runs and results.",
+    help="Folder of the runs and their results.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipes'.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Overrides the recipes.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 def _table(
     *, data: str, recipes: str, seeds: str, out: Path, epochs: int | None, device: str
 ) -> None:
-    """Train and evaluate what is not done yet of every recipe, machine type and seed.
+    """Train and evaluate each recipe, machine type and seed that has no result yet.
 
-    DATA is the folder of one machine type or of several; '{seed}' in it is replaced by the seed.
+    DATA is the folder of one machine type, or of several; '{seed}' in it is replaced by the seed.
     """
     loaded = [
         load_recipe(_recipe_path(name)).override(epochs=epochs) for name in recipes.split(",")
@@ -105,17 +109,19 @@ def _table(
     results, faults = make_table(plans, out, _device(device))
     print_results(results)
     if faults:
-        raise EdgeasdError("not made: " + "; ".join(faults))
+        raise EdgeasdError("these runs have no result: " + "; ".join(faults))
 
 
 @_cli.command("export")
 @click.argument("run", type=_FOLDER)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model file to write.")
-@click.option("--scoring", type=click.Choice(METHODS), help="Instead of the recipe's method.")
-@click.option("--int8", is_flag=True, help="Convolutions in int8, if as good and quicker.")
+@click.option("--scoring", type=click.Choice(METHODS), help="Overrides the recipe.")
+@click.option(
+    "--int8", is_flag=True, help="Convolutions in int8, if that is as accurate and faster."
+)
 @click.option("--id", "model_id", default="", help="Name of the model.")
-@click.option("--version", default="", help="Version of the model; by default today's date.")
-@click.option("--data", type=_DATA, help="Where the clips are now, if not where they were.")
+@click.option("--version", default="", help="Version of the model; else the date of today.")
+@click.option("--data", type=_DATA, help="Where the clips are, if they were moved.")
 def _export(*, run: Path, out: Path, data: Path | None, **options: Any) -> None:
     """Write the model file of a run for the daemon."""
     made = export(run, out, data_folder=data, **options)
@@ -128,7 +134,7 @@ def _export(*, run: Path, out: Path, data: Path | None, **options: Any) -> None:
 
 
 def main() -> None:
-    """Run a command; an error that a user can act on is one line and an exit code."""
+    """Run a command; an error that a user can act on gives one line and an exit code."""
     try:
         _cli()
     except EdgeasdError as exc:
@@ -137,7 +143,7 @@ def main() -> None:
 
 
 def _recipe_path(name: str) -> Path:
-    """Return the path of a recipe that is shipped, or of a file of the user's."""
+    """Return the path of a recipe: one that is shipped, or else a file of the user."""
     shipped = Path(__file__).parent / "recipes" / f"{name}.toml"
     return shipped if shipped.exists() else Path(name)
 
@@ -146,7 +152,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds={text} must be whole numbers with commas") from None
+        raise ConfigError(f"--seeds={text} must be whole numbers, separated by commas") from None
 
 
 def _device(name: str) -> torch.device:
@@ -154,6 +160,6 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as exc:  # the latter of a build without CUDA
+    except (RuntimeError, AssertionError) as exc:  # AssertionError: a build without CUDA
         reason = str(exc).splitlines()[0]
         raise ConfigError(f"--device={name} must be one that PyTorch can use ({reason})") from exc

@@ -1,4 +1,4 @@
-"""The terminal: tables on stdout; progress bars on stderr, where they are shown at all."""
+"""Progress bars of the trainer, on standard error if that is a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.progress import track
 _T = TypeVar("_T")
 
 console = Console(stderr=True)
-"""For progress; bars are drawn on a terminal only."""
+"""Console on standard error, where progress is shown."""
 
 
 def tracked(items: Iterable[_T], title: str, n_items: int) -> Iterator[_T]:
-    """Yield *items*, with a progress bar named *title* while they last, if on a terminal."""
+    """Yield *items*, with a progress bar named *title* if standard error is a terminal."""
     if not console.is_terminal:
         return iter(items)
     return iter(track(items, title, n_items, console=console, transient=True))

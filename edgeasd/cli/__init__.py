@@ -1,4 +1,6 @@
 """The command line: what people type, and what they see.
 
-It may import everything, and nothing imports it but the entry point.
+`edgeasd NAME` is in `NAME/command.py` (check, demo, listen with devices, record, watch), in
+`offline.py` (score, explain, learn, calibrate, model) or in `main.py` (run).  This folder may
+import all others; only the entry point imports it.
 """

@@ -1,10 +1,12 @@
-"""What several commands take on the command line."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -12,6 +14,8 @@ from edgeasd.common.config_file import DEFAULT_PATH
 
 PATH = click.Path(path_type=Path)
 CHANNEL = click.IntRange(min=0)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 config_option = click.option(
     "--config",
@@ -21,10 +25,32 @@ config_option = click.option(
     show_default=True,
     help="Configuration file.",
 )
+channel_option = click.option(
+    "--channel",
+    type=CHANNEL,
+    default=0,
+    show_default=True,
+    help="Channel of the files, counted from 0.",
+)
+
+
+def scorer_options(command: _Command) -> _Command:
+    """Add the options that choose what scores a recording: a configured machine, or a model."""
+    for option in (
+        channel_option,
+        click.option("--section", default="", help="Section of the model, if it has several."),
+        click.option(
+            "--model", "model_path", type=PATH, help="Model file; no configuration is read then."
+        ),
+        click.option("--machine", help="Machine of the configuration that was recorded."),
+        config_option,
+    ):
+        command = option(command)
+    return command
 
 
 def duration(_context: click.Context, _option: click.Parameter, text: str | None) -> float:
-    """Return the seconds that ``90s``, ``30m``, ``2h`` or ``1h30m`` mean; infinity of nothing."""
+    """Return the seconds that ``90s``, ``30m``, ``2h`` or ``1h30m`` mean; infinity for None."""
     if text is None:
         return math.inf
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)

@@ -1,119 +1,117 @@
-"""What the commands draw: lines, bars, and a picture that stays put.
+"""What the commands draw on a terminal, by rich: pictures that replace themselves, and progress.
 
-Drawing needs a terminal that can move its cursor; `can_draw` says whether there is one.  Whatever
-is drawn is cleaned first.
+Foreign text is never read as markup: a picture consists of `Text`, cleaned by `line`.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-import shutil
-import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
-import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    Progress,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from edgeasd.common.text import printable
 
-if TYPE_CHECKING:
-    pass
-
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_ASCII_BLOCKS = "_.-=+*#@"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a picture.
-
-    Attributes:
-        text: What it says; cut to the width of the terminal.
-        colour: Of the whole line, as `click.style` knows it; None for the terminal's own.
-    """
-
-    text: str
-    colour: str | None = None
+_REDRAWS_PER_S = 4
+_LONGEST_BAR, _BESIDE_BAR = 40, 34
+"""Columns of a progress bar on a wide terminal, and of all that stands beside it."""
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether *stream* is a terminal on which what was written can be drawn over."""
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    """Whether *stream* is a terminal on which what was written can be replaced."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
-class Screen:
-    """A picture that each `draw` replaces, at the end of what the terminal shows already."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._n_drawn = 0
-
-    @property
-    def n_lines(self) -> int:
-        """Lines that a picture may have."""
-        return max(2, shutil.get_terminal_size().lines - 1)  # the cursor stands on one of its own
-
-    def draw(self, lines: Sequence[Line]) -> None:
-        """Show *lines* in place of those before; of more than fit, the first ones."""
-        width, n_most = shutil.get_terminal_size().columns, self.n_lines
-        if len(lines) > n_most:
-            n_hidden = len(lines) - n_most + 1
-            lines = [*lines[: n_most - 1], Line(f"... and {n_hidden} lines more")]
-        up = f"\x1b[{self._n_drawn}A" if self._n_drawn else ""
-        # Each line is cleared to its end only after it is written, so that nothing flickers.
-        text = "".join(
-            f"{click.style(fitted(line.text, width - 1), fg=line.colour)}\x1b[K\n" for line in lines
-        )
-        self._stream.write(f"\r{up}{text}\x1b[J")
-        self._stream.flush()
-        self._n_drawn = len(lines)
-
-    def say(self, text: str) -> None:
-        """Put *text*, to stay, in place of the picture; the next one goes below it."""
-        up = f"\x1b[{self._n_drawn}A" if self._n_drawn else ""
-        self._stream.write(f"\r{up}{printable(text)}\x1b[K\n\x1b[J")
-        self._stream.flush()
-        self._n_drawn = 0
+def console_on(stream: TextIO) -> Console:
+    """Return a console that draws on *stream*, if it can, whatever the environment says."""
+    return Console(file=stream, force_terminal=can_draw(stream), markup=False, highlight=False)
 
 
-def fitted(text: str, n_columns: int) -> str:
-    """Return as much of *text*, made printable, as *n_columns* of a terminal hold.
+def line(text: str, colour: str = "") -> Text:
+    """Return *text*, made printable, as a line that is cut at the edge of the terminal."""
+    return Text(printable(text), colour, no_wrap=True, overflow="crop")
 
-    A letter of East Asia takes two, a mark on a letter none.
+
+@contextmanager
+def picture_on(stream: TextIO, *, transient: bool = False) -> Iterator[Live | None]:
+    """Yield a picture, empty at first, that is drawn by its `update`; None if it cannot be.
+
+    What is printed on standard error meanwhile stays above the picture.
+
+    Args:
+        stream: Where it is drawn.
+        transient: Whether the picture disappears at the end.
     """
-    text = printable(text)
-    if text.isascii():
-        return text[:n_columns]
-    ends = itertools.accumulate(map(_n_columns, text))
-    return "".join(character for character, end in zip(text, ends, strict=True) if end <= n_columns)
+    if not can_draw(stream):
+        yield None
+        return
+    with Live(
+        console=console_on(stream),
+        auto_refresh=False,
+        transient=transient,
+        redirect_stdout=False,
+        vertical_overflow="crop",
+    ) as live:
+        yield live
 
 
-def _n_columns(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        # But for the one that makes the sign before it a picture, which is wide.
-        return 1 if character == "\ufe0f" else 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+def progress_bar(*, hidden: bool = False) -> Progress:
+    """Return a progress bar on standard error; it shows nothing if that is no terminal.
 
+    What is printed on standard error meanwhile stays above the bar, which disappears at the end.
 
-def bar(value: float, low: float, high: float, width: int, *, full: str = "#") -> str:
-    """Return *value* between *low* and *high* as a bar, padded to *width*."""
-    share = (value - low) / (high - low) if math.isfinite(value) else 0.0
-    return (full * round(width * min(1.0, max(0.0, share)))).ljust(width)
-
-
-def sparkline(values: Sequence[float], low: float, high: float, *, ascii_only: bool) -> str:
-    """Return *values* as a line of blocks, of which the lowest is *low* and the highest *high*."""
-    blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
-    step = (high - low) / len(blocks) or 1.0
-    # In this order no number, and none that is not one, is beyond the blocks.
-    return "".join(
-        blocks[int(min(len(blocks) - 1, max(0.0, (value - low) / step)))] for value in values
+    Args:
+        hidden: Whether to show nothing on a terminal either.
+    """
+    console = console_on(sys.stderr)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(max(4, min(_LONGEST_BAR, console.width - _BESIDE_BAR))),
+        TaskProgressColumn("{task.percentage:>3.0f} %", markup=False),
+        _TimeLeftColumn(),
+        console=console,
+        refresh_per_second=_REDRAWS_PER_S,
+        transient=True,
+        redirect_stdout=False,
+        disable=hidden or not can_draw(sys.stderr),
     )
 
 
-def takes_blocks(stream: TextIO) -> bool:
-    """Whether *stream* can show what `sparkline` draws other than in ASCII."""
-    return (stream.encoding or "").lower().replace("-", "") == "utf8"
+@contextmanager
+def progress(
+    title: str, total: float | None, *, hidden: bool = False
+) -> Iterator[Callable[[float], None]]:
+    """Show how much of *total* is done and the time left, on standard error if a terminal.
+
+    Args:
+        title: What is done.
+        total: How much there is to do, in any unit; None if nobody knows.
+        hidden: Whether to show nothing on a terminal either.
+
+    Yields:
+        A function that takes how much was done since its last call.
+    """
+    with progress_bar(hidden=hidden) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+class _TimeLeftColumn(TimeRemainingColumn):
+    """Hours, minutes and seconds left, as far as they can be told."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        return super().render(task).append(" left") if task.total else Text("")

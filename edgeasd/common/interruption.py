@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish for the end, which long work fulfils when it can."""
+"""Ctrl-C and SIGTERM as a request to stop, which long work honours at its next step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 class Interruption:
-    """Whether somebody asked for the end."""
+    """Whether Ctrl-C or SIGTERM has requested an end.
+
+    Attributes:
+        requested: True from the first signal on.
+    """
 
     requested = False
 
@@ -22,7 +26,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Let Ctrl-C and SIGTERM ask for the end, rather than bring it; for the main thread."""
+    """Have Ctrl-C and SIGTERM request an end rather than cause it; only in the main thread."""
     asked = Interruption()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, asked._request) for number in numbers]  # noqa: SLF001

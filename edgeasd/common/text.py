@@ -1,9 +1,9 @@
-"""Text that came from elsewhere, as it is shown: one line, of bounded length, that steers nothing.
+"""Makes foreign text safe to show: one line of bounded length that cannot steer a terminal.
 
-Model files, file names, payloads and peers hold words that end on a terminal, in the log and in
-payloads.  Every way out of the program passes `printable`: what is printed (`output.say`), drawn
-(`terminal.Screen`), logged (`LineFormatter`), published (`payloads.encode`) and told to the service
-manager (`systemd.notify`).
+Text from model files, file names, payloads and peers ends up on a terminal, in the log and in
+payloads.  All output passes `printable`: what is printed (`output.say`), drawn (`terminal.line`),
+logged (`LineFormatter`), published (`payloads.encode`) and told to the service manager
+(`systemd.notify`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LONGEST = 1000
-"""Characters of a line: more than any message of ours needs, and read within a minute."""
+"""Characters of a line: more than any message of ours needs, and readable within a minute."""
 _MOST_MARKS = 3
-"""Combining marks on a letter: what living scripts need; more of them cover the lines around."""
+"""Combining marks on a letter: as many as living scripts need; more would cover other lines."""
 _BLANKS = frozenset("\u034f\u115f\u1160\u3164\uffa0")
-"""Letters and marks that show nothing: the combining joiner, and the fillers of Hangul."""
+"""Letters and marks that are invisible: the combining grapheme joiner and the Hangul fillers."""
 _LONGEST_MARK = 30
-"""Characters that tell how many were left out."""
+"""Characters at most of the mark that says how many characters were left out."""
 _LONGEST_NUMBER = 10**40
+"""Magnitude from which a whole number is described rather than written."""
 _LONGEST_VALUE = 200
+"""Characters of a value in a message."""
 _LONGEST_TRACEBACK = 20_000
+"""Characters of a traceback in the log."""
 
 
 def printable(text: str, limit: int = LONGEST) -> str:
-    """Return *text* as one line of at most *limit* characters that any terminal shows as it is.
+    """Return *text* as one line of at most *limit* characters that is safe on any terminal.
 
-    What ends a line, steers a terminal, changes the direction of writing or shows nothing becomes a
-    question mark, a blank of another kind a blank; what is left out of the middle is counted.
+    Characters that end a line, steer a terminal, change the writing direction or are invisible
+    become question marks; all kinds of blanks become spaces.  The middle of a text that is too long
+    is replaced by the number of characters left out.
     """
     text = shortened(text, limit)
     if text.isascii() and text.isprintable():
@@ -58,13 +62,13 @@ def _shown(character: str, category: str) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return *text*, without its middle where it has more than *limit* characters.
+    """Return *text*, without its middle if it has more than *limit* characters.
 
-    A message begins with the thing and ends with the remedy.
+    The middle is left out because a message begins with its subject and ends with the remedy.
 
     Args:
-        text: Any text.
-        limit: At least 40.
+        text: The text.
+        limit: Characters of the result at most; at least 40.
     """
     if len(text) <= limit:
         return text
@@ -75,7 +79,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def quoted(value: Any) -> str:
-    """Return *value* as Python writes it, cut to what a message has room for."""
+    """Return the ``repr`` of *value*, shortened to fit a message."""
     return shortened(_Values().repr(value), _LONGEST_VALUE)
 
 
@@ -85,10 +89,10 @@ class _Values(reprlib.Repr):
         self.maxlevel = 3
         self.maxstring = self.maxother = 80
 
-    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 - as overridden
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 - the signature of the base class
         if -_LONGEST_NUMBER < x < _LONGEST_NUMBER:
             return repr(x)
-        # To write it all takes long, and Python refuses more than some thousand digits.
+        # Writing all digits takes long, and Python refuses more than a few thousand.
         return f"<number of about {math.ceil(x.bit_length() * math.log10(2))} digits>"
 
 
@@ -100,7 +104,7 @@ def clock_time(duration_s: float) -> str:
 
 
 def rounded(value: float, n_digits: int) -> str:
-    """Return *value* to so many digits, for people: ``110`` and ``15510`` rather than powers."""
+    """Return *value* to *n_digits* significant digits, without powers of ten: ``15510``."""
     return f"{float(f'{value:.{n_digits}g}'):.12g}"
 
 
@@ -119,15 +123,14 @@ def rough_time(duration_s: float) -> str:
 class LineFormatter(logging.Formatter):
     """Formats a record as one line, and a traceback as indented lines below it.
 
-    Whatever is in the message or in an exception, no line begins like one of the log but those that
-    are.
+    So nothing in a message or an exception can look like a line of the log.
     """
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as overridden
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in the base class
         """Return the line of *record*."""
         return printable(super().formatMessage(record))
 
-    def formatException(  # noqa: N802 - as overridden
+    def formatException(  # noqa: N802 - the name in the base class
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
@@ -135,7 +138,7 @@ class LineFormatter(logging.Formatter):
         """Return the traceback of *ei*, indented."""
         return _indented(super().formatException(ei))
 
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - as overridden
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - the name in the base class
         """Return the lines of *stack_info*, indented."""
         return _indented(super().formatStack(stack_info))
 

@@ -6,7 +6,7 @@ compared with the rule of the trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,6 +50,7 @@ from edgeasd.offline.recordings.limits import (
     refuse_too_much,
 )
 from edgeasd.offline.recordings.recordings import (
+    Progress,
     Recording,
     blocks_of,
     digest,
@@ -71,9 +72,6 @@ _CLIP_FRAMES = CLIP_WINDOWS * WINDOW.hop_frames
 _CLIP_S = _CLIP_FRAMES / FEATURES.frames_per_s
 _N_SPECTRUM = 50
 """About as many clips, evenly spaced, give the spectrum of normal sound."""
-
-Progress = Callable[[float], None]
-"""Is called with the seconds of sound read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

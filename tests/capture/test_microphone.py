@@ -24,7 +24,7 @@ from edgeasd.capture.microphone import reader as reader_module
 from edgeasd.capture.microphone import search as search_module
 from edgeasd.capture.microphone.channel import Microphone
 from edgeasd.capture.microphone.portaudio import InputStream, list_devices, refresh
-from edgeasd.cli.listen import measure_level
+from edgeasd.cli.listen.level_meter import measure_level
 from edgeasd.common.config import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, ConfigError
 from tests.capture.test_devices import plug_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import timeit
@@ -10,15 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.text import Text
 
-from edgeasd.cli.terminal import fitted
 from edgeasd.cli.watch.fleet import Fleet, local_time
-from edgeasd.cli.watch.picture import picture
+from edgeasd.cli.watch.picture import picture, sparkline
 from edgeasd.publish.mqtt.inbound import Received
 
 TIME_S = 1_795_364_134.0
 NOW_S = 5_000.0
-"""Of a clock that no one sets: seconds since something."""
+"""Seconds of a monotonic clock."""
 NODE = "edgeasd/v1/edge-01"
 FAN = f"{NODE}/fan"
 AT = local_time(TIME_S)
@@ -41,9 +44,9 @@ def hear_json(fleet: Fleet, topic: str, *, retain: bool = False, **said: Any) ->
     return hear(fleet, topic, json.dumps(said).encode(), retain=retain)
 
 
-def shown(fleet: Fleet, now_s: float = NOW_S) -> list[str]:
+def shown(fleet: Fleet, now_s: float = NOW_S, width: int = 110) -> list[str]:
     """The lines of the picture."""
-    return [line.text for line in picture(fleet, now_s, 40, ascii_only=True)]
+    return [line.plain for line in picture(fleet, now_s, 40, width, ascii_only=True)]
 
 
 def running_fleet(prefix: str = "") -> Fleet:
@@ -95,6 +98,24 @@ def test_picture_of_a_node_long_silent_is_dead_whatever_the_broker_holds() -> No
 
     assert lines[2] == "edge-01              SILENT, last sign of life 10 min ago"
     assert lines[3] == "  fan                gone      it was ok"
+
+
+@pytest.mark.parametrize("width", [10, 40, 80, 110])
+def test_picture_shows_the_reason_of_a_state_with_its_remedy(width: int) -> None:
+    """Where the reason does not fit in the line of its machine, it is wrapped below."""
+    fleet = running_fleet()
+    reason = "USB Audio was unplugged; plug it in again"
+    hear_json(fleet, f"{FAN}/state", state="no_audio", reason=reason, threshold=2.0)
+    hear_json(fleet, f"{NODE}/saw/state", state="alarm", reason=reason, since_ms=1000 * TIME_S)
+
+    lines = shown(fleet, width=width)
+
+    assert lines[3].startswith("  fan                no_audio      4.00 / 2.00")
+    n_wrapped = {10: 3, 40: 2, 80: 1, 110: 1}[width]
+    assert " ".join(" ".join(lines[4 : 4 + n_wrapped]).split()) == reason
+    saw = lines[4 + n_wrapped]
+    assert saw.startswith("  saw                alarm")
+    assert saw.endswith(reason) == (width == 110)
 
 
 def test_picture_shows_those_in_trouble_first() -> None:
@@ -157,7 +178,7 @@ def test_warning_of_a_health_message_is_news_once_and_stays_below_the_machine() 
 
     assert news == [f"{AT} edge-01/fan warning: {warning}"]
     assert again == []
-    lines = shown(fleet)
+    lines = shown(fleet, width=79)
     assert lines[4].startswith("    alarms come far more often")
     assert lines[5].startswith("    x x")
     assert max(map(len, lines[4:])) < 80
@@ -213,7 +234,7 @@ def test_picture_blames_no_node_for_a_lost_connection() -> None:
     assert silent[2] == "edge-01              SILENT, last sign of life 19 min ago"
 
 
-def test_plant_forgets_what_was_taken_back() -> None:
+def test_fleet_forgets_what_was_taken_back() -> None:
     """A machine whose state is cleared is gone, and with its last word the node."""
     fleet = running_fleet()
 
@@ -222,13 +243,13 @@ def test_plant_forgets_what_was_taken_back() -> None:
     hear(fleet, f"{NODE}/health", b"")
     hear(fleet, f"{NODE}/availability", b"")
 
-    assert told == [f"{AT} edge-01/fan is no longer listened to"]
+    assert told == [f"{AT} edge-01/fan is no longer monitored"]
     assert before == ["edge-01"]
     assert fleet.nodes == {}
 
 
-def test_plant_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
-    """A message of megabytes is neither read nor passed over in silence."""
+def test_fleet_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
+    """A message of megabytes is neither read nor ignored in silence."""
     fleet = running_fleet()
     health = b'{"machines": [{"name": "fan", "model_fault": "%s"}]}' % (b"x" * 10_000_000)
 
@@ -236,12 +257,12 @@ def test_plant_leaves_out_what_is_too_large_and_says_so_once_a_topic() -> None:
         hear(fleet, topic, health) for topic in (f"{NODE}/health", f"{NODE}/health", "elsewhere")
     ]
 
-    words = f"edge-01/health: a message of {len(health)} bytes is left out"
+    words = f"edge-01/health: a message of {len(health)} bytes is ignored"
     assert told == [[f"{AT} {words}"], [], []]
-    assert shown(fleet)[2] == f"2 messages left out; {words}"
+    assert shown(fleet)[2] == f"2 messages ignored; {words}"
 
 
-def test_plant_keeps_so_many_nodes_and_machines_and_no_more() -> None:
+def test_fleet_keeps_so_many_nodes_and_machines_and_no_more() -> None:
     """What a flood of names takes in memory, and in each picture, has an end."""
     fleet = running_fleet()
 
@@ -254,8 +275,8 @@ def test_plant_keeps_so_many_nodes_and_machines_and_no_more() -> None:
 
     assert len(fleet.nodes) == 1_000
     assert sum(len(node.machines) for node in fleet.nodes.values()) == 10_000
-    assert told == [f"{AT} n2/m/state: one machine more is left out"]
-    assert hear(fleet, f"{FAN}/state", b"") == [f"{AT} edge-01/fan is no longer listened to"]
+    assert told == [f"{AT} n2/m/state: one machine too many is ignored"]
+    assert hear(fleet, f"{FAN}/state", b"") == [f"{AT} edge-01/fan is no longer monitored"]
     assert hear_json(fleet, "edgeasd/v1/n2/m/state", state="ok") == [f"{AT} n2/m ok"]
 
 
@@ -279,15 +300,46 @@ def test_picture_is_made_of_what_is_shown_alone() -> None:
             hear_json(worst, f"{who}/state", state=f"{number}-{one}{flood}", reason=flood)
             hear_json(worst, f"{who}/score", max=-1e14, threshold=1e-310)
 
-    lines = picture(worst, NOW_S, 40, ascii_only=False)
-    ratio = min(timeit.repeat(lambda: picture(worst, NOW_S, 40, ascii_only=False), number=1))
-    ratio /= min(timeit.repeat(lambda: picture(ordinary, NOW_S, 40, ascii_only=False), number=1))
+    lines = picture(worst, NOW_S, 40, 79, ascii_only=False)
+    ratio = min(timeit.repeat(lambda: picture(worst, NOW_S, 40, 79, ascii_only=False), number=1))
+    ratio /= min(
+        timeit.repeat(lambda: picture(ordinary, NOW_S, 40, 79, ascii_only=False), number=1)
+    )
 
     assert len(lines) == 40
-    assert lines[0].text == "500 nodes, 0 dead; 5500 machines: 5500 unknown"
-    assert max(len(line.text) for line in lines) < 1_000
+    assert lines[0].plain == "500 nodes, 0 dead; 5500 machines: 5500 unknown"
+    assert max(len(line.plain) for line in lines) < 1_000
     # Measured: about 100, 2 ms; a line for each machine takes 4000.
     assert ratio < 1_000
+
+
+def test_picture_of_thousands_of_machines_is_drawn_in_a_moment() -> None:
+    """Messages are not kept waiting: drawing takes as long as that of one screen of machines."""
+    few, many = new_fleet(), new_fleet()
+    for fleet, n_nodes in ((few, 4), (many, 900)):
+        for number in range(10 * n_nodes):
+            node = f"edgeasd/v1/n{number // 10}"
+            hear_json(fleet, f"{node}/m{number}/state", state="alarm", reason="score 漢字 " * 20)
+            hear_json(fleet, f"{node}/m{number}/score", max=float(number % 7), threshold=3.0)
+    console = Console(width=110, height=40, file=io.StringIO(), force_terminal=True)
+
+    def duration_s(fleet: Fleet) -> float:
+        def draw() -> None:
+            drawn_on(console, picture(fleet, NOW_S, 40, 79, ascii_only=False))
+
+        return min(timeit.repeat(draw, number=1))
+
+    took = {"few": duration_s(few), "many": duration_s(many)}
+
+    print({name: f"{1000 * seconds:.1f} ms" for name, seconds in took.items()})
+    assert took["many"] < 20.0 * took["few"]
+
+
+def test_sparkline_goes_from_low_to_high() -> None:
+    """The lowest block is the low end, the highest all above the high end."""
+    assert sparkline([-1, 0, 4, 7, 99], 0, 8, ascii_only=False) == "▁▁▅██"
+    assert sparkline([0, 7], 0, 8, ascii_only=True) == "_@"
+    assert sparkline([1, 1], 1, 1, ascii_only=True) == "__"
 
 
 LEAVES = ("availability", "health", "m/state", "m/score", "m/event")
@@ -324,15 +376,25 @@ PAYLOADS = st.binary(max_size=20) | (st.dictionaries(KEYS, VALUES) | HEALTHS | V
 MESSAGES = st.tuples(st.sampled_from(LEAVES), PAYLOADS, st.booleans())
 
 
+def drawn_on(console: Console, lines: list[Text]) -> list[str]:
+    """The lines of a picture as they come to a terminal."""
+    with console.capture() as capture:
+        console.print(Group(*lines))
+    return capture.get().splitlines()
+
+
 def assert_can_be_drawn(fleet: Fleet) -> None:
     """The picture is of bounded size, and nothing in it steers the terminal."""
     for now_s in (NOW_S, NOW_S + 1_000.0):
-        lines = picture(fleet, now_s, 40, ascii_only=True)
+        lines = picture(fleet, now_s, 40, 79, ascii_only=True)
         assert len(lines) <= 40
-        for line in lines:
-            assert line.text.isprintable()
-            assert len(line.text) < 1_500
-            assert fitted(line.text, 79).count("\u0301") <= 3 * 79
+        assert max(len(line.plain) for line in lines) < 1_500
+        drawn = drawn_on(Console(width=79, height=50, file=io.StringIO()), lines)
+        assert len(drawn) == len(lines)
+        for text in drawn:
+            assert text.isprintable()
+            assert cell_len(text) <= 79
+            assert text.count("\u0301") <= 3 * 79
 
 
 @given(st.lists(MESSAGES, max_size=6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from edgeasd.capture.simulator.simulator import Simulator
+from edgeasd.cli.listen.level_meter import Channel, meters
 from edgeasd.cli.main import main
+from edgeasd.common.config import SimulatorConfig
+from edgeasd.common.types import AudioBlock
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.on_terminal import OnTerminal
 
@@ -130,3 +135,21 @@ def test_listen_to_a_channel_that_is_not_there_says_which_are(tmp_path: Path) ->
     assert result.stderr.splitlines()[-1].startswith(
         "edgeasd: microphone.channel=999 must be from 0 to "
     )
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 200])
+def test_meter_fits_the_terminal_and_shows_what_was_heard(width: int) -> None:
+    """RMS, peak and hold are in the bar of every width, beyond the scale and of no sound too."""
+    for gain_db in (-math.inf, -100.0, -40.0, 0.0, 6.0):
+        source = Simulator(SimulatorConfig(paced=False))
+        channel = Channel(3, source)
+        channel.meter.process(AudioBlock(np.full(RATE, 10 ** (gain_db / 20), np.float32), 0))
+
+        scale, levels, _ = (text.plain for text in meters([channel], width))
+
+        bar = levels.partition("|")[2].partition("| rms")[0]
+        n_bar = {30: 4, 40: 4, 80: 40, 200: 40}[width]
+        assert len(bar) == n_bar
+        assert levels.startswith("channel 3 |")
+        assert scale.startswith(" " * 10 + "-80 ")
+        assert len(bar.rstrip()) == {-40.0: n_bar // 2, 0.0: n_bar, 6.0: n_bar}.get(gain_db, 0)

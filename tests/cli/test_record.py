@@ -16,6 +16,7 @@ import soundfile
 
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.detect.models import normal_sound
+from tests.on_terminal import OnTerminal
 from tests.publish.brokers import wait_until
 
 RATE = 16_000
@@ -83,7 +84,7 @@ def test_record_of_a_file_leaves_out_what_is_flat_and_clipped(tmp_path: Path) ->
     left_out = [line for line in result.stderr.splitlines() if "left out 10.0 s from" in line]
     assert [line.rpartition(" ")[2] for line in left_out] == ["flat_signal", "clipping"]
     assert "left out 2 (flat_signal 1, clipping 1), 0:00:20 in all" in result.stderr
-    assert "fan: the same command continues" in result.stderr
+    assert "fan: run the same command to continue" in result.stderr
     with (tmp_path / "fan" / "recording.csv").open() as log:
         assert [row["left_out"] for row in csv.DictReader(log)] == [
             *("", "flat_signal", "", "clipping", "")
@@ -99,8 +100,8 @@ def test_record_of_what_is_never_fit_gives_up(tmp_path: Path) -> None:
 
     assert result.returncode == os.EX_UNAVAILABLE
     assert result.stderr.splitlines()[-1] == (
-        "edgeasd: nothing fit to learn from in 10 min (flat_signal); see 'edgeasd listen fan', "
-        "then call again to continue"
+        "edgeasd: no usable sound in 10 min (flat_signal); see 'edgeasd listen fan', "
+        "then run the same command to continue"
     )
     assert "left out 60 (flat_signal 60)" in result.stderr
 
@@ -123,6 +124,26 @@ def test_record_interrupted_keeps_every_clip(tmp_path: Path) -> None:
     assert f"fan: {len(clips(tmp_path))} clips added" in log
     paths = list((tmp_path / "fan" / "train").iterdir())
     assert {soundfile.info(path).frames for path in paths} == {10 * RATE}
+
+
+@pytest.mark.parametrize("size", [(24, 80), (12, 40)])
+def test_record_on_a_terminal_shows_a_bar_that_goes_in_the_end(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """It has the time left, fits a small terminal, and leaves room for the summary."""
+    config = configure(tmp_path, "[machine.simulator]")
+    arguments = ("--config", config, "--duration", "1h", "--out", tmp_path / "fan")
+
+    with OnTerminal("record", "fan", *arguments, size=size) as record:
+        record.wait_for("0:59:5")
+        drawn = [line for line in record.shown if line]
+        code = record.interrupt()
+
+    assert code == 0
+    assert drawn[0] == "fan: 0 of 360 clips, left out 0"
+    assert drawn[1].endswith(" left")
+    assert record.shown[0].startswith("fan: 0 clips added; 0 of 360 (0:00:00)")
+    assert record.shown[-2:] == ["fan: run the same command to continue", ""]
 
 
 @pytest.mark.audio_device

@@ -3,120 +3,131 @@
 from __future__ import annotations
 
 import io
-import math
+import sys
 
 import pytest
+from rich.console import Group
 
-from edgeasd.cli.terminal import Line, Screen, bar, can_draw, sparkline
-from edgeasd.common.text import clock_time, rough_time, rounded
+from edgeasd.cli.terminal import can_draw, line, picture_on, progress
+from edgeasd.common.output import say
+from tests.on_terminal import shown
 
-
-@pytest.fixture(autouse=True)
-def _size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    monkeypatch.setenv("LINES", "5")
+N_LINES, N_COLUMNS = 5, 20
 
 
-def test_screen_draws_over_what_it_drew() -> None:
-    """The second picture begins where the first one did."""
-    stream = io.StringIO()
-    screen = Screen(stream)
+class Terminal(io.StringIO):
+    """A terminal that remembers what was written."""
 
-    screen.draw([Line("one"), Line("two")])
-    first = stream.getvalue()
-    screen.draw([Line("three")])
+    def isatty(self) -> bool:
+        return True
 
-    assert first.startswith("\rone")
-    assert stream.getvalue()[len(first) :].startswith("\r\x1b[2Athree")
-    assert stream.getvalue().endswith("\x1b[K\n\x1b[J")
+    @property
+    def lines(self) -> list[str]:
+        """The lines that it shows."""
+        return shown(self.getvalue(), N_LINES, N_COLUMNS)
 
 
-def test_screen_cuts_to_width_and_height() -> None:
-    """No line wraps and no picture scrolls, which would leave remains; the rest is counted."""
-    stream = io.StringIO()
-
-    Screen(stream).draw([Line("x" * 50)] * 10)
-
-    assert stream.getvalue().count("\n") == 4
-    assert "x" * 19 in stream.getvalue()
-    assert "x" * 20 not in stream.getvalue()
-    assert "... and 7 lines mor\x1b" in stream.getvalue()
-
-
-def test_screen_says_what_stays_above_the_next_picture() -> None:
-    """A note takes the place of the picture; the next picture does not draw over it."""
-    stream = io.StringIO()
-    screen = Screen(stream)
-    screen.draw([Line("picture")])
-
-    screen.say("note")
-    start = len(stream.getvalue())
-    screen.draw([Line("picture")])
-
-    assert stream.getvalue()[start:].startswith("\rpicture")
-
-
-def test_can_draw_neither_to_a_pipe_nor_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing needs a terminal, and one that says that it can move its cursor."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A small terminal, which is standard error too."""
+    monkeypatch.setenv("COLUMNS", str(N_COLUMNS))
+    monkeypatch.setenv("LINES", str(N_LINES))
     monkeypatch.setenv("TERM", "xterm")
-    assert can_draw(Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def test_picture_draws_over_what_it_drew(terminal: Terminal) -> None:
+    """The second picture begins where the first one did, and nothing of that one is left."""
+    with picture_on(terminal) as live:
+        assert live is not None
+        live.update(Group(line("one"), line("two")), refresh=True)
+        first = terminal.lines
+        live.update(line("3"), refresh=True)
+        second = terminal.lines
+
+    assert first == ["one", "two"]
+    assert second == ["3", ""]
+
+
+def test_picture_is_cut_to_width_and_height(terminal: Terminal) -> None:
+    """No line wraps and no picture scrolls, which would leave remains."""
+    picture = Group(*[line(f"{number}" + "x" * 50) for number in range(10)])
+
+    with picture_on(terminal) as live:
+        assert live is not None
+        live.update(picture, refresh=True)
+        live.update(picture, refresh=True)
+        lines = terminal.lines
+
+    assert lines == [f"{number}" + "x" * 19 for number in range(5)]
+    assert terminal.getvalue().count("x" * 20) == 0
+
+
+def test_what_is_said_stays_above_the_next_picture(terminal: Terminal) -> None:
+    """A message takes the place of the picture; the next picture does not draw over it."""
+    with picture_on(terminal) as live:
+        assert live is not None
+        live.update(line("picture"), refresh=True)
+        say("a note [red]", err=True)
+        live.update(line("another"), refresh=True)
+
+        assert terminal.lines == ["a note [red]", "another"]
+
+
+def test_line_cannot_steer_the_terminal(terminal: Terminal) -> None:
+    """Foreign text is neither a control sequence nor markup, and its marks cover no other line."""
+    with picture_on(terminal) as live:
+        assert live is not None
+        live.update(line("\x1b[2J[red]:bell:\u202e\n" + "e\u0301" + "\u0301" * 9), refresh=True)
+
+        assert terminal.lines == ["?[2J[red]:bell:??e" + "\u0301" * 3 + "?"]
+
+
+def test_progress_is_drawn_on_a_terminal_and_disappears(terminal: Terminal) -> None:
+    """While it lasts, there is a percentage; in the end only what was said is left."""
+    with progress("[b]scoring", 4) as advance:
+        advance(1)
+        say("a warning", err=True)
+
+    written = terminal.getvalue()
+    assert "[b]scoring   25 %" in written
+    assert [each for each in terminal.lines if each] == ["a warning"]
+    assert written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l")  # the cursor is back
+
+
+@pytest.mark.parametrize("term", ["dumb", None])
+def test_progress_is_not_drawn_elsewhere(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, term: str | None
+) -> None:
+    """A log has no bars, whatever the environment says of colours; nor has a dumb terminal."""
+    pipe = io.StringIO()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", pipe)
+        with progress("scoring", 4) as advance:
+            advance(1)
+    with progress("scoring", 4, hidden=True) as advance:
+        advance(1)
+    if term is None:
+        monkeypatch.delenv("TERM")
+    else:
+        monkeypatch.setenv("TERM", term)
+    with progress("scoring", 4) as advance:
+        advance(1)
+
+    assert pipe.getvalue() == terminal.getvalue() == ""
+
+
+def test_can_draw_neither_to_a_pipe_nor_on_a_dumb_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing needs a terminal, and one that says that it can move its cursor."""
+    assert can_draw(terminal)
     assert not can_draw(io.StringIO())
     monkeypatch.setenv("TERM", "dumb")
-    assert not can_draw(Terminal())
+    assert not can_draw(terminal)
     monkeypatch.delenv("TERM")
-    assert not can_draw(Terminal())
-
-
-def test_bar_is_of_its_width_for_every_value() -> None:
-    """Beyond the scale, and of nothing, it is full or empty."""
-    values = (-math.inf, -90.0, -80.0, -40.0, 0.0, 10.0)
-
-    bars = [bar(value, -80.0, 0.0, 8) for value in values]
-
-    assert [text.count("#") for text in bars] == [0, 0, 0, 4, 8, 8]
-    assert {len(text) for text in bars} == {8}
-
-
-def test_sparkline_goes_from_low_to_high() -> None:
-    """The lowest block is the low end, the highest all above the high end."""
-    assert sparkline([-1, 0, 4, 7, 99], 0, 8, ascii_only=False) == "▁▁▅██"
-    assert sparkline([0, 7], 0, 8, ascii_only=True) == "_@"
-    assert sparkline([1, 1], 1, 1, ascii_only=True) == "__"
-
-
-@pytest.mark.parametrize(
-    ("duration_s", "text"), [(0.0, "0:00:00"), (3909.4, "1:05:09"), (36e4, "100:00:00")]
-)
-def test_clock_time_is_hours_minutes_seconds(duration_s: float, text: str) -> None:
-    """Hours go on after a day."""
-    assert clock_time(duration_s) == text
-
-
-@pytest.mark.parametrize(
-    ("duration_s", "text"),
-    [
-        (-0.2, "0.0 s"),
-        (0.44, "0.4 s"),
-        (59.0, "59 s"),
-        (61.0, "1 min"),
-        (7_260.0, "2 h 1 min"),
-        (273_600.0, "3 d 4 h"),
-    ],
-)
-def test_rough_time_has_the_largest_units(duration_s: float, text: str) -> None:
-    """An age is told as exactly as it matters."""
-    assert rough_time(duration_s) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (1.0, "1"), (657.11, "657.1"), (14_835.1, "14840"), (0.0451, "0.0451")],
-)
-def test_rounded_number_is_written_without_powers_of_ten(value: float, text: str) -> None:
-    """A threshold of 14840 is no 1.484e+04 for who has to compare it with a score."""
-    assert rounded(value, 4) == text
+    assert not can_draw(terminal)

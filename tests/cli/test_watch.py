@@ -134,7 +134,7 @@ def test_watch_shows_the_worst_that_a_broker_holds(broker: Mosquitto) -> None:
     with OnTerminal("watch", "--host", "127.0.0.1", "--port", broker.port) as watch:
         watch.wait_for("z                    online, no sign of life yet")
         watch.wait_for("fan                ok")
-        watch.wait_for("2 messages left out; ")
+        watch.wait_for("2 messages ignored; ")
         publisher._client.publish("edgeasd/v1/z/health", b'{"time_ms": 0, "uptime_s": 61}')
         watch.wait_for("z                    online, last sign of life")
         assert watch.interrupt() == 0
@@ -173,5 +173,5 @@ def test_watch_that_may_not_read_says_so(tmp_path: Path) -> None:
     assert result.returncode == os.EX_UNAVAILABLE
     assert result.stderr.splitlines()[-1] == (
         "edgeasd: broker refuses to let anonymous users read 'edgeasd/v1/#'; allow it in the "
-        "broker's ACL, or take another user"
+        "broker's ACL, or use another user"
     )

@@ -167,12 +167,12 @@ SAID = [
     (
         "calibrate fan sound.wav --config good.toml --duration 1h",
         USAGE,
-        "--duration is of live sound; leave it or the files out",
+        "--duration is for live sound; leave out either it or the files",
     ),
     (
         "calibrate fan sound.wav --config good.toml --undo",
         USAGE,
-        "--undo takes a version back; leave all else out",
+        "--undo removes the newest version; give nothing else with it",
     ),
     (
         "score --model fan.onnx --channel=-1 sound.wav",

@@ -21,7 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeasd.common.documents import DocumentError
-from edgeasd.common.text import LONGEST, LineFormatter, printable, quoted, shortened
+from edgeasd.common.text import (
+    LONGEST,
+    LineFormatter,
+    clock_time,
+    printable,
+    quoted,
+    rough_time,
+    rounded,
+    shortened,
+)
 from edgeasd.publish.payloads.encoding import encode
 from edgeasd.service.process.systemd import JournalFormatter, notify
 from tests.conftest import CHECKOUT
@@ -318,3 +327,36 @@ def test_bug_is_logged_with_a_cleaned_traceback(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert [line for line in lines if not line.startswith("  ")] == [told, told]
     assert all(map(is_harmless, lines))
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "text"), [(0.0, "0:00:00"), (3909.4, "1:05:09"), (36e4, "100:00:00")]
+)
+def test_clock_time_is_hours_minutes_seconds(duration_s: float, text: str) -> None:
+    """Hours go on after a day."""
+    assert clock_time(duration_s) == text
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "text"),
+    [
+        (-0.2, "0.0 s"),
+        (0.44, "0.4 s"),
+        (59.0, "59 s"),
+        (61.0, "1 min"),
+        (7_260.0, "2 h 1 min"),
+        (273_600.0, "3 d 4 h"),
+    ],
+)
+def test_rough_time_has_the_largest_units(duration_s: float, text: str) -> None:
+    """An age is told as exactly as it matters."""
+    assert rough_time(duration_s) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1.0, "1"), (657.11, "657.1"), (14_835.1, "14840"), (0.0451, "0.0451")],
+)
+def test_rounded_number_is_written_without_powers_of_ten(value: float, text: str) -> None:
+    """A threshold of 14840 is no 1.484e+04 for who has to compare it with a score."""
+    assert rounded(value, 4) == text

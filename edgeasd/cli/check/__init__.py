@@ -1,1 +1,1 @@
-"""`edgeasd check`: configuration, models, microphones, broker, a verdict a line."""
+"""`edgeasd check`: one line on the configuration and on each model, source and broker step."""

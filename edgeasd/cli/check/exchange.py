@@ -1,7 +1,7 @@
-"""A message to the broker and back, sent as the daemon sends its own, without disturbing it.
+"""Sends a message to the broker and back, as the daemon would, without disturbing the daemon.
 
-It goes over a topic that nobody else uses, under a client id of its own, with a retained will as
-the daemon's.  The will is empty: should the broker end the connection, it clears what was retained.
+It uses a topic and a client id of its own, and like the daemon a retained will.  The will is
+empty: if the broker ends the connection, it clears the message that was retained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from edgeasd.publish.mqtt.limits import packet_size
 from edgeasd.publish.topics import Topics
 
 TIMEOUT_S = 5.0
+"""Longest wait for a connection, seconds."""
 RETURN_S = 3.0
+"""Longest wait for a message to come back, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Way:
     """How messages are sent.
 
     Attributes:
-        qos: Quality of service, also of the will.
-        retain: Whether the broker shall keep them, also the will.
+        qos: Quality of service of messages and will.
+        retain: Whether the broker is to retain messages and will.
     """
 
     qos: int
@@ -38,20 +40,20 @@ class Way:
 
 AS_THE_DAEMON = Way(1, retain=True)
 WAYS = (AS_THE_DAEMON, Way(1, retain=False), Way(0, retain=False))
-"""From what the daemon needs to the least that any broker takes."""
+"""Ways from what the daemon needs to the least that every broker accepts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExchangeResult:
     """What became of a message.
 
     Attributes:
-        passes: Whether the broker takes it; None if that is not known.
-        back_s: Seconds until it was back; None if it was not, as it need not be.
-        refusal: Why the broker does not take it, in its own words; empty if it does not say.
-        ended: What ended the connection, or kept it from coming about; None if nothing did.
-        is_silent: Whether the broker drops it without a word to the version configured.
-        heard: What the broker had retained of the node, and what was said of it meanwhile.
+        passes: Whether the broker accepts the message; None if that is not known.
+        back_s: Seconds until the message came back; None if it did not, which may be forbidden.
+        refusal: Reason that the broker gives for its refusal; empty if it gives none.
+        ended: What ended or prevented the connection; None if nothing did.
+        is_silent: Whether the broker drops the message without telling the configured version.
+        heard: Messages on the topics of the node, retained and new.
     """
 
     passes: bool | None
@@ -63,7 +65,7 @@ class Outcome:
 
 
 def connect(config: Config, way: Way) -> Connection:
-    """Connect as the daemon does, but for the name.
+    """Connect as the daemon does, under another client id.
 
     Raises:
         ConfigError: If a file that *config* names cannot be used.
@@ -71,7 +73,7 @@ def connect(config: Config, way: Way) -> Connection:
     """
     return Connection(
         config.mqtt,
-        # Another name than the daemon's: the broker would disconnect a running daemon.
+        # With the client id of the daemon, the broker would disconnect a running daemon.
         f"edgeasd-check-{secrets.token_hex(4)}",
         will=(_topics(config).check, b""),
         will_qos=way.qos,
@@ -80,15 +82,15 @@ def connect(config: Config, way: Way) -> Connection:
     )
 
 
-def exchange(config: Config, way: Way, n_bytes: int) -> Outcome:
-    """Send a message of *n_bytes* that way, and wait for it to come back."""
+def exchange(config: Config, way: Way, n_bytes: int) -> ExchangeResult:
+    """Send a message of *n_bytes* in the given *way*, and wait for it to come back."""
     try:
         outcome = _Exchange(config, way).send(n_bytes)
     except BrokerError as exc:
-        return Outcome(False, ended=exc)
+        return ExchangeResult(False, ended=exc)
     if outcome.passes is None:
-        # By MQTT 3.1.1 no broker says what it does not take.
-        with contextlib.suppress(BrokerError):  # it speaks no other version
+        # In MQTT 3.1.1, a broker cannot say that it does not accept a message.
+        with contextlib.suppress(BrokerError):  # it may not speak version 5
             told = replace(config, mqtt=replace(config.mqtt, version="5"))
             answer = _Exchange(told, way).send(n_bytes)
             return replace(answer, is_silent=not answer.passes)
@@ -106,23 +108,23 @@ class _Exchange:
         self._heard: list[Received] = []
         self._connection = connect(config, way)
 
-    def send(self, n_bytes: int) -> Outcome:
-        """Send a message, clear what is retained of it, and say what became of it."""
+    def send(self, n_bytes: int) -> ExchangeResult:
+        """Send a message, clear it if it is retained, and return what became of it."""
         topic = self._topics.check
         payload = secrets.token_hex(8).encode().ljust(n_bytes, b".")
         version, limit = self._config.mqtt.version, self._connection.limits.maximum_packet_size
         size = packet_size(topic, payload, qos=self._way.qos, version=version)
         if limit is not None and size > limit:
             self._connection.close(cleanly=True)
-            return Outcome(False, refusal=f"its limit is {limit} bytes a packet")
+            return ExchangeResult(False, refusal=f"its limit is {limit} bytes a packet")
         try:
             outcome = self._send(topic, payload)
         except BrokerError as exc:
-            outcome = Outcome(False, ended=exc)
+            outcome = ExchangeResult(False, ended=exc)
         self._connection.close(cleanly=outcome.ended is None)
         return replace(outcome, heard=tuple(self._heard))
 
-    def _send(self, topic: str, payload: bytes) -> Outcome:
+    def _send(self, topic: str, payload: bytes) -> ExchangeResult:
         topics, qos = self._topics, self._way.qos
         requests = [
             self._connection.subscribe(one, qos=qos)
@@ -138,9 +140,9 @@ class _Exchange:
             cleared = self._publish(b"")
             self._wait(lambda: cleared in self._answers or number not in self._answers)
         if self._is_back(payload):
-            return Outcome(True, back_s)
+            return ExchangeResult(True, back_s)
         says = qos > 0 and self._config.mqtt.version == "5" and number in self._answers
-        return Outcome(not refusal if says else None, refusal=refusal)
+        return ExchangeResult(not refusal if says else None, refusal=refusal)
 
     def _publish(self, payload: bytes) -> int:
         way = self._way
@@ -152,7 +154,7 @@ class _Exchange:
         )
 
     def _wait(self, holds: Callable[[], object]) -> None:
-        """Serve the connection until something *holds*, or for as long as it may take."""
+        """Serve the connection until *holds* is true, or for as long as a message may take."""
         end_s = time.monotonic() + RETURN_S
         while not holds() and (left_s := end_s - time.monotonic()) > 0:
             self._connection.serve(left_s)

@@ -1,4 +1,4 @@
-"""Does another client go by the name of this node, as far as can be seen in a moment?"""
+"""Checks whether another client uses the name of this node, as far as a moment shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from edgeasd.cli.check.verdict import Finding
+from edgeasd.cli.check.report import CheckResult
 from edgeasd.common.config import Config
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.delivery.namesake import another_client
@@ -16,13 +16,17 @@ from edgeasd.publish.mqtt.inbound import Received
 from edgeasd.publish.topics import ONLINE, Topics
 
 
-def look_for_others(config: Config, heard: Iterable[Received]) -> Finding:
-    """Say whether another client goes by the name of the node, by what was *heard* of it.
+def look_for_others(config: Config, heard: Iterable[Received]) -> CheckResult:
+    """Check whether another client uses the name of the node.
 
-    The daemon that runs has listened for longer, and says so in its health.
+    A running daemon has listened for longer, and reports another client in its health.
+
+    Args:
+        config: Configuration of this node.
+        heard: Messages on the topics of the node.
 
     Raises:
-        BrokerError: If one does.
+        BrokerError: If another client does.
     """
     topics = Topics(config.mqtt.base, config.node)
     healths = [_parsed(one.payload) for one in heard if one.topic == topics.health and one.payload]
@@ -37,18 +41,18 @@ def look_for_others(config: Config, heard: Iterable[Received]) -> Finding:
     if len(runs) > 1 or another in fault or is_elsewhere:
         raise BrokerError(another)
     if is_online and here == []:
-        return Finding(
-            f"a client of the name {config.node} is online, and no daemon ran here yet; give each "
+        return CheckResult(
+            f"a client named {config.node} is online, but no daemon has run here yet; give each "
             "node its own name",
             doubtful=True,
         )
     if fault:
-        return Finding(f"the daemon that runs says: {fault}", doubtful=True)
-    return Finding(f"nothing is heard of another client by the name {config.node}")
+        return CheckResult(f"the running daemon reports: {fault}", doubtful=True)
+    return CheckResult(f"no other client named {config.node} was heard")
 
 
 def _runs_here(config: Config) -> list[str] | None:
-    """Return the last runs of the daemon on this computer; None if that may not be read."""
+    """Return the ids of the last runs of the daemon on this computer; None if unreadable."""
     path = config.state_dir / FILE_NAME
     try:
         path.stat()

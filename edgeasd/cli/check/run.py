@@ -1,4 +1,4 @@
-"""All checks, one after the other."""
+"""Runs all checks, one after the other."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgeasd.cli.check.host import (
     check_state_directory,
     unit_properties,
 )
+from edgeasd.cli.check.report import CheckReport, CheckResult, run_check
 from edgeasd.cli.check.sound import check_sounds
-from edgeasd.cli.check.verdict import Finding, Verdict, judge
 from edgeasd.common.config import MachineConfig
 from edgeasd.common.config_file import load_config
 from edgeasd.common.errors import EdgeasdError
@@ -25,51 +25,51 @@ from edgeasd.models.detector import make_detector
 from edgeasd.service.process.tasks import most_tasks
 
 
-def run_checks(config_path: Path) -> Iterator[Verdict]:
-    """Yield a verdict a check; without a configuration that can be read there is but one."""
+def run_checks(config_path: Path) -> Iterator[CheckReport]:
+    """Yield a report for each check; only one if the configuration cannot be read."""
     try:
         config = load_config(config_path)
     except EdgeasdError as exc:
         for line in exc.lines:
-            yield Verdict("configuration", line, "failure", exc.exit_code)
+            yield CheckReport("configuration", line, "failure", exc.exit_code)
         return
-    yield Verdict("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
+    yield CheckReport("configuration", f"{config_path}, {_counted(len(config.machine), 'machine')}")
     models = Models()
     models.prepare(machine.model for machine in config.machine)
     for machine in config.machine:
         for name, check in _MACHINE_CHECKS.items():
-            yield judge(f"{machine.name}: {name}", partial(check, machine, models))
+            yield run_check(f"{machine.name}: {name}", partial(check, machine, models))
     unit = unit_properties()
     yield from check_sounds(config.machine, in_service=unit.get("ActiveState") == "active")
-    yield judge("state directory", partial(check_state_directory, config.state_dir))
-    yield judge("clock", check_clock)
-    yield judge("service", partial(check_service, unit, most_tasks(config)))
+    yield run_check("state directory", partial(check_state_directory, config.state_dir))
+    yield run_check("clock", check_clock)
+    yield run_check("service", partial(check_service, unit, most_tasks(config)))
     yield from check_broker_steps(config)
 
 
-def _check_model(machine: MachineConfig, models: Models) -> Finding:
+def _check_model(machine: MachineConfig, models: Models) -> CheckResult:
     calibrated = calibrated_model(machine, models.load(machine.model))
     model, document = calibrated.model, calibrated.model.document
     detector = make_detector(model, machine.section, machine.alarm)
-    return Finding(
+    return CheckResult(
         f"{document.id} {document.version}, section {document.sections[detector.section].name}, "
         f"sha256 {model.sha256[:12]}, threshold {detector.alarm.threshold:.3f}"
     )
 
 
-def _check_calibration(machine: MachineConfig, models: Models) -> Finding:
+def _check_calibration(machine: MachineConfig, models: Models) -> CheckResult:
     calibrated = calibrated_model(machine, models.load(machine.model))
     if calibrated.warning:
-        return Finding(calibrated.warning, doubtful=True)
+        return CheckResult(calibrated.warning, doubtful=True)
     if machine.alarm.threshold is not None:
-        return Finding("alarm.threshold of the configuration goes before any other")
-    return Finding(calibrated.origin)
+        return CheckResult("alarm.threshold in the configuration overrides every other threshold")
+    return CheckResult(calibrated.origin)
 
 
-_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig, Models], Finding]] = MappingProxyType(
+_MACHINE_CHECKS: Mapping[str, Callable[[MachineConfig, Models], CheckResult]] = MappingProxyType(
     {"model": _check_model, "calibration": _check_calibration}
 )
-"""What needs no sound, by name."""
+"""Checks of a machine that need no sound, by name."""
 
 
 def _counted(number: int, what: str) -> str:

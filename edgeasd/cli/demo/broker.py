@@ -1,4 +1,4 @@
-"""A broker inside the process, for ``edgeasd demo`` only; needs the extra ``demo``."""
+"""An MQTT broker inside the process of ``edgeasd demo``; needs the extra ``demo``."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class EmbeddedBroker:
 
     @property
     def host(self) -> str:
-        """Address that it listens on."""
+        """Address on which the broker listens."""
         return _HOST
 
     @property
     def port(self) -> int:
-        """TCP port that it listens on, once started."""
+        """TCP port on which the broker listens, once it is started."""
         return self._port
 
     def start(self) -> None:
-        """Start it; clients can connect when this returns.
+        """Start the broker; clients can connect when this returns.
 
         Raises:
             EdgeasdError: If the library is not installed.
-            BrokerError: If it does not start.
+            BrokerError: If the broker does not start.
         """
         try:
             import amqtt.broker  # noqa: F401, PLC0415  # an extra, and slow to import
@@ -69,7 +69,7 @@ class EmbeddedBroker:
         self.stop()
 
     def stop(self) -> None:
-        """Stop it and disconnect its clients; without effect unless it was started."""
+        """Stop the broker and disconnect its clients; without effect unless it was started."""
         if self._thread.is_alive():
             self._request_stop()
             self._thread.join(_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""``edgeasd demo``: the daemon on a simulated machine, seen by a subscriber of its alerts."""
+"""Runs the daemon on a simulated machine, and prints what a subscriber of its alerts receives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,11 +24,13 @@ _FAULT_AFTER_S = 15.0
 _FAULT_DURATION_S = 12.0
 _GIVE_UP_AFTER_S = 60.0
 _BAR_WIDTH = 40
+"""Columns of the bar of a score, of which the threshold is in the middle."""
 _TURN_S = 0.5
+"""Seconds to wait for a message at a time."""
 
 
 def run_demo() -> bool:
-    """Run the daemon until the simulated fault has come, been told, gone and been told again.
+    """Run the daemon until a subscriber has received the start and the end of a simulated fault.
 
     Returns:
         Whether the subscriber received one start and one end, each when it should.
@@ -51,8 +52,8 @@ def run_demo() -> bool:
             ),
         )
         daemon = Daemon(config)
-        audience = _Audience(config, daemon)
-        audience.start()
+        subscriber = _Subscriber(config, daemon)
+        subscriber.start()
         daemon.follow_signals()
         give_up = threading.Timer(_GIVE_UP_AFTER_S, daemon.stop)
         give_up.start()
@@ -60,29 +61,32 @@ def run_demo() -> bool:
             daemon.run()
         finally:
             give_up.cancel()
-        return audience.report()
+        return subscriber.report()
 
 
-class _Audience(threading.Thread):
-    """Subscribes to the demo's broker, prints what comes, and ends the demo after the last act."""
+class _Subscriber(threading.Thread):
+    """Prints the alerts and scores of the demo, and stops the daemon after the end of the alarm.
+
+    Args:
+        config: Configuration of the daemon.
+        daemon: The daemon to stop.
+    """
 
     def __init__(self, config: Config, daemon: Daemon) -> None:
-        super().__init__(name="audience", daemon=True)
+        super().__init__(name="subscriber", daemon=True)
         self._daemon = daemon
         self._topics = Topics(config.mqtt.base, config.node)
         self._machine = config.machine[0].name
-        self._connection = Connection(config.mqtt, "edgeasd-demo-audience")
+        self._connection = Connection(config.mqtt, "edgeasd-demo-subscriber")
         self._connection.subscribe(self._topics.event(self._machine), qos=1)
         self._connection.subscribe(self._topics.score(self._machine), qos=0)
-        self._began_s = time.monotonic()
-        self._act = ""
         self._events: list[tuple[str, float]] = []
 
     def run(self) -> None:
-        """Print events on standard output and the score as a picture on standard error."""
-        _tell(
-            f"A simulated fan, healthy. A bearing fails after {_FAULT_AFTER_S:.0f} s and is mended "
-            f"{_FAULT_DURATION_S:.0f} s later. Events as an MQTT subscriber receives them:"
+        """Print events on standard output, and each score with a bar on standard error."""
+        _say(
+            f"A simulated fan runs. Its bearing fails after {_FAULT_AFTER_S:.0f} s and is repaired "
+            f"{_FAULT_DURATION_S:.0f} s later. An MQTT subscriber receives these events:"
         )
         with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
             while [kind for kind, _ in self._events] != ["start", "end"]:
@@ -92,19 +96,19 @@ class _Audience(threading.Thread):
         self._daemon.stop()
 
     def report(self) -> bool:
-        """Say how it went, and return whether it went as it should."""
+        """Print what was received, and return whether it is what should have been received."""
         fault_end_s = _FAULT_AFTER_S + _FAULT_DURATION_S
         told = ", ".join(f"{kind} at {time_s:.1f} s" for kind, time_s in self._events)
         match self._events:
             case [("start", start_s), ("end", end_s)] if (
                 _FAULT_AFTER_S < start_s < fault_end_s < end_s
             ):
-                _tell(
+                _say(
                     f"One start, {start_s - _FAULT_AFTER_S:.1f} s after the fault; "
                     f"one end, {end_s - fault_end_s:.1f} s after its repair."
                 )
                 return True
-        _tell(
+        _say(
             f"Expected one start from {_FAULT_AFTER_S:.0f} s to {fault_end_s:.0f} s and one end "
             f"after it; received: {told or 'nothing'}"
         )
@@ -120,12 +124,12 @@ class _Audience(threading.Thread):
             return
         end_s = position_s + message["n_samples"] / 16_000
         bar = "#" * min(_BAR_WIDTH, max(0, round(message["score"] / message["threshold"] * 20)))
-        act = "fault" if 0 <= end_s - _FAULT_AFTER_S < _FAULT_DURATION_S else "healthy"
-        _tell(
-            f"{end_s:5.1f} s  {act:7}  score {message['score']:6.2f}  "
+        state = "fault" if 0 <= end_s - _FAULT_AFTER_S < _FAULT_DURATION_S else "healthy"
+        _say(
+            f"{end_s:5.1f} s  {state:7}  score {message['score']:6.2f}  "
             f"threshold {message['threshold']:.2f}  |{bar:<{_BAR_WIDTH}}|"
         )
 
 
-def _tell(text: str) -> None:
+def _say(text: str) -> None:
     say(text, err=True)

@@ -1,8 +1,8 @@
-"""What the machines of a fleet said over MQTT; pure.
+"""The state of all machines of a broker, as heard over MQTT; pure.
 
-All of it came over the network, and anybody may have said it: what is kept is bounded in size and
-number, whatever comes.  Ages are of our own clock that no one sets; the clock of a node is shown
-where it says when something was, and never compared with ours.
+Anybody on the network may have sent a message, so what is kept is bounded in size and number.  Ages
+are measured by our own monotonic clock; times by the clock of a node are shown, but never compared
+with ours.
 """
 
 from __future__ import annotations
@@ -23,39 +23,43 @@ if TYPE_CHECKING:
     from edgeasd.publish.mqtt.inbound import Received
 
 N_SCORES = 30
+"""Scores of a machine that are kept."""
 _N_EVENTS = 8
+"""Events of all machines that are kept."""
 _SILENT_S = 180.0
-"""Three health messages, as they come by default: the broker may hold a dead node for online."""
+"""Seconds without a message after which a node counts as dead though the broker says it is online:
+three health messages at the default interval."""
 _MOST_BYTES = 250_000
-"""Of a payload: the health of some three hundred machines; parsed in a few milliseconds."""
+"""Size of a payload up to which it is read: the health of some three hundred machines, which takes
+a few milliseconds to parse."""
 _MOST_NODES = 1_000
 _MOST_MACHINES = 10_000
-"""Of all nodes together: more than anybody looks at on a terminal, looked through in an instant."""
+"""Machines of all nodes together: more than a terminal can show, few enough to count quickly."""
 _MOST_TOLD = 1_000
-"""Topics of which it is remembered that they were told to be left out."""
+"""Topics for which the watcher remembers having told that a message was ignored."""
 _LONGEST_NAME = 200
 _LONGEST_STATE = 40
 _LONGEST_REASON = 500
 _LARGEST = 1e15
-"""Above every time in milliseconds that a calendar knows, and every score."""
+"""Magnitude above which a number is invalid: no time in milliseconds and no score is larger."""
 _LAST_S = 253_402_300_800.0
-"""Unix time of the end of the year 9999, of which a calendar still knows the days."""
+"""Unix time of the end of the year 9999, the last that `time.localtime` is sure to know."""
 _LEAVES = frozenset({(1, "availability"), (1, "health"), (2, "state"), (2, "score"), (2, "event")})
-"""Levels below the node's name, and the last of them."""
+"""Number of levels below the name of the node, and the last of them, of the topics we read."""
 
 
 @dataclass(slots=True)
 class MachineView:
-    """What was heard of one machine.
+    """The last messages about one machine.
 
     Attributes:
-        state: As last told.
-        reason: As last told.
-        since_s: Since when it is so, Unix time of the node's clock, seconds.
-        threshold: As last told.
-        scores: The last ones.
-        scored_s: When the last one came, seconds of the clock of `Fleet.hear`.
-        warning: What is wrong with its model or calibration, as last told; empty when all is well.
+        state: State of the machine.
+        reason: Reason for the state.
+        since_s: When the state began, Unix time by the clock of the node, seconds.
+        threshold: Threshold of the score.
+        scores: The last scores, the newest at the end.
+        scored_s: When the last score came, seconds of the clock of `Fleet.hear`.
+        warning: What is wrong with the model or the calibration; empty if nothing is.
     """
 
     state: str = "unknown"
@@ -69,15 +73,15 @@ class MachineView:
 
 @dataclass(slots=True)
 class NodeView:
-    """What was heard of one computer.
+    """The last messages about one computer.
 
     Attributes:
         availability: ``online``, ``offline``, or ``unknown``.
-        alive_s: When its last sign of life came, seconds of the clock of `Fleet.hear`; minus
-            infinity if none came yet.
-        uptime_s: As last told.
-        queued: Alerts that wait, as last told.
-        machines: By name.
+        alive_s: When the last sign of life came, seconds of the clock of `Fleet.hear`; minus
+            infinity if none has come yet.
+        uptime_s: How long the daemon has been running, seconds.
+        queued: Alerts that wait for the broker.
+        machines: Machines of the computer, by name.
     """
 
     availability: str = "unknown"
@@ -91,13 +95,12 @@ class Fleet:
     """All nodes that were heard of.
 
     Attributes:
-        nodes: By name, with the levels of the topic's base in front.
-        events: The last ones in words, the oldest first.
-        listening_since_s: Since when all messages come, seconds of the clock of `hear`; infinity
-            while there is no connection, when nobody's silence means anything.
-        n_left_out: Messages that were not taken in: too large, or of more nodes or machines than
-            are kept.
-        left_out: The last of them in words.
+        nodes: Nodes by name, with the levels of the base topic in front.
+        events: The last events in words, the oldest first.
+        listening_since_s: When the connection was made, seconds of the clock of `hear`; infinity
+            without a connection, as silence then means nothing.
+        n_left_out: Messages that were ignored: too large, or of one node or machine too many.
+        left_out: The last of these messages in words.
     """
 
     def __init__(self) -> None:
@@ -110,7 +113,7 @@ class Fleet:
         self._n_machines = 0
 
     def is_dead(self, node: NodeView, now_s: float) -> bool:
-        """Whether nothing that *node* said can be relied on any more."""
+        """Whether *node* is offline or has been silent for too long."""
         heard_s = max(node.alive_s, self.listening_since_s)
         return node.availability == "offline" or now_s - heard_s > _SILENT_S
 
@@ -118,9 +121,9 @@ class Fleet:
         """Take in a message, and return its news in words: events, changes of states, warnings.
 
         Args:
-            message: On any topic.
-            now_s: Now, by a clock that no one sets.
-            time_s: Unix time now, seconds, for people.
+            message: A message on any topic.
+            now_s: The time now by a monotonic clock, seconds.
+            time_s: The time now as Unix time, seconds; only shown.
         """
         base, _, rest = f"/{message.topic}".partition("/edgeasd/v1/")
         node, *levels = rest.split("/")
@@ -135,20 +138,20 @@ class Fleet:
             news = self._forget(name, levels)
         else:
             news = self._take_in(message, name, levels, now_s)
-        # An event tells the time at which it was.
+        # The words of an event begin with its own time.
         at = "" if levels[-1] == "event" else f"{local_time(time_s)} "
         return [f"{at}{words}" for words in news]
 
     def leave_out(self, topic: str, what: str) -> Iterator[str]:
-        """Count a message that is not taken in, and tell so once for each topic."""
+        """Count a message that is ignored, and yield words on it once for each topic."""
         self.n_left_out += 1
-        self.left_out = f"{topic}: {what} is left out"
+        self.left_out = f"{topic}: {what} is ignored"
         if topic not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add(topic)
             yield self.left_out
 
     def _forget(self, name: str, levels: list[str]) -> Iterator[str]:
-        """Forget what an empty message takes back at the broker."""
+        """Forget what an empty retained message deletes at the broker."""
         node = self.nodes.get(name)
         if node is None:
             return
@@ -157,7 +160,7 @@ class Fleet:
         elif levels[1:] == ["state"] and levels[0] in node.machines:
             del node.machines[levels[0]]
             self._n_machines -= 1
-            yield f"{name}/{levels[0]} is no longer listened to"
+            yield f"{name}/{levels[0]} is no longer monitored"
         if node.availability == "unknown" and not node.machines:
             del self.nodes[name]
 
@@ -165,11 +168,11 @@ class Fleet:
         self, message: Received, name: str, levels: list[str], now_s: float
     ) -> Iterator[str]:
         if name not in self.nodes and len(self.nodes) >= _MOST_NODES:
-            yield from self.leave_out("/".join((name, *levels)), "one node more")
+            yield from self.leave_out("/".join((name, *levels)), "one node too many")
             return
         node = self.nodes.setdefault(name, NodeView())
         said = _parse(message.payload)
-        # What the broker kept may be of years ago.
+        # A retained message may be years old.
         if not message.retain and (said or message.payload == ONLINE):
             node.alive_s = now_s
         match levels:
@@ -180,7 +183,7 @@ class Fleet:
             case [machine, leaf]:
                 view = self._machine(node, machine)
                 if view is None:
-                    yield from self.leave_out(f"{name}/{machine}/{leaf}", "one machine more")
+                    yield from self.leave_out(f"{name}/{machine}/{leaf}", "one machine too many")
                 elif leaf == "state":
                     yield from _hear_state(view, f"{name}/{machine}", said)
                 elif leaf == "event":
@@ -191,7 +194,7 @@ class Fleet:
                     _hear_score(view, said, now_s)
 
     def _machine(self, node: NodeView, name: str) -> MachineView | None:
-        """Return the machine *name* of *node*; None if there are too many to begin another."""
+        """Return the machine *name* of *node*; None if it is new and there are too many."""
         if name not in node.machines:
             if self._n_machines >= _MOST_MACHINES:
                 return None
@@ -253,7 +256,7 @@ def _event_in_words(who: str, said: dict[str, Any]) -> str:
 
 
 def local_time(time_s: float) -> str:
-    """Return a Unix time as date and time of this computer's zone; ``?`` if it is none."""
+    """Return a Unix time as local date and time; ``?`` if it is out of range."""
     if not 0.0 <= time_s < _LAST_S:
         return "?"
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
@@ -267,24 +270,24 @@ def _parse(payload: bytes) -> dict[str, Any]:
 
 
 def _table(said: Any) -> dict[str, Any]:
-    """Return *said*; nothing if it is no table."""
+    """Return *said*; an empty dictionary if it is something else."""
     return said if isinstance(said, dict) else {}
 
 
 def _warning_of(machine: dict[str, Any]) -> str:
-    """Return what a health message says is wrong with the model or calibration of *machine*."""
+    """Return the faults of model and calibration of *machine* in a health message."""
     said = (machine, "model_fault"), (_table(machine.get("calibration")), "warning")
     return "; ".join(filter(None, (_text(*one, _LONGEST_REASON) for one in said)))
 
 
 def _text(said: dict[str, Any], key: str, limit: int) -> str:
-    """Return the text *key* of *said*; nothing if it is none."""
+    """Return the text at *key* of *said*; an empty one if there is no text."""
     value = said.get(key)
     return printable(value, limit) if isinstance(value, str) else ""
 
 
 def _number(said: dict[str, Any], key: str) -> float:
-    """Return the number *key* of *said*; NaN if it is none, or out of all reason."""
+    """Return the number at *key* of *said*; NaN if there is none, or if it is absurdly large."""
     value = said.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan

@@ -1,48 +1,55 @@
-"""The picture of a fleet: those in trouble first, and no more than there is room for."""
+"""The picture of a fleet: nodes and machines in trouble first, in as many lines as fit."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from edgeasd.cli.terminal import Line, sparkline
+from rich.text import Text
+
+from edgeasd.cli.terminal import line
 from edgeasd.cli.watch.fleet import N_SCORES, Fleet, MachineView, NodeView, local_time
 from edgeasd.common.text import rough_time
 from edgeasd.publish.payloads.state import State
 
 _WELL = frozenset({"ok", "learning"})
 _STATES = frozenset(get_args(State))
-_WRAPPED = 74
-"""Columns of a warning, which is longer than a line."""
+_INDENT = "    "
+_LEAST_WIDTH = 20
+"""Columns that a reason or a warning is wrapped to at least."""
 _MOST_WRAPPED = 8
-"""Lines of a warning: all that a daemon says, and little enough to leave others room."""
+"""Lines of a reason or a warning: enough for all that a daemon says, yet few."""
 _COLOURS = {"ok": "green", "learning": "cyan", "alarm": "red"}
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII_BLOCKS = "_.-=+*#@"
 
 
-def picture(fleet: Fleet, now_s: float, n_most: int, *, ascii_only: bool) -> list[Line]:
-    """Return lines for the nodes and machines of *fleet*, then its last events.
+def picture(fleet: Fleet, now_s: float, n_most: int, width: int, *, ascii_only: bool) -> list[Text]:
+    """Return lines for the nodes and machines of *fleet*, then for its last events.
 
-    Only what is shown is made: with thousands of machines the rest is but counted.
+    Only lines that are shown are made: with thousands of machines the others are merely counted.
 
     Args:
         fleet: What was heard.
-        now_s: Now, by the clock that `Fleet.hear` was given.
+        now_s: The time now, by the clock that `Fleet.hear` was given.
         n_most: Lines that there is room for.
-        ascii_only: Whether the terminal knows no other characters.
+        width: Columns that there is room for.
+        ascii_only: Whether the terminal shows only ASCII.
     """
-    lines = [Line(_summary(fleet, now_s)), Line("")]
+    lines = [line(_summary(fleet, now_s)), line("")]
     if fleet.n_left_out:
-        lines.append(Line(f"{fleet.n_left_out} messages left out; {fleet.left_out}", "yellow"))
+        lines.append(line(f"{fleet.n_left_out} messages ignored; {fleet.left_out}", "yellow"))
     names = sorted(fleet.nodes, key=lambda name: (not _in_trouble(fleet, name, now_s), name))
     for name in names:
-        lines += _node_lines(fleet, name, now_s, n_most - len(lines), ascii_only=ascii_only)
+        n_left = n_most - len(lines)
+        lines += _node_lines(fleet, name, now_s, n_left, width, ascii_only=ascii_only)
         if len(lines) > n_most:
-            return [*lines[: n_most - 1], Line("... and more than the terminal has room for")]
-    events = [Line(text) for text in reversed(fleet.events)]
-    lines += [Line(""), Line("last events" if events else "no event yet"), *events]
+            return [*lines[: n_most - 1], line("... and more than fit on the terminal")]
+    events = [line(text) for text in reversed(fleet.events)]
+    lines += [line(""), line("last events" if events else "no event yet"), *events]
     return lines[:n_most]
 
 
@@ -68,9 +75,9 @@ def _in_trouble(fleet: Fleet, name: str, now_s: float) -> bool:
 
 
 def _node_lines(
-    fleet: Fleet, name: str, now_s: float, n_most: int, *, ascii_only: bool
-) -> Iterator[Line]:
-    """Yield the lines of a node and its machines, those in trouble first, until one too many."""
+    fleet: Fleet, name: str, now_s: float, n_most: int, width: int, *, ascii_only: bool
+) -> Iterator[Text]:
+    """Yield the lines of a node and its machines, those in trouble first, at least *n_most* + 1."""
     node, dead = fleet.nodes[name], fleet.is_dead(fleet.nodes[name], now_s)
     n_lines = 1
     yield _node_line(name, node, now_s, dead=dead)
@@ -78,12 +85,16 @@ def _node_lines(
     for machine, view in machines:
         if n_lines > n_most:
             return
-        for line in _machine_lines(machine, view, now_s, dead=dead, ascii_only=ascii_only):
+        if dead:
             n_lines += 1
-            yield line
+            yield line(f"  {machine:<18} gone      it was {view.state}", "red")
+            continue
+        for text in _machine_lines(machine, view, now_s, width, ascii_only=ascii_only):
+            n_lines += 1
+            yield text
 
 
-def _node_line(name: str, node: NodeView, now_s: float, *, dead: bool) -> Line:
+def _node_line(name: str, node: NodeView, now_s: float, *, dead: bool) -> Text:
     is_alive = math.isfinite(node.alive_s)
     seen = (
         f"last sign of life {rough_time(now_s - node.alive_s)} ago"
@@ -94,33 +105,46 @@ def _node_line(name: str, node: NodeView, now_s: float, *, dead: bool) -> Line:
     shows_uptime = is_alive and not dead and math.isfinite(node.uptime_s)
     up = f", up {rough_time(node.uptime_s)}" if shows_uptime else ""
     queued = f", {node.queued} alerts wait" if node.queued else ""
-    return Line(
+    return line(
         f"{name:<20} {status.upper() if dead else status}, {seen}{up}{queued}",
-        "red" if dead else None,
+        "red" if dead else "",
     )
 
 
 def _machine_lines(
-    name: str, view: MachineView, now_s: float, *, dead: bool, ascii_only: bool
-) -> Iterator[Line]:
-    if dead:
-        yield Line(f"  {name:<18} gone      it was {view.state}", "red")
-    else:
-        yield _machine_line(name, view, now_s, ascii_only=ascii_only)
-        for words in textwrap.wrap(view.warning, _WRAPPED, max_lines=_MOST_WRAPPED):
-            yield Line(f"    {words}", "yellow")
-
-
-def _machine_line(name: str, view: MachineView, now_s: float, *, ascii_only: bool) -> Line:
+    name: str, view: MachineView, now_s: float, width: int, *, ascii_only: bool
+) -> Iterator[Text]:
+    """Yield the line of a machine, and below it the reason for its state unless that fits in it."""
     scores = ""
     if view.scores:
-        # The threshold is at three quarters of the height.
+        # The threshold is drawn at three quarters of the height.
         top = view.threshold * 4 / 3 if view.threshold > 0 else max(view.scores) + 1e-9
         low = min(0.0, *view.scores)
-        line = sparkline(view.scores, low, top, ascii_only=ascii_only)
+        blocks = sparkline(view.scores, low, top, ascii_only=ascii_only)
         age = rough_time(now_s - view.scored_s)
-        scores = f"{view.scores[-1]:7.2f} / {view.threshold:.2f} {line:<{N_SCORES}} {age} ago"
+        scores = f"{view.scores[-1]:7.2f} / {view.threshold:.2f} {blocks:<{N_SCORES}} {age} ago"
     is_told = view.state not in _WELL and not math.isnan(view.since_s)
-    since = f"since {local_time(view.since_s)}  " if is_told else ""
-    text = f"  {name:<18} {view.state:<11}{scores}  {since}{view.reason}"
-    return Line(text.rstrip(), _COLOURS.get(view.state, "yellow"))
+    since = f"since {local_time(view.since_s)}" if is_told else ""
+    text = f"  {name:<18} {view.state:<11}{scores}  {since}".rstrip()
+    fits = len(text) + len(view.reason) + 2 <= width
+    colour = _COLOURS.get(view.state, "yellow")
+    yield line(f"{text}  {view.reason}".rstrip() if fits else text, colour)
+    if not fits:
+        yield from _wrapped(view.reason, width, colour)
+    yield from _wrapped(view.warning, width, "yellow")
+
+
+def _wrapped(words: str, width: int, colour: str) -> Iterator[Text]:
+    n_columns = max(_LEAST_WIDTH, width - len(_INDENT))
+    for text in textwrap.wrap(words, n_columns, max_lines=_MOST_WRAPPED):
+        yield line(f"{_INDENT}{text}", colour)
+
+
+def sparkline(values: Sequence[float], low: float, high: float, *, ascii_only: bool) -> str:
+    """Return *values* as blocks; the lowest block is *low*, the highest *high*."""
+    blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
+    step = (high - low) / len(blocks) or 1.0
+    # In this order, no value selects a block that is not there, nor does NaN.
+    return "".join(
+        blocks[int(min(len(blocks) - 1, max(0.0, (value - low) / step)))] for value in values
+    )

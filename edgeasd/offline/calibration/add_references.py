@@ -36,9 +36,10 @@ from edgeasd.offline.calibration.calibrate import (
     store,
 )
 from edgeasd.offline.calibration.outcome import Outcome
-from edgeasd.offline.calibration.scores import Progress, ScoreCollector
+from edgeasd.offline.calibration.scores import ScoreCollector
 from edgeasd.offline.recordings.limits import refuse_longer, refuse_too_much
 from edgeasd.offline.recordings.recordings import (
+    Progress,
     Recording,
     blocks_of,
     find_recordings,

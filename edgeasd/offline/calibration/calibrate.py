@@ -43,9 +43,15 @@ from edgeasd.models.calibration_file import (
 from edgeasd.models.detector import alarm_spec
 from edgeasd.offline.calibration.live_scores import KeptScores, Tell, listen
 from edgeasd.offline.calibration.outcome import OVERRIDDEN, Outcome
-from edgeasd.offline.calibration.scores import Progress, ScoreCollector
+from edgeasd.offline.calibration.scores import ScoreCollector
 from edgeasd.offline.recordings.limits import refuse_too_few
-from edgeasd.offline.recordings.recordings import Recording, blocks_of, digest, limitations
+from edgeasd.offline.recordings.recordings import (
+    Progress,
+    Recording,
+    blocks_of,
+    digest,
+    limitations,
+)
 
 
 def calibrate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,9 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.detect.signal import Defect
+from edgeasd.offline.recordings.recordings import Progress
 
 _NEVER = AlarmSpec(math.inf, math.inf)
-
-Progress = Callable[[float], None]
-"""Is called with the seconds of sound scored since the last call."""
 
 
 @dataclass

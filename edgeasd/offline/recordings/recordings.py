@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ _CLIP_S = 60.0
 """Shorter files of one folder are joined into one recording: a score may rest on several."""
 _MOST_NAMED = 20
 _FEW_BITS = 8
+
+Progress = Callable[[float], None]
+"""Takes the seconds of sound that were read since the last call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def node(config: Config) -> Iterator[Node]:
     node.outbox.close()
 
 
-def verdicts(config: Config) -> dict[str, tuple[str, str]]:
+def reports(config: Config) -> dict[str, tuple[str, str]]:
     """Return grade and text of each step."""
     return {
         one.subject.removeprefix("broker: "): (one.grade, one.text)
@@ -61,13 +61,13 @@ def test_check_beside_the_daemon_asks_it_and_leaves_it_connected(
     config: Config, node: Node
 ) -> None:
     """A broker that lets an account connect only once would disconnect the daemon."""
-    found = verdicts(config)
+    found = reports(config)
 
     assert list(found) == ["name", "connection", "password", "daemon"]
     assert found["daemon"] == (
         "ok",
-        "it is connected as user 'n1' and says that all is well; not tried beside it, as some "
-        "brokers let an account connect only once",
+        "it is connected as user 'n1' and reports no fault; no second connection was tried, as "
+        "some brokers let an account connect only once",
     )
     assert (node.publisher.connected, node.publisher.reconnects) == (True, 0)
 
@@ -76,7 +76,7 @@ def test_check_beside_a_daemon_with_a_fault_tells_it(config: Config, node: Node)
     """What the daemon found out is what the check finds."""
     StatusFile(config.state_dir).write(config.mqtt, "the fault", connected=True)
 
-    assert verdicts(config)["daemon"] == ("failure", "the daemon that runs says: the fault")
+    assert reports(config)["daemon"] == ("failure", "the running daemon reports: the fault")
     assert node.publisher.connected
 
 
@@ -91,7 +91,7 @@ def test_check_of_what_the_daemon_does_not_use_tries_it(
     config: Config, node: Node, change: Callable[[MqttConfig], MqttConfig]
 ) -> None:
     """A configuration that is not in force yet is what a check is for."""
-    assert "login" in verdicts(replace(config, mqtt=change(config.mqtt)))
+    assert "login" in reports(replace(config, mqtt=change(config.mqtt)))
     assert node is not None
 
 
@@ -102,7 +102,7 @@ def test_check_when_the_daemon_is_gone_tries_all(config: Config, node: Node) -> 
     node.stop()
     path.write_text(json.dumps(said | {"started": "1"}))
 
-    found = verdicts(config)
+    found = reports(config)
 
     assert found["message"][0] == "ok"
     assert "daemon" not in found

@@ -1,4 +1,4 @@
-"""Each step to the broker has its own verdict, and the first that fails is the last."""
+"""Each step to the broker has a report of its own, and the first that fails is the last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeasd.cli.check.broker import check_broker_steps, look_at_password
-from edgeasd.cli.check.verdict import Verdict
+from edgeasd.cli.check.report import CheckReport
 from edgeasd.common.config import Config, MachineConfig, MqttConfig
 from edgeasd.publish.mqtt.connection import Connection
 from tests.publish.brokers import Mosquitto, Subscriber, free_port
@@ -42,16 +42,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
         broker.stop()
 
 
-def steps(port: int, **more: Any) -> list[Verdict]:
-    """The verdicts on a broker on the loopback interface."""
+def steps(port: int, **more: Any) -> list[CheckReport]:
+    """The reports on a broker on the loopback interface."""
     mqtt = MqttConfig(**{"host": "127.0.0.1", "port": port, "base": "plant", **more})
     machine = MachineConfig("m", Path("m.onnx"))
     return list(check_broker_steps(Config((machine,), node="n1", mqtt=mqtt)))
 
 
-def grades(verdicts: list[Verdict]) -> dict[str, str]:
-    """Step and grade of each verdict."""
-    return {verdict.subject.removeprefix("broker: "): verdict.grade for verdict in verdicts}
+def grades(reports: list[CheckReport]) -> dict[str, str]:
+    """Step and grade of each report."""
+    return {report.subject.removeprefix("broker: "): report.grade for report in reports}
 
 
 def test_steps_to_a_good_broker_are_all_well(start: Callable[..., Mosquitto]) -> None:
@@ -59,14 +59,16 @@ def test_steps_to_a_good_broker_are_all_well(start: Callable[..., Mosquitto]) ->
     broker = start()
     subscriber = Subscriber(broker.port)
 
-    verdicts = steps(broker.port)
+    reports = steps(broker.port)
     late = Subscriber(broker.port)
     assert late.is_idle()
 
-    assert grades(verdicts) == dict.fromkeys(
+    assert grades(reports) == dict.fromkeys(
         ("name", "connection", "login", "node", "message"), "ok"
     )
-    assert verdicts[-1].text.startswith(f"3000 bytes, as health may take, back on {TOPIC} in ")
+    assert reports[-1].text.startswith(
+        f"3000 bytes, the most that health takes, came back on {TOPIC} in "
+    )
     sizes = [len(one) for one in subscriber.on(TOPIC)]
     assert ([size for size in sizes if size], sizes[-1]) == ([16, 3000], 0)
     assert late.messages == []
@@ -95,13 +97,13 @@ def test_steps_with_tls_tell_until_when_the_certificate_is_valid(
     certificate, key = authority.issue("broker", "localhost")
     broker = start(lines=[f"certfile {certificate}", f"keyfile {key}"])
 
-    verdicts = steps(broker.port, host="localhost", ca_file=authority.ca_file)
+    reports = steps(broker.port, host="localhost", ca_file=authority.ca_file)
 
-    assert grades(verdicts)["TLS"] == "warning"
-    assert verdicts[2].text == (
-        "TLSv1.3, certificate valid for 1 days; renew it, as no alert gets out after that"
+    assert grades(reports)["TLS"] == "warning"
+    assert reports[2].text == (
+        "TLSv1.3, certificate valid for 1 days; renew it, or no alert is sent after that"
     )
-    assert grades(verdicts)["message"] == "ok"
+    assert grades(reports)["message"] == "ok"
 
 
 def test_steps_with_the_wrong_authority_end_at_tls(
@@ -111,34 +113,34 @@ def test_steps_with_the_wrong_authority_end_at_tls(
     certificate, key = Authority(tmp_path / "ca").issue("broker", "localhost")
     broker = start(lines=[f"certfile {certificate}", f"keyfile {key}"])
 
-    verdicts = steps(broker.port, ca_file=Authority(tmp_path / "other").ca_file)
+    reports = steps(broker.port, ca_file=Authority(tmp_path / "other").ca_file)
 
-    assert grades(verdicts) == {"name": "ok", "connection": "ok", "TLS": "failure"}
-    assert "check mqtt.ca_file" in verdicts[-1].text
+    assert grades(reports) == {"name": "ok", "connection": "ok", "TLS": "failure"}
+    assert "check mqtt.ca_file" in reports[-1].text
 
 
 def test_steps_to_an_unknown_host_end_at_its_name() -> None:
     """A name that does not resolve is told as such."""
-    (verdict,) = steps(1883, host="no-such-broker.invalid")
+    (report,) = steps(1883, host="no-such-broker.invalid")
 
-    assert (verdict.grade, verdict.subject) == ("failure", "broker: name")
-    assert verdict.exit_code == 69
+    assert (report.grade, report.subject) == ("failure", "broker: name")
+    assert report.exit_code == 69
 
 
 def test_steps_to_a_closed_port_end_at_the_connection() -> None:
     """Nobody listens there."""
-    verdicts = steps(free_port())
+    reports = steps(free_port())
 
-    assert grades(verdicts) == {"name": "ok", "connection": "failure"}
-    assert "connection refused" in verdicts[-1].text
+    assert grades(reports) == {"name": "ok", "connection": "failure"}
+    assert "connection refused" in reports[-1].text
 
 
 def test_steps_with_a_wrong_password_end_at_the_login(start: Callable[..., Mosquitto]) -> None:
     """The broker is there, and does not know us."""
-    verdicts = steps(start({"node": "right"}).port, username="node")
+    reports = steps(start({"node": "right"}).port, username="node")
 
-    assert grades(verdicts) == {"name": "ok", "connection": "ok", "login": "failure"}
-    assert "check mqtt.username and mqtt.password_file" in verdicts[-1].text
+    assert grades(reports) == {"name": "ok", "connection": "ok", "login": "failure"}
+    assert "check mqtt.username and mqtt.password_file" in reports[-1].text
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
@@ -146,10 +148,10 @@ def test_steps_with_a_wrong_password_end_at_the_login(start: Callable[..., Mosqu
     ("line", "grade", "words"),
     [
         ("retain_available false", ["warning", "warning"], "retains no messages"),
-        ("max_qos 0", ["warning", "warning"], "takes QoS 0 only"),
-        ("max_packet_size 2500", ["ok", "warning"], "takes no message of 3000 bytes"),
-        ("max_packet_size 900", ["ok", "failure"], "takes no message of 1200 bytes"),
-        ("message_size_limit 900", ["ok", "failure"], "takes no message of 1200 bytes"),
+        ("max_qos 0", ["warning", "warning"], "accepts only QoS 0"),
+        ("max_packet_size 2500", ["ok", "warning"], "accepts no message of 3000 bytes"),
+        ("max_packet_size 900", ["ok", "failure"], "accepts no message of 1200 bytes"),
+        ("message_size_limit 900", ["ok", "failure"], "accepts no message of 1200 bytes"),
         ("max_packet_size 4000", ["ok", "ok"], "3000 bytes"),
         ("message_size_limit 3000", ["ok", "ok"], "3000 bytes"),
         ("max_inflight_messages 1", ["ok", "ok"], "3000 bytes"),
@@ -161,12 +163,12 @@ def test_steps_before_limits_of_a_broker_tell_which(
     """What the broker does not take is told by its name, whether it says so itself or not."""
     broker = start(lines=[line])
 
-    verdicts = steps(broker.port, version=version)
-    (verdict,) = [one for one in verdicts if one.subject == "broker: message"]
+    reports = steps(broker.port, version=version)
+    (report,) = [one for one in reports if one.subject == "broker: message"]
 
-    assert [grades(verdicts)[step] for step in ("login", "message")] == grade
-    assert words in verdict.text
-    assert "ACL" not in verdict.text
+    assert [grades(reports)[step] for step in ("login", "message")] == grade
+    assert words in report.text
+    assert "ACL" not in report.text
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,10 @@ def test_steps_before_a_broker_that_drops_large_health_tell_whether_the_daemon_c
     start: Callable[..., Mosquitto], version: str, grade: str, words: str
 ) -> None:
     """Under MQTT 3.1.1 nobody would ever learn that health is lost."""
-    verdicts = steps(start(lines=["message_size_limit 2500"]).port, version=version)
+    reports = steps(start(lines=["message_size_limit 2500"]).port, version=version)
 
-    assert verdicts[-1].grade == grade
-    assert words in verdicts[-1].text
+    assert reports[-1].grade == grade
+    assert words in reports[-1].text
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_steps_before_a_broker_that_drops_large_health_tell_whether_the_daemon_c
         (
             "topic write plant/edgeasd/v1/n1/#",
             "ok",
-            f"{TOPIC} is taken; user 'node' may not read it back, and need not",
+            f"{TOPIC} is accepted; user 'node' may not read it back, and need not",
         ),
         (
             "topic read #",
@@ -218,10 +220,10 @@ def test_steps_before_an_acl_tell_what_it_forbids(
     (tmp_path / "password").write_text("right\n")
     broker = start({"node": "right"}, [f"acl_file {tmp_path}/acl"])
 
-    verdicts = steps(broker.port, username="node", password_file=tmp_path / "password")
-    (verdict,) = [one for one in verdicts if one.subject == "broker: message"]
+    reports = steps(broker.port, username="node", password_file=tmp_path / "password")
+    (report,) = [one for one in reports if one.subject == "broker: message"]
 
-    assert (verdict.subject, verdict.grade, verdict.text) == ("broker: message", grade, text)
+    assert (report.subject, report.grade, report.text) == ("broker: message", grade, text)
 
 
 def test_steps_before_a_refused_subscription_still_ask_whether_the_message_is_taken(
@@ -238,21 +240,21 @@ def test_steps_before_a_refused_subscription_still_ask_whether_the_message_is_ta
     plugin = next(Path("/usr/lib").rglob("mosquitto_dynamic_security.so"))
     broker = start(lines=[f"plugin {plugin}", f"plugin_opt_config_file {rules}"])
 
-    *_, verdict = steps(broker.port)
+    *_, report = steps(broker.port)
 
-    assert verdict.grade == "failure"
-    assert verdict.text.startswith(f"broker does not let anonymous users write {TOPIC}")
+    assert report.grade == "failure"
+    assert report.text.startswith(f"broker does not let anonymous users write {TOPIC}")
 
 
 def test_steps_to_what_greets_and_passes_nothing_on_warn() -> None:
     """A broker that says nothing at all of the message leaves a doubt."""
     broker = ScriptedBroker(lambda _message: Ignore())
 
-    verdicts = steps(broker.port)
+    reports = steps(broker.port)
     broker.close()
 
-    assert grades(verdicts)["message"] == "warning"
-    assert verdicts[-1].text == (
+    assert grades(reports)["message"] == "warning"
+    assert reports[-1].text == (
         f"{TOPIC} did not come back; see in the broker's log whether its ACL denies it"
     )
 
@@ -280,12 +282,10 @@ def test_password_that_others_may_learn_is_doubted(
     ca_file = tmp_path / "ca.pem" if has_tls else None
     mqtt = MqttConfig(host, username="node", password_file=password_file, ca_file=ca_file)
 
-    finding = look_at_password(mqtt)
+    result = look_at_password(mqtt)
 
-    assert finding.doubtful == bool(doubts)
-    assert [
-        text for text in ("others than its owner", "in clear") if text in finding.text
-    ] == doubts
+    assert result.doubtful == bool(doubts)
+    assert [text for text in ("others than its owner", "in clear") if text in result.text] == doubts
 
 
 def test_steps_with_a_key_that_others_may_read_doubt_it(tmp_path: Path) -> None:
@@ -295,7 +295,10 @@ def test_steps_with_a_key_that_others_may_read_doubt_it(tmp_path: Path) -> None:
         ca_file=tmp_path / "ca", cert_file=tmp_path / "c", key_file=tmp_path / "node.key"
     )
 
-    finding = look_at_password(mqtt)
+    result = look_at_password(mqtt)
 
-    assert finding.doubtful
-    assert finding.text == f"others than its owner may read {tmp_path}/node.key; chmod 600 it"
+    assert result.doubtful
+    assert (
+        result.text
+        == f"others than its owner can read {tmp_path}/node.key; run: chmod 600 {tmp_path}/node.key"
+    )

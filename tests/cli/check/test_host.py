@@ -1,4 +1,4 @@
-"""The verdicts on disk and service."""
+"""The reports on disk and service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeasd.cli.check.host import check_service, check_state_directory, unit_properties
-from edgeasd.cli.check.verdict import Finding
+from edgeasd.cli.check.report import CheckResult
 from edgeasd.common.errors import EdgeasdError, StorageError
 from edgeasd.publish.outbox.outbox import Outbox
 from tests.disks import mounted_tmpfs
@@ -28,18 +28,18 @@ GOOD = {
 
 def test_state_directory_is_left_as_it_was(tmp_path: Path) -> None:
     """No file is made in it: root's could not be written by the daemon."""
-    finding = check_state_directory(tmp_path)
+    result = check_state_directory(tmp_path)
 
-    assert not finding.doubtful
-    assert finding.text.startswith(f"{tmp_path}, ")
+    assert not result.doubtful
+    assert result.text.startswith(f"{tmp_path}, ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_state_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """The service makes it, with the right owner."""
-    finding = check_state_directory(tmp_path / "a" / "b")
+    result = check_state_directory(tmp_path / "a" / "b")
 
-    assert finding.text.endswith("made when the daemon starts")
+    assert result.text.endswith("created when the daemon starts")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,7 +168,7 @@ def test_state_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     """The message names what stands in the way."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(StorageError, match="is no directory"):
+    with pytest.raises(StorageError, match="is not a directory"):
         check_state_directory(tmp_path / "file")
 
 
@@ -193,14 +193,14 @@ def test_state_directory_on_a_full_disk_is_refused(full_disk: Path) -> None:
     [
         ({}, "active, and started at boot"),
         ({"LoadState": "not-found"}, "not installed; see README.md, Monitor a machine"),
-        ({"ActiveState": "inactive"}, "inactive; sudo systemctl start edgeasd.service"),
+        ({"ActiveState": "inactive"}, "inactive; run: sudo systemctl start edgeasd.service"),
         (
             {"UnitFileState": "disabled"},
-            "active, but not started at boot; sudo systemctl enable edgeasd.service",
+            "active, but not started at boot; run: sudo systemctl enable edgeasd.service",
         ),
         (
             {"NRestarts": "7"},
-            "active, but restarted 7 times; journalctl -u edgeasd.service says why",
+            "active, but was restarted 7 times; for the reason run: journalctl -u edgeasd.service",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_service_that_works_or_is_not_wanted_is_no_failure(
     changed: dict[str, str], text: str
 ) -> None:
     """What is not as it should be is a warning with its remedy."""
-    assert check_service({**GOOD, **changed}) == Finding(text, doubtful=bool(changed))
+    assert check_service({**GOOD, **changed}) == CheckResult(text, doubtful=bool(changed))
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,16 @@ def test_service_that_works_or_is_not_wanted_is_no_failure(
     [
         (
             {"ActiveState": "failed", "Result": "exit-code"},
-            "fails (exit-code); journalctl -u edgeasd.service -n 20 says why",
+            "fails (exit-code); for the reason run: journalctl -u edgeasd.service -n 20",
         ),
         (
             {"ActiveState": "activating", "SubState": "auto-restart", "Result": "watchdog"},
-            "fails (watchdog); journalctl -u edgeasd.service -n 20 says why",
+            "fails (watchdog); for the reason run: journalctl -u edgeasd.service -n 20",
         ),
-        ({"LoadState": "bad-setting"}, "unit bad-setting; systemctl status edgeasd.service"),
+        (
+            {"LoadState": "bad-setting"},
+            "unit bad-setting; for details run: systemctl status edgeasd.service",
+        ),
     ],
 )
 def test_service_that_fails_is_a_failure(changed: dict[str, str], text: str) -> None:
@@ -233,14 +236,14 @@ def test_service_that_fails_is_a_failure(changed: dict[str, str], text: str) -> 
     assert str(caught.value).startswith(text)
 
 
-def test_service_on_this_computer_has_a_finding() -> None:
+def test_service_on_this_computer_has_a_result() -> None:
     """Whatever runs this computer, what systemd says of it, or its absence, can be judged."""
     unit = unit_properties()
 
     if unit:
         assert unit.keys() == GOOD.keys()
     else:
-        assert check_service(unit).text.startswith("systemd does not run here")
+        assert check_service(unit).text.startswith("no systemd here")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +251,7 @@ def test_service_on_this_computer_has_a_finding() -> None:
 )
 def test_service_that_may_have_too_few_tasks_is_told(most: str, *, is_doubtful: bool) -> None:
     """The limit is compared with what the configured machines need."""
-    finding = check_service({**GOOD, "TasksMax": most}, 300)
+    result = check_service({**GOOD, "TasksMax": most}, 300)
 
-    assert finding.doubtful == is_doubtful
-    assert ("TasksMax=128 must be at least 300" in finding.text) == is_doubtful
+    assert result.doubtful == is_doubtful
+    assert ("TasksMax=128 must be at least 300" in result.text) == is_doubtful

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeasd.cli.check.others import look_for_others
-from edgeasd.cli.check.verdict import judge
+from edgeasd.cli.check.report import run_check
 from edgeasd.common.config import Config
 from edgeasd.publish.delivery.retained_notes import FILE_NAME, RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
@@ -17,7 +17,7 @@ from edgeasd.publish.topics import Topics
 ONLINE = Received("edgeasd/v1/n1/availability", b"online", retain=True)
 OFFLINE = Received("edgeasd/v1/n1/availability", b"offline", retain=True)
 ANOTHER = "another client has the name n1; give each node its own"
-WELL = "nothing is heard of another client by the name n1"
+WELL = "no other client named n1 was heard"
 
 
 def health(run: str, fault: str = "") -> Received:
@@ -38,7 +38,7 @@ def health(run: str, fault: str = "") -> Received:
         ([health("ff"), OFFLINE, ONLINE], "failure", ANOTHER),
         ([health("0a"), health("ff")], "failure", ANOTHER),
         ([ONLINE, health("0a", f"{ANOTHER}; x")], "failure", ANOTHER),
-        ([ONLINE, health("0a", "x")], "warning", "the daemon that runs says: x"),
+        ([ONLINE, health("0a", "x")], "warning", "the running daemon reports: x"),
         ([Received("edgeasd/v1/n1/health", b"\xff", retain=True)], "ok", WELL),
         ([Received("edgeasd/v1/n1/health", b'{"mqtt": 7}', retain=True)], "ok", WELL),
         ([Received("edgeasd/v1/n2/health", b"{}", retain=True), health("0a")], "ok", WELL),
@@ -52,16 +52,16 @@ def test_others_are_told_by_what_is_heard(
     notes.begin("0a")
     notes.note("broker", [Topics("", "n1").health])
 
-    verdict = judge("node", lambda: look_for_others(Config((), "n1", tmp_path), heard))
+    report = run_check("node", lambda: look_for_others(Config((), "n1", tmp_path), heard))
 
-    assert (verdict.grade, verdict.text) == (grade, text)
+    assert (report.grade, report.text) == (grade, text)
 
 
 def test_others_before_the_first_start_are_doubted(tmp_path: Path) -> None:
     """Where no daemon ran yet, one of the name that is online is that of another computer."""
-    verdict = judge(
+    report = run_check(
         "node", lambda: look_for_others(Config((), "n1", tmp_path), [ONLINE, health("ff")])
     )
 
-    assert verdict.grade == "warning"
-    assert verdict.text.startswith("a client of the name n1 is online, and no daemon ran here yet")
+    assert report.grade == "warning"
+    assert report.text.startswith("a client named n1 is online, but no daemon has run here yet")

@@ -1,4 +1,4 @@
-"""The verdict on a machine's sound, through real files and a real microphone."""
+"""The report on a machine's sound, through real files and a real microphone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from edgeasd.cli.check.report import CheckReport
 from edgeasd.cli.check.sound import check_sounds
-from edgeasd.cli.check.verdict import Verdict
 from edgeasd.common.config import FileConfig, MachineConfig, MicrophoneConfig
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec
@@ -23,23 +23,23 @@ from tests.detect.models import make_model, normal_sound
 RATE = 16_000
 
 
-def verdict_on(folder: Path, sound: Float32Array) -> Verdict:
-    """The verdict on a recording."""
+def report_on(folder: Path, sound: Float32Array) -> CheckReport:
+    """The report on a recording."""
     soundfile.write(folder / "sound.wav", sound, RATE, subtype="PCM_16")
     source = FileConfig(folder / "sound.wav", paced=False)
-    (verdict,) = check_sounds(
+    (report,) = check_sounds(
         [MachineConfig("m", folder / "m.onnx", source=source)], in_service=False
     )
-    return verdict
+    return report
 
 
 def test_sound_that_is_good_has_its_figures(tmp_path: Path) -> None:
     """Rate, level and noise floor are told."""
-    verdict = verdict_on(tmp_path, normal_sound(3 * RATE, 1))
+    report = report_on(tmp_path, normal_sound(3 * RATE, 1))
 
-    assert (verdict.subject, verdict.grade) == ("m: sound", "ok")
-    assert verdict.text.startswith("16000 Hz, -")
-    assert verdict.text.endswith(" dBFS, 2 s")
+    assert (report.subject, report.grade) == ("m: sound", "ok")
+    assert report.text.startswith("16000 Hz, -")
+    assert report.text.endswith(" dBFS, 2 s")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_sound_that_is_good_has_its_figures(tmp_path: Path) -> None:
 )
 def test_sound_of_the_wrong_level_is_warned_of(tmp_path: Path, gain: float, said: str) -> None:
     """The daemon works with it, but not well."""
-    verdict = verdict_on(tmp_path, np.clip(gain * normal_sound(3 * RATE, 1), -1, 1))
+    report = report_on(tmp_path, np.clip(gain * normal_sound(3 * RATE, 1), -1, 1))
 
-    assert verdict.grade == "warning"
-    assert f"; {said}: " in verdict.text
+    assert report.grade == "warning"
+    assert f"; {said}: " in report.text
 
 
 def test_sound_that_cannot_hold_what_the_model_listens_to_is_warned_of(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_sound_that_cannot_hold_what_the_model_listens_to_is_warned_of(tmp_path:
     features = FeatureSpec(sample_rate=32_000, n_fft=2_048, hop_length=1_024, fmax=12_000.0)
     model = make_model(tmp_path / "wide.onnx", features=features)
 
-    without = verdict_on(tmp_path, normal_sound(3 * RATE, 1))
+    without = report_on(tmp_path, normal_sound(3 * RATE, 1))
     source = FileConfig(tmp_path / "sound.wav", paced=False)
-    (verdict,) = check_sounds([MachineConfig("m", model, source=source)], in_service=False)
+    (report,) = check_sounds([MachineConfig("m", model, source=source)], in_service=False)
 
     assert without.grade == "ok"
-    assert verdict.grade == "warning"
-    assert verdict.text.endswith(
+    assert report.grade == "warning"
+    assert report.text.endswith(
         "; 16000 Hz holds nothing above 8 kHz, the model listens up to 12 kHz; use a source of "
         "24000 Hz or more"
     )
@@ -80,7 +80,7 @@ def test_sound_of_a_microphone_that_a_running_service_has_is_no_failure() -> Non
 
     assert (free.grade, free.exit_code) == ("failure", os.EX_UNAVAILABLE)
     assert taken.grade == "warning"
-    assert taken.text.startswith("not checked, as the service runs and may use it (")
+    assert taken.text.startswith("not checked, as the service may be using it (")
 
 
 @pytest.mark.audio_device
@@ -105,7 +105,7 @@ def test_check_of_a_microphone_listens_for_ten_seconds(tmp_path: Path) -> None:
             timeout=60,
         )
 
-    verdicts = {row["subject"]: row for row in map(json.loads, result.stdout.splitlines())}
-    assert verdicts["fan: sound"]["grade"] == "ok", verdicts["fan: sound"]
-    assert verdicts["fan: sound"]["text"].endswith(" dBFS, 10 s")
-    print(verdicts["fan: sound"]["text"])
+    reports = {row["subject"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert reports["fan: sound"]["grade"] == "ok", reports["fan: sound"]
+    assert reports["fan: sound"]["text"].endswith(" dBFS, 10 s")
+    print(reports["fan: sound"]["text"])

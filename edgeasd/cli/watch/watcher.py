@@ -1,4 +1,4 @@
-"""``edgeasd watch``: the machines of a broker on a terminal; it only reads."""
+"""Listens to the machines of a broker and shows them; it publishes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeasd.cli.terminal import Line, Screen, can_draw, takes_blocks
+from rich.console import Group
+from rich.live import Live
+
+from edgeasd.cli.terminal import line, picture_on
 from edgeasd.cli.watch.fleet import Fleet, local_time
 from edgeasd.cli.watch.picture import picture
 from edgeasd.common.config import MqttConfig
@@ -24,15 +27,16 @@ from edgeasd.publish.mqtt.faults import account
 from edgeasd.publish.mqtt.inbound import MAX_RECEIVED_BYTES
 
 _TURN_S = 0.5
+"""Seconds to wait for a message at a time."""
 _REDRAW_S = 0.25
-"""Messages may come faster than pictures can be drawn, and than anybody can look at them."""
+"""Least seconds between two pictures: messages may come faster than anybody can read."""
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
 
 
 def broker_of(config_path: Path, given: dict[str, Any]) -> MqttConfig:
-    """Return the broker that *given*, keys of ``[mqtt]``, means; without any, the configured one.
+    """Return the broker that *given*, keys of ``[mqtt]``, describes; if empty, the configured one.
 
     Raises:
         ConfigError: If a value is wrong, or the configuration cannot be used.
@@ -45,27 +49,34 @@ def broker_of(config_path: Path, given: dict[str, Any]) -> MqttConfig:
         raise ConfigError(*exc.lines) from exc
 
 
-def watch(config: MqttConfig, duration_s: float) -> None:
+def watch_fleet(config: MqttConfig, duration_s: float) -> None:
     """Show what the nodes below the base topic say, until Ctrl-C or the end of *duration_s*.
 
-    On a terminal as a picture; else a line for each event and each change of a state.
+    On a terminal this is a picture; else a line for each event and each change of a state.
 
     Raises:
-        BrokerError: If there is no connection at the start, or the broker refuses to let us read;
+        BrokerError: If there is no connection at the start, or the broker refuses the subscription;
             later losses are told and waited for.
     """
-    watcher = _Watcher(config, time.monotonic() + duration_s)
-    with interruptible() as interruption:
-        watcher.run(interruption)
+    with interruptible() as interruption, picture_on(sys.stdout) as live:
+        _Watcher(config, time.monotonic() + duration_s, live).run(interruption)
 
 
 class _Watcher:
-    def __init__(self, config: MqttConfig, end_s: float) -> None:
+    """A client of the broker that shows what it receives.
+
+    Args:
+        config: How the broker is reached.
+        end_s: When to stop, seconds of the monotonic clock.
+        live: The picture; None where lines are printed instead.
+    """
+
+    def __init__(self, config: MqttConfig, end_s: float, live: Live | None) -> None:
         self._config = config
         self._end_s = end_s
         self._filter = "/".join([*([config.base] if config.base else []), "edgeasd/v1/#"])
         self._fleet = Fleet()
-        self._screen = Screen(sys.stdout) if can_draw(sys.stdout) else None
+        self._live = live
         self._was_connected = False
         self._status = ""
         self._drawn_s = -math.inf
@@ -79,7 +90,7 @@ class _Watcher:
                 self._wait(fault, interruption)
 
     def _session_fault(self, interruption: Interruption) -> str:
-        """Watch until the end or the loss of the connection; return why it was lost, if it was."""
+        """Watch until the end, or return why the connection was lost."""
         try:
             self._session(interruption)
         except BrokerError as exc:
@@ -105,21 +116,21 @@ class _Watcher:
                     self._was_connected = False
                     raise BrokerError(
                         f"broker refuses to let {account(self._config)} read {self._filter!r}; "
-                        "allow it in the broker's ACL, or take another user"
+                        "allow it in the broker's ACL, or use another user"
                     )
                 if connection.is_answered(number):
                     self._was_connected = True
                     self._delay_s = _FIRST_DELAY_S
                 self._hear(connection)
         finally:
-            # From here on the silence is ours.
+            # Without a connection, a silent node is not to blame.
             self._fleet.listening_since_s = math.inf
             connection.close(cleanly=True)
 
     def _hear(self, connection: Connection) -> None:
         for message in connection.received():
             for news in self._fleet.hear(message, time.monotonic(), time.time()):
-                if self._screen is None:
+                if self._live is None:
                     say(news)
                     sys.stdout.flush()
         self._tell_too_large(connection)
@@ -129,7 +140,7 @@ class _Watcher:
         for _ in range(connection.n_too_large - self._n_too_large):
             what = f"a message of more than {MAX_RECEIVED_BYTES} bytes"
             for news in self._fleet.leave_out(self._filter, what):
-                if self._screen is None:
+                if self._live is None:
                     say(f"{local_time(time.time())} {news}")
         self._n_too_large = connection.n_too_large
 
@@ -143,21 +154,25 @@ class _Watcher:
             time.sleep(min(_TURN_S, delay_s))
 
     def _tell_status(self, status: str) -> None:
-        if self._screen is None and status != self._status:
+        if self._live is None and status != self._status:
             say(f"{local_time(time.time())} {status}", err=True)
         self._status = status
 
     def _draw(self) -> None:
         now_s = time.monotonic()
-        if self._screen is None or now_s - self._drawn_s < _REDRAW_S:
+        if self._live is None or now_s - self._drawn_s < _REDRAW_S:
             return
         self._drawn_s = now_s
         hint = (
-            Line(f"nothing yet on {self._filter}; check mqtt.base and the broker's ACL")
-            if not self._fleet.nodes
-            else Line("Ctrl-C ends")
+            "Ctrl-C ends"
+            if self._fleet.nodes
+            else f"nothing yet on {self._filter}; check mqtt.base and the broker's ACL"
         )
+        options = self._live.console.options
         # The status and the hint take a line each.
-        n_most = self._screen.n_lines - 2
-        lines = picture(self._fleet, now_s, n_most, ascii_only=not takes_blocks(sys.stdout))
-        self._screen.draw([Line(f"{self._status}   {local_time(time.time())}"), *lines, hint])
+        n_most = max(1, options.size.height - 2)
+        lines = picture(
+            self._fleet, now_s, n_most, options.max_width, ascii_only=options.ascii_only
+        )
+        status = line(f"{self._status}   {local_time(time.time())}")
+        self._live.update(Group(status, *lines, line(hint)), refresh=True)

@@ -1,4 +1,4 @@
-"""``edgeasd record``: normal sound of a machine into the folder that a model is learned from."""
+"""Records normal sound of a machine into the folder that a model is learned from."""
 
 from __future__ import annotations
 
@@ -9,29 +9,36 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
 from edgeasd.capture.source import AudioSource, open_source
-from edgeasd.cli.terminal import Line, Screen, can_draw
+from edgeasd.cli.terminal import picture_on, progress_bar
 from edgeasd.common.config import MachineConfig, SimulatorConfig, SourceConfig
 from edgeasd.common.errors import AudioDeviceError
 from edgeasd.common.interruption import Interruption, interruptible
 from edgeasd.common.output import say
-from edgeasd.common.text import clock_time
+from edgeasd.common.text import clock_time, printable
 from edgeasd.detect.features import FeatureSpec, lost_band
 from edgeasd.offline.recordings.cutter import CLIP_S, Cutter, Stretch
 from edgeasd.offline.recordings.folder import LOG_NAME, Place, RecordingFolder
 
 _READ_TIMEOUT_S = 0.5
 _HUNG_AFTER_S = 10.0
-"""As in the daemon: after these seconds without a sample only a restart helps."""
+"""Seconds without a sample after which only a new start helps, as in the daemon."""
 _USELESS_S = 600.0
-"""Who is away for two hours learns soon enough that nothing came of it."""
+"""Seconds of unusable sound after which the command gives up: long enough for a passing fault, and
+short enough that nobody finds an empty folder after two hours."""
 _REDRAW_S = 0.5
+"""Seconds between two updates of the progress bar."""
 _LINE_EVERY_S = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What became of the sound so far, in this call."""
+    """What has become of the sound so far, in this call."""
 
     n_added: int = 0
     level_dbfs: float = -math.inf
@@ -57,18 +64,18 @@ class _Tally:
 
     @property
     def left_out(self) -> str:
-        """How many stretches were left out and why."""
+        """How many stretches of sound were left out, and why."""
         reasons = ", ".join(f"{flaw} {count}" for flaw, count in self.flaws.items())
         return f"left out {self.flaws.total()} ({reasons})" if reasons else "left out 0"
 
 
-def record(machine: MachineConfig, place: Place, duration_s: float) -> None:
+def record_clips(machine: MachineConfig, place: Place, duration_s: float) -> None:
     """Record until *place* holds clips of *duration_s*, the source ends, or Ctrl-C.
 
-    Clips that *place* holds already count.  Progress and what was left out are told on stderr.
+    Clips that *place* holds already count.  Progress and what is left out are told on stderr.
 
     Raises:
-        AudioDeviceError: If the source is not there, hangs, or gives nothing that is fit.
+        AudioDeviceError: If the source is not there, hangs, or delivers nothing that is usable.
         AudioFileError: If the source is a file that cannot be read.
         StorageError: If the disk is full or cannot be written.
     """
@@ -76,8 +83,8 @@ def record(machine: MachineConfig, place: Place, duration_s: float) -> None:
         clips = RecordingFolder(place)
         n_wanted = math.ceil(duration_s / CLIP_S)
         clips.require_space(max(0, n_wanted - clips.n_clips), source.sample_rate)
+        recorder = _Recorder(machine.name, source, clips, n_wanted)
         with clips, interruptible() as interruption:
-            recorder = _Recorder(machine.name, source, clips, n_wanted)
             try:
                 recorder.run(interruption)
             finally:
@@ -90,7 +97,14 @@ def _healthy(source: SourceConfig) -> SourceConfig:
 
 
 class _Recorder:
-    """One call of the command."""
+    """Cuts the sound of a source into clips, keeps those that are usable, and shows the progress.
+
+    Args:
+        name: Name of the machine.
+        source: Source of the sound.
+        folder: Folder of the clips.
+        n_wanted: Clips that the folder is to hold in the end.
+    """
 
     def __init__(
         self, name: str, source: AudioSource, folder: RecordingFolder, n_wanted: int
@@ -101,32 +115,34 @@ class _Recorder:
         self._n_wanted = n_wanted
         self._cutter = Cutter(source.sample_rate)
         self._tally = _Tally()
-        self._screen = Screen(sys.stderr) if can_draw(sys.stderr) else None
-        self._told_s = -math.inf
+        self._bar = progress_bar()
+        self._bar.add_task("", total=n_wanted * CLIP_S)
+        self._shown_s = -math.inf
         self._sound_s = time.monotonic()
 
     def run(self, interruption: Interruption) -> None:
         """Record until the end."""
         lost = lost_band(self._source.sample_rate, FeatureSpec())
         if lost:
-            self._say(f"{self._name}: warning: {lost}")
-        while (
-            self._folder.n_clips < self._n_wanted
-            and not self._source.ended
-            and not interruption.requested
-        ):
-            block = self._source.read(_READ_TIMEOUT_S)
-            if block is None:
-                self._require_life()
-            else:
-                self._sound_s = time.monotonic()
-                for stretch in self._cutter.process(block):
-                    self._keep_or_not(stretch)
-            self._show()
+            self._say(f"warning: {lost}")
+        with picture_on(sys.stderr, transient=True) as live:
+            while (
+                self._folder.n_clips < self._n_wanted
+                and not self._source.ended
+                and not interruption.requested
+            ):
+                block = self._source.read(_READ_TIMEOUT_S)
+                if block is None:
+                    self._require_life()
+                else:
+                    self._sound_s = time.monotonic()
+                    for stretch in self._cutter.process(block):
+                        self._keep_or_not(stretch)
+                self._show(live)
 
     def _keep_or_not(self, stretch: Stretch) -> None:
         rate = self._source.sample_rate
-        # What came since it ended is already in the cutter.
+        # The cutter already holds what came after the end of the stretch.
         end_s = time.time() - self._cutter.pending_s - stretch.n_lost / rate
         if not stretch.flaw:
             if self._folder.n_clips < self._n_wanted:
@@ -138,43 +154,40 @@ class _Recorder:
         self._tally.leave_out(stretch, duration_s)
         lost = f", {stretch.n_lost / rate:.2f} s lost" if stretch.n_lost else ""
         at = time.strftime("%H:%M:%S", time.localtime(end_s - duration_s))
-        self._say(f"{self._name}: left out {duration_s:.1f} s from {at}: {stretch.flaw}{lost}")
+        self._say(f"left out {duration_s:.1f} s from {at}: {stretch.flaw}{lost}")
         if self._tally.useless_s >= _USELESS_S:
             raise AudioDeviceError(
-                f"nothing fit to learn from in {_USELESS_S / 60:g} min ({stretch.flaw}); see "
-                f"'edgeasd listen {self._name}', then call again to continue"
+                f"no usable sound in {_USELESS_S / 60:g} min ({stretch.flaw}); see "
+                f"'edgeasd listen {self._name}', then run the same command to continue"
             )
 
     def _require_life(self) -> None:
         if self._source.hung and time.monotonic() - self._sound_s > _HUNG_AFTER_S:
-            raise AudioDeviceError(f"{self._source.fault}, then call again to continue")
+            raise AudioDeviceError(f"{self._source.fault}, then run the same command to continue")
 
-    def _show(self) -> None:
+    def _show(self, live: Live | None) -> None:
         now_s = time.monotonic()
-        if now_s - self._told_s >= (_REDRAW_S if self._screen else _LINE_EVERY_S):
-            self._told_s = now_s
-            if self._screen:
-                self._screen.draw([Line(self._progress())])
-            else:
-                self._say(self._progress())
-
-    def _progress(self) -> str:
+        if now_s - self._shown_s < (_LINE_EVERY_S if live is None else _REDRAW_S):
+            return
+        self._shown_s = now_s
         n_clips = self._folder.n_clips
-        left_s = max(0.0, (self._n_wanted - n_clips) * CLIP_S - self._cutter.pending_s)
         level = f", {self._tally.level_dbfs:.1f} dBFS" if self._tally.n_added else ""
-        return (
-            f"{self._name}: {n_clips} of {self._n_wanted} clips{level}, {self._tally.left_out}, "
-            f"{clock_time(left_s)} left" + (f"; {self._source.fault}" * bool(self._source.fault))
-        )
+        text = f"{n_clips} of {self._n_wanted} clips{level}, {self._tally.left_out}"
+        fault = f"; {self._source.fault}" if self._source.fault else ""
+        recorded_s = n_clips * CLIP_S + self._cutter.pending_s
+        if live is None:
+            left_s = max(0.0, self._n_wanted * CLIP_S - recorded_s)
+            self._say(f"{text}, {clock_time(left_s)} left{fault}")
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=recorded_s)
+            words = Text(printable(f"{self._name}: {text}{fault}"))
+            live.update(Group(words, self._bar), refresh=True)
 
     def _say(self, text: str) -> None:
-        if self._screen:
-            self._screen.say(text)
-        else:
-            say(text, err=True)
+        say(f"{self._name}: {text}", err=True)
 
     def summarise(self, place: Place) -> None:
-        """Tell what was recorded, what was not, and where."""
+        """Print what was recorded, what was left out, and where."""
         tally, n_clips = self._tally, self._folder.n_clips
         levels = (
             f", {tally.lowest_dbfs:.1f} to {tally.highest_dbfs:.1f} dBFS, "
@@ -183,13 +196,13 @@ class _Recorder:
             else ""
         )
         self._say(
-            f"{self._name}: {tally.n_added} clips added{levels}; "
+            f"{tally.n_added} clips added{levels}; "
             f"{n_clips} of {self._n_wanted} ({clock_time(n_clips * CLIP_S)}) in {place.folder}"
         )
         if tally.flaws:
             self._say(
-                f"{self._name}: {tally.left_out}, {clock_time(tally.left_out_s)} in all; "
-                f"{place.folder / LOG_NAME} has the times"
+                f"{tally.left_out}, {clock_time(tally.left_out_s)} in all; "
+                f"the times are in {place.folder / LOG_NAME}"
             )
         if n_clips < self._n_wanted:
-            self._say(f"{self._name}: the same command continues")
+            self._say("run the same command to continue")

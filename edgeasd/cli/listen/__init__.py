@@ -1,0 +1,1 @@
+"""`edgeasd listen` and `edgeasd devices`: the levels of microphones."""

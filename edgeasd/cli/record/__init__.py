@@ -1,0 +1,1 @@
+"""`edgeasd record`: normal sound of a machine into a folder of clips."""
