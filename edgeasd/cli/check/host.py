@@ -134,7 +134,7 @@ def check_service(unit: Mapping[str, str], n_tasks: int = 0) -> Finding:
     if not unit:
         return Finding("systemd does not run here; start 'edgeasd run' with what does")
     if unit["LoadState"] == "not-found":
-        return Finding("not installed; see README.md, Monitor a machine", doubtful=True)
+        return Finding("not installed; docs/install.md says how to install it", doubtful=True)
     if unit["LoadState"] != "loaded":
         raise EdgeasdError(f"unit {unit['LoadState']}; systemctl status {_UNIT} says more")
     if unit["ActiveState"] == "failed" or unit["SubState"] == "auto-restart":
