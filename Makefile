@@ -1,6 +1,8 @@
-# Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.  Three more
-# hold the daemon with other versions: .venv-3.10 and .venv-3.13 the lowest and the highest Python,
-# .venv-lowest the lowest Python and of each package the lowest version that pyproject.toml declares.
+# Two environments: .venv holds the daemon without torch, .venv-train the trainer as well.  Others hold
+# the daemon with other versions: .venv-3.10 to .venv-3.14 that Python, .venv-lowest Python 3.10 and of
+# each package the lowest version that pyproject.toml declares.
+
+.DEFAULT_GOAL := help
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
@@ -11,55 +13,67 @@ QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versio
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
   openssl pulseaudio shellcheck systemd systemd-container
 
-.PHONY: run test test-daemon test-train test-slow test-3.10 test-3.13 test-lowest test-versions \
-  quick-3.13 quick-lowest check format generate bench scale soak structure golden demo-model constraints packages clean
+PYTHONS = 3.10 3.11 3.12 3.13 3.14
 
-run: .venv/ready  ## the daemon on a simulated machine with an embedded broker
+.PHONY: help run test test-daemon test-train test-slow $(PYTHONS:%=test-%) test-lowest test-versions \
+  quick-3.13 quick-lowest coverage check format generate bench scale soak structure golden demo-model constraints packages clean
+
+help:  ## list the targets
+	@sed -nE 's/^(# )?([a-z][^: ]*):[^#]*## (.*)/\2\n\3/p' Makefile \
+	  | while read -r target && read -r text; do printf '%-16s %s\n' "$$target" "$$text"; done
+
+run: .venv/ready  ## run the daemon for a minute on a simulated machine, with an embedded broker
 	.venv/bin/edgeasd demo
 
-test: test-daemon test-train  ## all tests
+test: test-daemon test-train  ## all quick tests: test-daemon and test-train
 
-test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no torch
+test-daemon: packages .venv/ready-dev  ## the quick tests that need no torch, in an environment without torch
 	! .venv/bin/python -c "import torch" 2>/dev/null
 	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
-test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
+test-train: packages .venv-train/ready  ## the quick tests of the trainer, and of its models in the daemon
 	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
-test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files; other versions
+test-slow: packages .venv-train/ready  ## tests that take minutes, thorough fuzzing, other versions
 	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
 	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough $(PYTEST_ARGS)
 	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
 
-test-3.10 test-3.13 test-lowest: test-%: packages .venv-%/ready  ## test-daemon, other versions
+# test-3.12:  ## test-daemon on that Python, 3.10 to 3.14
+# test-lowest:  ## test-daemon on the lowest Python with the lowest versions declared
+$(PYTHONS:%=test-%) test-lowest: test-%: packages .venv-%/ready
 	.venv-$*/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
-test-versions: quick-3.13 quick-lowest  ## with other versions the demo, TLS and all imports
+test-versions: quick-3.13 quick-lowest  ## the demo, TLS and all imports with other versions
 
 quick-3.13 quick-lowest: quick-%: packages .venv-%/ready
 	.venv-$*/bin/python -m pytest -n 2 --dist worksteal $(QUICK_TESTS) $(PYTEST_ARGS)
 
-check: .venv-train/ready  ## style, types and the direction of imports
+coverage: packages .venv/ready-dev  ## branch coverage of the daemon by the tests that need no torch
+	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) --cov --cov-report=term \
+	  --cov-report=html:build/coverage $(PYTEST_ARGS)
+
+check: .venv-train/ready  ## check style, types and the direction of imports
 	.venv-train/bin/ruff format --check
 	.venv-train/bin/ruff check
 	.venv-train/bin/mypy
 	.venv-train/bin/lint-imports --no-cache
 
-format: .venv/ready-dev  ## what can be mended without thought
+format: .venv/ready-dev  ## format the code and fix what ruff can fix
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-generate: .venv/ready-dev  ## the files that are made from the types of the code
+generate: .venv/ready-dev  ## make the files that follow from the types of the code
 	.venv/bin/python -m tools.generate
 
-bench: packages .venv-train/ready  ## measured figures, as ratios within one run
+bench: packages .venv-train/ready  ## cost of a window and of training, as ratios within one run
 	.venv-train/bin/python -m tests.benchmarks
 	.venv-train/bin/python -m tests.benchmarks.training
 
-scale: packages .venv-train/ready  ## what each machine costs; how many one core carries
+scale: packages .venv-train/ready  ## cost of each machine, and how many one core carries
 	.venv-train/bin/python -m tests.benchmarks.scale --capacity
 
-soak: packages .venv-train/ready  ## a day of sound at eight machines, in half an hour to an hour
+soak: packages .venv-train/ready  ## play a day of sound to eight machines, in half an hour to an hour
 	.venv-train/bin/python -m tests.benchmarks.soak
 
 structure: packages .venv/ready-dev  ## how much there is to learn, and what a start costs
@@ -124,5 +138,5 @@ packages:
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -qq --no-install-recommends --yes $$missing >/dev/null
 
-clean:
-	rm -rf .venv .venv-train .venv-3.10 .venv-3.13 .venv-lowest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove environments, builds and caches
+	rm -rf .venv .venv-train $(PYTHONS:%=.venv-%) .venv-lowest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # ONNX Runtime 1.29 and later keep a number for this computer and report each process to their maker
 # over the internet, unless this is set before they are loaded.

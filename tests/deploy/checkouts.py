@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from edgeasd import __version__
 from tests.deploy.debian import CHECKOUT
 
 _NEEDED = ("deploy", "edgeasd", "systemd", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
@@ -32,7 +33,7 @@ def make_newer(folder: Path) -> None:
     """Make a checkout of version 9.9.9."""
     make_checkout(folder)
     for name in ("pyproject.toml", "edgeasd/__init__.py"):
-        edit(folder / name, "0.1.0", "9.9.9")
+        edit(folder / name, f'"{__version__}"', '"9.9.9"')
 
 
 def make_uninstallable(folder: Path) -> None:

@@ -114,7 +114,7 @@ def health(
     return health_payload(
         node="edge-03",
         time_s=START_S,
-        version="0.1.0",
+        version="0.2.0",
         uptime_s=30.5,
         boot_id="5f1c2a9b",
         mqtt=MqttHealth(connected=True, reconnects=2, queued_events=0, dropped_events=0, fault=""),

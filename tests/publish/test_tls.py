@@ -283,7 +283,7 @@ def test_retained_state_refused_by_the_access_control_list_is_sent_when_it_is_al
 def test_event_refused_under_3_1_1_is_acknowledged_all_the_same(
     tapped: TappedBroker, tmp_path: Path
 ) -> None:
-    """Mosquitto drops it silently; the README says to use MQTT 5 with an access control list."""
+    """Mosquitto drops it silently; docs/install.md says to use MQTT 5 with an access list."""
     (tmp_path / "acl").write_text("user edge\ntopic write acme/none\n")
     tapped.start_broker(f"acl_file {tmp_path / 'acl'}", "log_type all")
 

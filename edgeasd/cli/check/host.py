@@ -138,7 +138,7 @@ def check_service(unit: Mapping[str, str], n_tasks: int = 0) -> CheckResult:
     if not unit:
         return CheckResult("no systemd here; have your service manager start 'edgeasd run'")
     if unit["LoadState"] == "not-found":
-        return CheckResult("not installed; see README.md, Monitor a machine", doubtful=True)
+        return CheckResult("not installed; docs/install.md says how to install it", doubtful=True)
     if unit["LoadState"] != "loaded":
         raise EdgeasdError(f"unit {unit['LoadState']}; for details run: systemctl status {_UNIT}")
     if unit["ActiveState"] == "failed" or unit["SubState"] == "auto-restart":

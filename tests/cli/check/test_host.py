@@ -192,7 +192,7 @@ def test_state_directory_on_a_full_disk_is_refused(full_disk: Path) -> None:
     ("changed", "text"),
     [
         ({}, "active, and started at boot"),
-        ({"LoadState": "not-found"}, "not installed; see README.md, Monitor a machine"),
+        ({"LoadState": "not-found"}, "not installed; docs/install.md says how to install it"),
         ({"ActiveState": "inactive"}, "inactive; run: sudo systemctl start edgeasd.service"),
         (
             {"UnitFileState": "disabled"},

@@ -1,4 +1,4 @@
-"""The commands of the README make a broker that a node can use."""
+"""The commands of docs/install.md make a broker that a node can use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CHECKOUT
+from tests.docs.pages import script_of
+
 pytestmark = pytest.mark.network
 
-CHECKOUT = Path(__file__).parents[2]
 HOST = "broker.plant.example"
 
 STEPS = ("name", "connection", "TLS", "password", "login", "node", "message")
@@ -45,14 +47,8 @@ for verdict in check_broker_steps(load_config(Path("edgeasd.toml"))):
 """
 
 
-def commands() -> str:
-    """Return the commands in the README that set up the broker."""
-    _, _, rest = (CHECKOUT / "README.md").read_text().partition("### Broker\n")
-    return "".join(re.findall(r"```sh\n(.*?)```", rest.partition("\n### ")[0], flags=re.DOTALL))
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
-def test_broker_set_up_as_the_readme_says_is_one_that_a_node_can_use(tmp_path: Path) -> None:
+def test_broker_set_up_as_documented_is_one_that_a_node_can_use(tmp_path: Path) -> None:
     """Authority, certificate, accounts and shipped files fit together, by strict checks too."""
     for name, text in _SHIMS.items():
         shim = tmp_path / "bin" / name
@@ -75,7 +71,7 @@ def test_broker_set_up_as_the_readme_says_is_one_that_a_node_can_use(tmp_path: P
     check = f"{sys.executable} -c '{_CHECK}'"
     verify = "openssl verify -x509_strict -purpose sslserver -CAfile authority/ca.pem"
     (tmp_path / "commands").write_text(
-        f"{commands()}cd ..\n{check}\n{verify} authority/broker.pem\n"
+        f"{script_of('docs/install.md')}cd ..\n{check}\n{verify} authority/broker.pem\n"
     )
 
     result = subprocess.run(
