@@ -21,15 +21,17 @@ from edgeasd.service.daemon import Daemon
 
 MODEL = Path(edgeasd.__file__).parent / "models" / "demo.onnx"
 
-_FAULT_AFTER_S = 15.0
-_FAULT_DURATION_S = 12.0
 _GIVE_UP_AFTER_S = 60.0
 _BAR_WIDTH = 40
 _TURN_S = 0.5
 
 
-def run_demo() -> bool:
+def run_demo(fault_after_s: float = 15.0, fault_duration_s: float = 12.0) -> bool:
     """Run the daemon until the simulated fault has come, been told, gone and been told again.
+
+    Args:
+        fault_after_s: Seconds of healthy sound before the fault.
+        fault_duration_s: Seconds that the fault lasts.
 
     Returns:
         Whether the subscriber received one start and one end, each when it should.
@@ -45,7 +47,7 @@ def run_demo() -> bool:
                     model=MODEL,
                     section="00",
                     source=SimulatorConfig(
-                        fault_after_s=_FAULT_AFTER_S, fault_duration_s=_FAULT_DURATION_S
+                        fault_after_s=fault_after_s, fault_duration_s=fault_duration_s
                     ),
                 ),
             ),
@@ -71,6 +73,10 @@ class _Audience(threading.Thread):
         self._daemon = daemon
         self._topics = Topics(config.mqtt.base, config.node)
         self._machine = config.machine[0].name
+        source = config.machine[0].source
+        assert isinstance(source, SimulatorConfig)
+        self._fault_s = source.fault_after_s
+        self._repair_s = source.fault_after_s + source.fault_duration_s
         self._connection = Connection(config.mqtt, "edgeasd-demo-audience")
         self._connection.subscribe(self._topics.event(self._machine), qos=1)
         self._connection.subscribe(self._topics.score(self._machine), qos=0)
@@ -81,8 +87,9 @@ class _Audience(threading.Thread):
     def run(self) -> None:
         """Print events on standard output and the score as a picture on standard error."""
         _tell(
-            f"A simulated fan, healthy. A bearing fails after {_FAULT_AFTER_S:.0f} s and is mended "
-            f"{_FAULT_DURATION_S:.0f} s later. Events as an MQTT subscriber receives them:"
+            f"A simulated fan, healthy. A bearing fails after {self._fault_s:.0f} s and is mended "
+            f"{self._repair_s - self._fault_s:.0f} s later. "
+            "Events as an MQTT subscriber receives them:"
         )
         with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
             while [kind for kind, _ in self._events] != ["start", "end"]:
@@ -93,19 +100,18 @@ class _Audience(threading.Thread):
 
     def report(self) -> bool:
         """Say how it went, and return whether it went as it should."""
-        fault_end_s = _FAULT_AFTER_S + _FAULT_DURATION_S
         told = ", ".join(f"{kind} at {time_s:.1f} s" for kind, time_s in self._events)
         match self._events:
             case [("start", start_s), ("end", end_s)] if (
-                _FAULT_AFTER_S < start_s < fault_end_s < end_s
+                self._fault_s < start_s < self._repair_s < end_s
             ):
                 _tell(
-                    f"One start, {start_s - _FAULT_AFTER_S:.1f} s after the fault; "
-                    f"one end, {end_s - fault_end_s:.1f} s after its repair."
+                    f"One start, {start_s - self._fault_s:.1f} s after the fault; "
+                    f"one end, {end_s - self._repair_s:.1f} s after its repair."
                 )
                 return True
         _tell(
-            f"Expected one start from {_FAULT_AFTER_S:.0f} s to {fault_end_s:.0f} s and one end "
+            f"Expected one start from {self._fault_s:.0f} s to {self._repair_s:.0f} s and one end "
             f"after it; received: {told or 'nothing'}"
         )
         return False
@@ -120,7 +126,7 @@ class _Audience(threading.Thread):
             return
         end_s = position_s + message["n_samples"] / 16_000
         bar = "#" * min(_BAR_WIDTH, max(0, round(message["score"] / message["threshold"] * 20)))
-        act = "fault" if 0 <= end_s - _FAULT_AFTER_S < _FAULT_DURATION_S else "healthy"
+        act = "fault" if self._fault_s <= end_s < self._repair_s else "healthy"
         _tell(
             f"{end_s:5.1f} s  {act:7}  score {message['score']:6.2f}  "
             f"threshold {message['threshold']:.2f}  |{bar:<{_BAR_WIDTH}}|"
