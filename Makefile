@@ -5,7 +5,7 @@
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
 # One sleeps in real time while the other computes.
-TWO_PROCESSES = -n 2 --dist loadfile --durations=15
+TWO_PROCESSES = -n 2 --dist loadfile
 QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
@@ -27,8 +27,8 @@ test-train: packages .venv-train/ready  ## the trainer, and its models in the da
 	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files; other versions
-	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
-	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough $(PYTEST_ARGS)
+	.venv-train/bin/python -m pytest -m slow -s --timeout=0 $(PYTEST_ARGS)
+	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough --timeout=0 $(PYTEST_ARGS)
 	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
 
 test-3.10 test-3.13 test-lowest: test-%: packages .venv-%/ready  ## test-daemon, other versions
