@@ -26,6 +26,8 @@ from edgeasd.models.calibration_file import (
 from tests.detect.small_models import NEAREST
 from tests.installation import calibration
 
+pytestmark = pytest.mark.usefixtures("shared_trials")
+
 ROWS = asdict(Matrix.of(np.ones((2, 4), np.float32)))
 
 
