@@ -48,15 +48,15 @@ class OnTerminal:
     def wait_for(self, text: str) -> None:
         """Wait until *text* was written, all in one go."""
         try:
-            wait_until(lambda: text in self.written, f"{text!r} on the terminal", 40.0)
+            wait_until(lambda: text in self.written, f"{text!r} on the terminal")
         except AssertionError as exc:
             raise AssertionError(f"{exc}; its last words: {self.written[-600:]!r}") from exc
 
     def interrupt(self) -> int:
         """Press Ctrl-C, and return the exit code."""
         self._process.send_signal(signal.SIGINT)
-        code = self._process.wait(20.0)
-        self._reader.join(5.0)
+        code = self._process.wait(60.0)
+        self._reader.join(60.0)
         return code
 
     def _read(self) -> None:
@@ -76,5 +76,5 @@ class OnTerminal:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join(5.0)
+        self._reader.join(60.0)
         os.close(self._master)
