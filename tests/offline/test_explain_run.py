@@ -190,15 +190,22 @@ def is_drawn(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "command",
-    [("explain", *MODEL, "--picture", "why.png"), ("score", *MODEL, "--plot", ".")],
-    ids=["explain", "score"],
+    ("command", "option"), [("explain", ("--picture", "why.png")), ("score", ("--plot", "."))]
 )
 def test_picture_without_matplotlib_names_the_extra(
-    folder: Path, tmp_path: Path, command: tuple[str | Path, ...]
+    folder: Path,
+    tmp_path: Path,
+    tiny: tuple[str | Path, ...],
+    command: str,
+    option: tuple[str, ...],
 ) -> None:
     """Whoever wants a picture is told what to install, by every command."""
-    assert_refused(without_matplotlib(tmp_path, *command, folder / "fault.wav"), 1, "edgeasd[plot]")
+    if command == "explain":
+        option = (*option, "--normal", str(folder / "normal.wav"))
+
+    result = without_matplotlib(tmp_path, command, *tiny, *option, folder / "normal.wav")
+
+    assert_refused(result, 1, "edgeasd[plot]")
 
 
 def test_calibration_without_matplotlib_names_the_extra_before_it_works(tmp_path: Path) -> None:
@@ -220,5 +227,5 @@ def without_matplotlib(folder: Path, *arguments: str | Path) -> subprocess.Compl
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
