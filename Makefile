@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
-# One sleeps in real time while the other computes.
+# Two compute while the third waits for a daemon that listens in real time; the trainer's all compute.
+THREE_PROCESSES = -n 3 --dist loadfile
 TWO_PROCESSES = -n 2 --dist loadfile
 QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'
@@ -21,7 +22,7 @@ test: test-daemon test-train  ## all tests
 
 test-daemon: packages .venv/ready-dev  ## what needs no torch, where there is no torch
 	! .venv/bin/python -c "import torch" 2>/dev/null
-	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest --ignore=tests/train $(THREE_PROCESSES) $(PYTEST_ARGS)
 
 test-train: packages .venv-train/ready  ## the trainer, and its models in the daemon
 	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
@@ -32,7 +33,7 @@ test-slow: packages .venv-train/ready  ## minutes each; many more spoiled files;
 	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
 
 test-3.10 test-3.13 test-lowest: test-%: packages .venv-%/ready  ## test-daemon, other versions
-	.venv-$*/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
+	.venv-$*/bin/python -m pytest --ignore=tests/train $(THREE_PROCESSES) $(PYTEST_ARGS)
 
 test-versions: quick-3.13 quick-lowest  ## with other versions the demo, TLS and all imports
 
