@@ -6,8 +6,9 @@
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
-# One sleeps in real time while the other computes.
-TWO_PROCESSES = -n 2 --dist loadfile --durations=15
+# Two compute while the third waits for a daemon that listens in real time; the trainer's all compute.
+THREE_PROCESSES = -n 3 --dist loadfile
+TWO_PROCESSES = -n 2 --dist loadfile
 QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'
 DEBIAN_PACKAGES = debootstrap faketime iproute2 jackd2 libportaudio2 libasound2-plugins mosquitto \
@@ -29,20 +30,20 @@ test: test-daemon test-train  ## all quick tests: test-daemon and test-train
 
 test-daemon: packages .venv/ready-dev  ## the quick tests that need no torch, in an environment without torch
 	! .venv/bin/python -c "import torch" 2>/dev/null
-	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest --ignore=tests/train $(THREE_PROCESSES) $(PYTEST_ARGS)
 
 test-train: packages .venv-train/ready  ## the quick tests of the trainer, and of its models in the daemon
 	OMP_NUM_THREADS=1 .venv-train/bin/python -m pytest tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-slow: packages .venv-train/ready  ## tests that take minutes, thorough fuzzing, other versions
-	.venv-train/bin/python -m pytest -m slow -s $(PYTEST_ARGS)
-	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough $(PYTEST_ARGS)
+	.venv-train/bin/python -m pytest -m slow -s --timeout=0 $(PYTEST_ARGS)
+	.venv-train/bin/python -m pytest -m fuzz --hypothesis-profile=thorough --timeout=0 $(PYTEST_ARGS)
 	$(MAKE) --jobs=1 test-3.10 test-3.13 test-lowest
 
 # test-3.12:  ## test-daemon on that Python, 3.10 to 3.14
 # test-lowest:  ## test-daemon on the lowest Python with the lowest versions declared
 $(PYTHONS:%=test-%) test-lowest: test-%: packages .venv-%/ready
-	.venv-$*/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) $(PYTEST_ARGS)
+	.venv-$*/bin/python -m pytest --ignore=tests/train $(THREE_PROCESSES) $(PYTEST_ARGS)
 
 test-versions: quick-3.13 quick-lowest  ## the demo, TLS and all imports with other versions
 

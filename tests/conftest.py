@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import HealthCheck, settings
 
 from tests.capture.virtual_microphone import VirtualMicrophone
-from tests.detect.models import make_model, normal_sound
+from tests.commands import one_trial_process
+from tests.detect.models import make_model
 from tests.disks import FrozenDisk, mounted_ext4
-from tests.installation import RATE, Installation
+from tests.installation import Installation, two_normal_minutes
 from tests.publish.brokers import Mosquitto, Subscriber
 
 # The same examples on every run, however busy the computer is.
 settings.register_profile(
-    "edgeasd", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "edgeasd",
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 # Others on every run, for `make test-slow`.
 settings.register_profile(
@@ -31,7 +36,42 @@ settings.register_profile(
 )
 settings.load_profile("edgeasd")
 
+MOST_CPU_S = 30.0
+"""What a test, or the making of its fixtures, may compute unless it is marked as slow."""
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def cpu_s() -> float:
+    """Return the seconds that this process, and those it has waited for, have computed."""
+    return sum(os.times()[:4])
+
+
+@contextmanager
+def refusing_much_work(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that computes for long and is not marked as slow.
+
+    Computing is counted, rather than time: a busy computer makes no test slow.
+    """
+    began_s = cpu_s()
+    yield
+    took_s = cpu_s() - began_s
+    if took_s > MOST_CPU_S and item.get_closest_marker("slow") is None:
+        pytest.fail(f"computed for {took_s:.0f} s; mark it as slow, or have it do less")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Make the fixtures of a test."""
+    with refusing_much_work(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Run a test."""
+    with refusing_much_work(item):
+        yield
 
 
 def find_data_folder() -> Path:
@@ -47,6 +87,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recordings: set EDGEASD_TEST_DATA or put them at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def shared_trials() -> Iterator[None]:
+    """Models are tried in one process for all tests."""
+    with one_trial_process():
+        yield
 
 
 @pytest.fixture
@@ -100,7 +147,7 @@ def subscribe() -> Iterator[Callable[..., Subscriber]]:
 def quick(installation: Installation) -> None:
     """The installation has a long recording, and a model that scores after three seconds."""
     make_model(installation.folder / "tiny.onnx", clip_windows=4)
-    soundfile.write(installation.folder / "long.wav", normal_sound(120 * RATE, 5), RATE)
+    (installation.folder / "long.wav").write_bytes(two_normal_minutes())
 
 
 @pytest.fixture

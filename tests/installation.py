@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import signal
@@ -17,11 +19,13 @@ import numpy as np
 import soundfile
 
 from edgeasd.common.config import Config, FileConfig, MachineConfig
+from edgeasd.common.types import Float32Array
 from edgeasd.models.cache import Models
 from edgeasd.models.calibration_file import Calibration
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.service.machine.reporter import Reporter
 from edgeasd.service.node import Node
+from tests.commands import edgeasd
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Subscriber
 
@@ -49,6 +53,25 @@ def listening_machine(folder: Path) -> Iterator[Machine]:
     node.outbox.close()
 
 
+@functools.cache
+def fault_that_passes() -> bytes:
+    """Return a recording that goes wrong after 25 s, and well again 15 s later."""
+    sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
+    return _wav(np.concatenate(sound))
+
+
+@functools.cache
+def two_normal_minutes() -> bytes:
+    """Return a recording of a healthy machine."""
+    return _wav(normal_sound(120 * RATE, 5))
+
+
+def _wav(samples: Float32Array) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, subtype="PCM_16", format="WAV")
+    return file.getvalue()
+
+
 class Installation:
     """A folder with a model, a recording, a configuration and the daemon that runs by it."""
 
@@ -58,8 +81,7 @@ class Installation:
         self.config = folder / "edgeasd.toml"
         self.processes: list[subprocess.Popen[str]] = []
         make_model(folder / "tiny.onnx")
-        sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
-        soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+        (folder / "sound.wav").write_bytes(fault_that_passes())
 
     def configure(self, *machines: str, mqtt: str = "") -> None:
         """Write the configuration; *machines* are the tables of their sources."""
@@ -105,13 +127,8 @@ class Installation:
 
     def score(self, file: str = "sound.wav") -> list[dict[str, Any]]:
         """Return what ``edgeasd score`` says of *file*."""
-        command = ["score", "--model", self.folder / "tiny.onnx", self.folder / file]
-        result = subprocess.run(
-            [sys.executable, "-m", "edgeasd", *map(str, command)],
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
+        result = edgeasd("score", "--model", self.folder / "tiny.onnx", self.folder / file)
+        result.check_returncode()
         return [json.loads(line) for line in result.stdout.splitlines()]
 
 

@@ -91,7 +91,7 @@ class OnTerminal:
     def wait_for(self, text: str) -> None:
         """Wait until *text* was written, all in one go."""
         try:
-            wait_until(lambda: text in self.written, f"{text!r} on the terminal", 40.0)
+            wait_until(lambda: text in self.written, f"{text!r} on the terminal")
         except AssertionError as exc:
             raise AssertionError(f"{exc}; its last words: {self.written[-600:]!r}") from exc
 
@@ -108,7 +108,7 @@ class OnTerminal:
     def end(self) -> int:
         """Wait for the end of the command, and return the exit code."""
         code = self._process.wait(60.0)
-        self._reader.join(5.0)
+        self._reader.join(60.0)
         return code
 
     def _read(self) -> None:
@@ -128,5 +128,5 @@ class OnTerminal:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join(5.0)
+        self._reader.join(60.0)
         os.close(self._master)

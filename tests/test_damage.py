@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,14 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeasd.cli.main import main
-from edgeasd.models import cache as model_files
-from edgeasd.models.trial import Trials
 from tests.capture.test_wavfile_damage import RECORDINGS
 from tests.detect.models import with_metadata
 from tests.detect.small_models import MAHALANOBIS, NEAREST, document_of, graph_of
 from tests.mutation import altered, fewer_examples, spoiled
 
-pytestmark = pytest.mark.fuzz
+pytestmark = [pytest.mark.fuzz, pytest.mark.usefixtures("shared_trials")]
 
 DOCUMENTED = {0, os.EX_DATAERR, os.EX_NOINPUT, os.EX_UNAVAILABLE, os.EX_CANTCREAT, os.EX_CONFIG}
 CONFIG = """\
@@ -58,17 +55,6 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_trial_process() -> Iterator[None]:
-    """Many models are tried by one process: to start one for each would take most of the time."""
-    trials = Trials()
-    kept = SimpleNamespace(fault_of=trials.fault_of, close=lambda: None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_files, "Trials", lambda: kept)
-        yield
-    trials.close()
 
 
 def edgeasd(*arguments: str | Path) -> Result:

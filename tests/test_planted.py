@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 
-from edgeasd.cli.main import main
 from edgeasd.publish.outbox.outbox import Outbox
+from tests.commands import edgeasd
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import free_port
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked out of more")
+DEADLINE_S = 120
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked out of more"),
+    pytest.mark.timeout(DEADLINE_S),  # what waits for ever fails
+]
 
 USER = 65_534
 RATE = 16_000
-DEADLINE_S = 120
 SECRET = b"root's own\n"
 TEXT = """
 state_dir = "state"
@@ -72,30 +73,6 @@ def folder(template: Path, tmp_path: Path) -> Path:
     (vault / "secret").write_bytes(SECRET)
     (vault / "secret").chmod(0o600)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _deadline() -> Iterator[None]:
-    """Have what waits for ever fail."""
-
-    def fail(*_: object) -> None:
-        pytest.fail("it waits for ever")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(DEADLINE_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def edgeasd(folder: Path, line: str) -> Result:
-    """Run a command line as root in *folder*."""
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        return CliRunner().invoke(main, line.split())
-    finally:
-        os.chdir(here)
 
 
 COMMANDS = {
@@ -146,12 +123,13 @@ def test_trap_catches_no_command_of_root(folder: Path, command: str, place: str,
     if trap != "hard link":
         os.chown(path, USER, USER, follow_symlinks=False)
 
-    result = edgeasd(folder, COMMANDS[command])
+    result = edgeasd(*COMMANDS[command].split(), cwd=folder)
+    output = result.stdout + result.stderr
 
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    if result.exit_code:
-        assert result.output.strip()
-    assert SECRET.decode().strip() not in result.output
+    assert "Traceback" not in output
+    if result.returncode:
+        assert output.strip()
+    assert SECRET.decode().strip() not in output
     secret = vault / "secret"
     assert [one.name for one in vault.iterdir()] == ["secret"]
     assert secret.read_bytes() == SECRET

@@ -39,7 +39,7 @@ class Recording:
 
     def finish(self) -> list[dict[str, Any]]:
         """Wait for the end and return the lines that stand for blocks."""
-        rest, _ = self._process.communicate(timeout=30.0)
+        rest, _ = self._process.communicate(timeout=60.0)
         self.lines += map(json.loads, rest.splitlines())
         assert self._process.returncode == 0
         return [line for line in self.lines if "n_samples" in line]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RATE = 16_000
 JACK_RATE = 48_000
 
-_DEADLINE_S = 20.0
+_DEADLINE_S = 60.0
 
 
 @contextmanager

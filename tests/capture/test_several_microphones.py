@@ -113,7 +113,7 @@ def test_list_devices_offers_jack_through_alsa_only() -> None:
             cwd=ROOT,
             env=os.environ | jack_environment(name),
             stdout=subprocess.PIPE,
-            timeout=30.0,
+            timeout=60.0,
             check=True,
             text=True,
         )

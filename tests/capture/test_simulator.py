@@ -104,7 +104,7 @@ def test_simulator_closed_gives_nothing_more() -> None:
     reader.start()
 
     source.close()
-    reader.join(5.0)
+    reader.join(60.0)
 
     assert not reader.is_alive()
     assert source.read(30.0) is None

@@ -137,7 +137,7 @@ def test_wavfile_closed_gives_nothing_more(wav: Path) -> None:
     reader.start()
 
     source.close()
-    reader.join(5.0)
+    reader.join(60.0)
 
     assert not reader.is_alive()
     assert source.read(30.0) is None
@@ -151,7 +151,7 @@ def test_wavfile_closed_by_another_thread_while_read_does_no_harm(wav: Path) -> 
         reader.start()
 
         source.close()
-        reader.join(5.0)
+        reader.join(60.0)
 
         assert source.read(0.0) is None
 

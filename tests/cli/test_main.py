@@ -9,16 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
-from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.commands import edgeasd
+from tests.detect.models import make_model
+from tests.installation import fault_that_passes
 
 RATE = 16_000
 
 
-def edgeasd(
+def edgeasd_process(
     *arguments: str | Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
@@ -38,8 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and a recording that goes wrong and well again."""
     folder = tmp_path_factory.mktemp("cli")
     make_model(folder / "tiny.onnx")
-    sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
-    soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+    (folder / "sound.wav").write_bytes(fault_that_passes())
     return folder
 
 
@@ -80,7 +80,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], exit_code: int, *pa
 
 def test_score_tells_start_and_end_of_an_alarm(folder: Path) -> None:
     """A line for each score, every 256 ms once there are 10 s, and the events among them."""
-    result = edgeasd("score", "--model", folder / "tiny.onnx", folder / "sound.wav")
+    result = edgeasd_process("score", "--model", folder / "tiny.onnx", folder / "sound.wav")
 
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 0
@@ -107,7 +107,7 @@ def test_score_of_a_file_whose_name_is_no_text_gives_the_name_as_it_is(folder: P
     path = folder / os.fsdecode(b"sound-\xff.wav")
     path.symlink_to("sound.wav")
 
-    result = edgeasd(
+    result = edgeasd_process(
         *("score", "--model", folder / "tiny.onnx", "--format", "csv", path),
         environment={"PYTHONIOENCODING": "utf-8:strict"},  # as in most locales
     )
@@ -136,7 +136,7 @@ def test_score_per_clip_of_ten_seconds_is_the_score_of_its_only_full_window_run(
 
 def test_model_prints_what_the_file_says(folder: Path) -> None:
     """The document is printed as JSON, with the hash and without the bulk of the references."""
-    result = edgeasd("model", folder / "tiny.onnx")
+    result = edgeasd_process("model", folder / "tiny.onnx")
 
     document = json.loads(result.stdout)
     assert document["id"] == "tiny"
@@ -177,7 +177,7 @@ def test_run_with_several_mistakes_tells_each_in_a_line(folder: Path) -> None:
 
 def test_run_without_a_configuration_says_where_one_is(folder: Path) -> None:
     """A missing file is named together with the example."""
-    result = edgeasd("run", "--config", folder / "none.toml")
+    result = edgeasd_process("run", "--config", folder / "none.toml")
 
     assert_refused(result, os.EX_CONFIG, "none.toml", "deploy/edgeasd.example.toml")
 
@@ -304,14 +304,14 @@ def test_devices_without_portaudio_names_the_package(folder: Path) -> None:
     blocker.mkdir(exist_ok=True)
     (blocker / "sounddevice.py").write_text('raise OSError("PortAudio library not found")\n')
 
-    result = edgeasd("devices", environment={"PYTHONPATH": f"{blocker}:{Path.cwd()}"})
+    result = edgeasd_process("devices", environment={"PYTHONPATH": f"{blocker}:{Path.cwd()}"})
 
     assert_refused(result, os.EX_UNAVAILABLE, "install the package libportaudio2")
 
 
 def test_check_names_what_is_wrong_and_goes_on(folder: Path) -> None:
     """Every check has a line; the exit code is that of the first failure; warnings do not count."""
-    result = edgeasd("check", "--config", configure(folder, "[mqtt]\nport = 1"))
+    result = edgeasd_process("check", "--config", configure(folder, "[mqtt]\nport = 1"))
 
     lines = result.stdout.splitlines()
     assert result.returncode == os.EX_UNAVAILABLE

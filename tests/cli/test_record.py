@@ -118,7 +118,7 @@ def test_record_interrupted_keeps_every_clip(tmp_path: Path) -> None:
         wait_until((tmp_path / "fan" / "train").exists, "the folder")
         wait_until(lambda: len(clips(tmp_path)) > 2, "three clips")
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60.0)
 
     assert process.returncode == 0, log
     assert f"fan: {len(clips(tmp_path))} clips added" in log

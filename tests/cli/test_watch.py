@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
-from tests.detect.models import faulty_sound, make_model, normal_sound
+from tests.detect.models import make_model
+from tests.installation import fault_that_passes
 from tests.on_terminal import OnTerminal
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 
@@ -36,8 +35,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 def configure(folder: Path, port: int) -> Path:
     """Write the configuration of a machine that goes wrong and well again, and of one more."""
     make_model(folder / "tiny.onnx")
-    sound = [normal_sound(25 * RATE, 5), faulty_sound(15 * RATE, 6), normal_sound(25 * RATE, 7)]
-    soundfile.write(folder / "sound.wav", np.concatenate(sound), RATE, subtype="PCM_16")
+    (folder / "sound.wav").write_bytes(fault_that_passes())
     path = folder / "edgeasd.toml"
     path.write_text(
         f'node = "n1"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {port}\n'
@@ -75,7 +73,6 @@ def test_watch_shows_the_daemon_its_alarm_its_death_and_the_brokers_return(
         wait_until(
             lambda: f"connected to 127.0.0.1:{broker.port}" in watch.written[n_before:],
             "the connection is back",
-            40.0,
         )
         assert watch.interrupt() == 0
     assert "1 nodes, 1 dead; 2 machines: 2 gone" in watch.written
@@ -101,11 +98,11 @@ def test_watch_into_a_pipe_prints_a_line_for_each_news(tmp_path: Path, broker: M
         ("edgeasd/v1/n1/fan/state", b'{"state": "alarm", "reason": "\\u001b[2J"}'),
         ("edgeasd/v1/n1/fan/state", b"not JSON"),
     ):
-        publisher._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(10)
+        publisher._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(60)
 
     lines = [watch.stdout.readline().split(" ", 2)[2] for _ in range(2)]
     watch.send_signal(signal.SIGINT)
-    watch.communicate(timeout=20)
+    watch.communicate(timeout=60.0)
     publisher.close()
 
     assert watch.returncode == 0
@@ -129,7 +126,7 @@ def test_watch_shows_the_worst_that_a_broker_holds(broker: Mosquitto) -> None:
         ("z/availability", b"online"),
     ):
         message = publisher._client.publish(f"edgeasd/v1/{topic}", payload, qos=1, retain=True)
-        message.wait_for_publish(10)
+        message.wait_for_publish(60)
 
     with OnTerminal("watch", "--host", "127.0.0.1", "--port", broker.port) as watch:
         watch.wait_for("z                    online, no sign of life yet")
@@ -166,7 +163,7 @@ def test_watch_that_may_not_read_says_so(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=40,
+        timeout=60.0,
     )
     broker.stop()
 

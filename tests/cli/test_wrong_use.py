@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from tests.commands import edgeasd
 from tests.publish.brokers import free_port
 
 USAGE = 2
@@ -53,19 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "listed").mkdir()
     (folder / "listed" / "manifest.csv").touch()
     return folder
-
-
-def edgeasd(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
-    """Run the command *line* in *folder*."""
-    return subprocess.run(
-        [sys.executable, "-m", "edgeasd", *shlex.split(line)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 SAID = [
@@ -194,7 +180,7 @@ def test_wrong_use_is_told_in_one_line(
     """The last line says what is wrong and what to do; the exit code says whose fault it is."""
     before = sorted(folder.rglob("*"))
 
-    result = edgeasd(folder, line)
+    result = edgeasd(*shlex.split(line), cwd=folder)
 
     assert result.returncode == exit_code, result.stderr
     assert "Traceback" not in result.stderr

@@ -33,6 +33,7 @@ from edgeasd.common.text import (
 )
 from edgeasd.publish.payloads.encoding import encode
 from edgeasd.service.process.systemd import JournalFormatter, notify
+from tests.commands import edgeasd
 from tests.conftest import CHECKOUT
 from tests.detect.models import make_content, make_document
 
@@ -237,21 +238,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def edgeasd(
-    folder: Path, *arguments: object, encoding: str = "utf-8"
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in *folder*."""
-    return subprocess.run(
-        [sys.executable, "-m", "edgeasd", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONIOENCODING": encoding},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
 EVIL_NAME = f"\x1b[2J\n{FORGED}.wav"
 
 
@@ -275,7 +261,7 @@ EVIL_NAME = f"\x1b[2J\n{FORGED}.wav"
 )
 def test_command_prints_lines_of_its_own_only(folder: Path, arguments: tuple[str, ...]) -> None:
     """No model, file name or configuration writes a line, or steers the terminal."""
-    result = edgeasd(folder, *arguments)
+    result = edgeasd(*arguments, cwd=folder)
 
     for line in (result.stdout + result.stderr).split("\n"):
         assert is_harmless(line)
@@ -287,7 +273,8 @@ def test_command_prints_lines_of_its_own_only(folder: Path, arguments: tuple[str
 def test_score_as_csv_gives_a_spreadsheet_no_formula(folder: Path) -> None:
     """A name that begins like one is written as another name of the same file."""
     result = edgeasd(
-        folder, "score", "--model", "marks.onnx", "--format", "csv", "--per", "clip", "=1+1.wav"
+        *("score", "--model", "marks.onnx", "--format", "csv", "--per", "clip", "=1+1.wav"),
+        cwd=folder,
     )
 
     assert result.returncode == 0, result.stderr
@@ -296,7 +283,7 @@ def test_score_as_csv_gives_a_spreadsheet_no_formula(folder: Path) -> None:
 
 def test_terminal_that_lacks_a_letter_shows_a_question_mark(folder: Path) -> None:
     """A word in another writing ends no command."""
-    result = edgeasd(folder, "check", "--config", "漢字.toml", encoding="latin-1")
+    result = edgeasd("check", "--config", "漢字.toml", cwd=folder, encoding="latin-1")
 
     assert result.returncode == os.EX_CONFIG
     assert result.stdout.startswith("FAIL configuration: ??.toml: cannot be read")

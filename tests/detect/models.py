@@ -232,10 +232,20 @@ def make_model(
         window=window,
         clip_windows=clip_windows,
     )
-    path.write_bytes(make_content(document, n_dims=n_dims, seed=seed, normal=normal))
+    key = None if normal is not None else (document.to_json(), n_dims, seed)
+    content = _contents.get(key)
+    if content is None:
+        content = make_content(document, n_dims=n_dims, seed=seed, normal=normal)
+    if key is not None:
+        _contents[key] = content
+    path.write_bytes(content)
     return path
 
 
 def load_model(path: Path) -> Model:
     """Return the model in the file at *path*, which is of our own making and needs no trial."""
     return Model(path.read_bytes(), str(path))
+
+
+_contents: dict[tuple[str, int, int] | None, bytes] = {}
+"""The models made so far, most of which are made again and again."""

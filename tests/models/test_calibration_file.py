@@ -30,6 +30,8 @@ from tests.detect.small_models import NEAREST
 from tests.installation import calibration
 from tools.schemas import calibration_schema
 
+pytestmark = pytest.mark.usefixtures("shared_trials")
+
 ROWS = Matrix(np.ones((2, 4), np.float32)).to_table()
 
 

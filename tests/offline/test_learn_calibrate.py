@@ -32,6 +32,8 @@ from edgeasd.models.calibration_file import (
 from edgeasd.offline.learn import TEMPLATE, Learned
 from tests.detect.models import faulty_sound, load_model, make_model, normal_sound
 
+pytestmark = pytest.mark.usefixtures("shared_trials")
+
 RATE = 16_000
 TEXT = """
 node = "n1"

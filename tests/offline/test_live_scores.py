@@ -30,6 +30,8 @@ from tests.deploy.namespaces import eventually
 from tests.detect.models import load_model, make_model, normal_sound
 from tests.disks import mounted_tmpfs
 
+pytestmark = pytest.mark.usefixtures("shared_trials")
+
 RATE = 16_000
 SOUND_S = 90
 TEXT = """
@@ -43,10 +45,11 @@ repeat = {repeat}
 """
 KEEPING_ALWAYS = """
 import sys
-from edgeasd import cli, live_scores
+from edgeasd.cli.main import start
+from edgeasd.offline.calibration import live_scores
 live_scores._KEEP_EVERY_S = 0.0
 sys.argv[0] = "edgeasd"
-cli.start()
+start()
 """
 
 

@@ -266,11 +266,11 @@ def test_deployed_broker_ties_the_client_id_to_the_account(
     ended: list[str] = []
     leave(client("viewer", "historian", forgets=False))
     node = client("edge-01", "edgeasd-edge-01", forgets=True)
-    node.publish(OWN.event("m"), b"waits", qos=1).wait_for_publish(10)
+    node.publish(OWN.event("m"), b"waits", qos=1).wait_for_publish(60)
     ended.clear()
     for taken in ("historian", "viewer", "edgeasd-edge-01", "edge-01"):
         leave(client("edge-02", taken, forgets=True))
-    node.publish(OWN.event("m"), b"waits too", qos=1).wait_for_publish(10)
+    node.publish(OWN.event("m"), b"waits too", qos=1).wait_for_publish(60)
     back = client("viewer", "another id", forgets=False)
     wait_until(lambda: len(got) == 2, "what waited")
     leave(back)

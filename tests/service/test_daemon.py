@@ -173,7 +173,7 @@ def test_daemon_stops_cleanly_on_sigterm(broker: Mosquitto, installation: Instal
     process.send_signal(signal.SIGTERM)
     finish(process)
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     subscriber.wait_for(f"{NODE}/availability", b"offline")
     subscriber.close()
 
@@ -248,7 +248,7 @@ def test_daemon_tells_the_service_manager_of_its_progress(
     installation.configure(SIMULATOR)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(60)
         process = installation.start(
             NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000"
         )

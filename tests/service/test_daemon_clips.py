@@ -156,7 +156,7 @@ def test_daemon_killed_while_it_writes_leaves_no_half_clip_after_the_restart(
     wait_until(lambda: len(subscriber.on(f"{NODE}/m1/score")) > n_scores + 1, "scores go on")
     process.send_signal(signal.SIGKILL)
     frozen_disk.thaw()
-    process.wait(20)
+    process.wait(60.0)
     left = list(folder.iterdir())
     installation.configure(SIMULATOR, mqtt=clips)
     process = installation.start()

@@ -41,6 +41,8 @@ from tests.detect.models import make_model, normal_sound
 from tests.publish.brokers import wait_until
 from tests.service.test_listener import Notes, Recording, detector_of
 
+pytestmark = pytest.mark.usefixtures("shared_trials")
+
 PATIENCE_S = 60.0
 
 

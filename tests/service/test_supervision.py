@@ -206,7 +206,7 @@ def test_alarm_raised_when_the_daemon_was_killed_gets_its_end_after_the_restart(
     process = installation.start()
     wait_until(lambda: events(subscriber), "the start", 60.0)
     process.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=60.0)
     (start,) = events(subscriber)
     wait_until(subscriber.is_idle, "all that the first run sent")
     n_before = len(subscriber.on(f"{NODE}/m1/state"))

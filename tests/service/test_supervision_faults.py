@@ -320,7 +320,7 @@ def test_alarm_that_outlives_five_kills_has_one_start_and_one_end(
         process = installation.start()
         wait_until(lambda n=n_events: len(events(subscriber)) > n, "an event", 60.0)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait(timeout=60.0)
 
     installation.configure(PACED + alarm)
     process = installation.start()

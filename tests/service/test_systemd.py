@@ -73,7 +73,7 @@ def test_notify_sends_its_fields_to_the_manager(
     name = f"@edgeasd-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if abstract else name)
-        manager.settimeout(5)
+        manager.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
 
         notify("READY=1", "STATUS=listening")

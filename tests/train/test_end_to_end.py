@@ -135,7 +135,7 @@ def test_broken_blades_are_one_alert_from_microphone_to_subscriber(
             wait_until(lambda: _position(subscriber) > last_score, "all is scored")
         finally:
             daemon.terminate()
-            daemon.wait(20)
+            daemon.wait(60.0)
         writes = list(microphone.writes)
     subscriber.wait_for("edgeasd/v1/n1/availability", b"offline")
     subscriber.close()

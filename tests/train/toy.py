@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 
+import train.__main__
 import train.runs.fit
 from edgeasd.capture.recording.wavfile import read_clip
 from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMachine
@@ -20,6 +22,7 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec
+from tests.commands import in_this_process
 from train.recipe.recipe import Recipe
 from train.recipe.tables import (
     LossRecipe,
@@ -75,8 +78,13 @@ def write_clip(path: Path, seed: int, section: int = 0, *, faulty: bool = False)
 
 
 def run_trainer(*args: object) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m train`` in the checkout."""
-    return run_python("-m", "train", *args)
+    """Run ``python -m train`` in this process."""
+    log = logging.getLogger("train")
+    level = log.level
+    try:
+        return in_this_process(train.__main__.main, *args)
+    finally:
+        log.setLevel(level)
 
 
 def run_team(*args: object) -> subprocess.CompletedProcess[str]:
