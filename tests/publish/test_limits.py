@@ -44,6 +44,6 @@ def test_room_fits_and_wastes_next_to_nothing() -> None:
 
 def test_limits_that_the_standard_forbids_are_told() -> None:
     """With a Receive Maximum of 0 no message could ever be sent."""
-    assert Limits(receive_maximum=0).nonsense.startswith("announces a Receive Maximum of 0")
-    assert Limits(maximum_packet_size=0).nonsense.startswith("announces a Maximum Packet Size of 0")
-    assert Limits().nonsense == ""
+    assert Limits(receive_maximum=0).fault.startswith("announces a Receive Maximum of 0")
+    assert Limits(maximum_packet_size=0).fault.startswith("announces a Maximum Packet Size of 0")
+    assert Limits().fault == ""

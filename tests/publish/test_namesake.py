@@ -68,7 +68,7 @@ def test_namesake_is_told_by_what_is_heard(heard: Sequence[Heard], *, is_another
     namesake = Namesake(TOPICS, "0a", ["0e", "0a"])
 
     for now_s, said, retained in heard:
-        namesake.hear(*message(said), now_s, retained=retained)
+        namesake.receive(*message(said), now_s, retained=retained)
 
     last_s = heard[-1][0] if heard else 0.0
     assert namesake.fault(last_s) == (FAULT if is_another else "")
@@ -81,7 +81,7 @@ def test_namesake_heard_now_and_then_is_told_without_a_break() -> None:
     told = []
     for now_s in range(0, 600, 60):
         if now_s <= 300:
-            namesake.hear(*message("ff 1"), float(now_s), retained=False)
+            namesake.receive(*message("ff 1"), float(now_s), retained=False)
         told.append(namesake.fault(now_s + 59.0) != "")
 
     assert told == [True] * 7 + [False] * 3
@@ -108,7 +108,7 @@ def test_namesake_tells_when_what_was_retained_is_gone(
     """A node reported offline, or cleared, sends all again; older messages do not count."""
     namesake = Namesake(TOPICS, "0a", [])
 
-    assert namesake.hear(*message(said), 60.0, retained=retained) is is_wiped
+    assert namesake.receive(*message(said), 60.0, retained=retained) is is_wiped
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_earlier_name_is_cleared_unless_another_has_it(
     name = EarlierName(TOPICS, ["0e", "0a"], 0.0)
 
     for heard_s, said, retained in heard:
-        name.hear(*message(said), heard_s, retained=retained)
+        name.receive(*message(said), heard_s, retained=retained)
 
     assert name.is_ours(now_s) is is_ours

@@ -62,10 +62,10 @@ class Namesake:
         self._boot_id = boot_id
         self._earlier = earlier
         self._first: _Life | None = None
-        self._said_online_s = -math.inf
+        self._online_s = -math.inf
         self._sign_s = -math.inf
 
-    def hear(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> bool:
+    def receive(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> bool:
         """Take a message on the node's availability or health.
 
         Returns:
@@ -78,9 +78,9 @@ class Namesake:
         if topic != self._topics.availability or retained:
             return False
         if payload == ONLINE:
-            self._said_online_s = now_s
+            self._online_s = now_s
             return False
-        if payload == OFFLINE and now_s - self._said_online_s > _SETTLED_S:
+        if payload == OFFLINE and now_s - self._online_s > _SETTLED_S:
             self._sign_s = now_s
         return True
 
@@ -120,15 +120,15 @@ class EarlierName:
     def __init__(self, topics: Topics, earlier: Collection[str], now_s: float) -> None:
         self._topics = topics
         self._earlier = earlier
-        self._heard_s = now_s
+        self._received_s = now_s
         self._is_offline = False
         self._is_taken = False
 
-    def hear(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> None:
+    def receive(self, topic: str, payload: bytes, now_s: float, *, retained: bool) -> None:
         """Take a message; one on another topic is ignored."""
         if not payload or topic not in (self._topics.availability, self._topics.health):
             return
-        self._heard_s = now_s
+        self._received_s = now_s
         if topic == self._topics.health:
             self._is_taken |= not retained or _life(payload).boot_id not in self._earlier
         else:
@@ -137,7 +137,7 @@ class EarlierName:
 
     def wait(self, now_s: float) -> None:
         """Start to wait anew, since there is no connection."""
-        self._heard_s = now_s
+        self._received_s = now_s
 
     def is_ours(self, now_s: float) -> bool | None:
         """Return whether to clear the messages; None as long as that is not known.
@@ -148,7 +148,7 @@ class EarlierName:
         if self._is_taken:
             return False
         wait_s = _TOGETHER_S if self._is_offline else QUIET_S
-        return True if now_s - self._heard_s > wait_s else None
+        return True if now_s - self._received_s > wait_s else None
 
 
 def _life(payload: bytes) -> _Life:

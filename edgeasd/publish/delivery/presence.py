@@ -20,7 +20,7 @@ from edgeasd.publish.topics import Topics, topics_of_retained
 
 _LEAVE_S = 3.0
 """Longest wait for a broker, before it is left, to clear the retained messages."""
-_SAY_AGAIN_S = 10.0
+_SEND_AGAIN_S = 10.0
 """Least time between two times that all messages are sent again, whatever other clients do."""
 _WIPED_S = 1.0
 """Another client that clears the messages of a node does so within this time."""
@@ -28,7 +28,7 @@ _MAX_EARLIER = 16
 """Most earlier names cleared in one run; each costs two subscriptions."""
 _MAX_RECEIVED = 64
 """Most received messages that wait, of up to 256 kB each; of more, the oldest are dropped."""
-_MAX_TOLD = 3
+_MAX_LISTED = 3
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +55,7 @@ class Presence:
         self._to_clear: set[str] = set()
         self._earlier: dict[Topics, EarlierName] = {}
         self._wiped_s: float | None = None
-        self._said_again_s = -_SAY_AGAIN_S
+        self._sent_again_s = -_SEND_AGAIN_S
         # Filled by the thread of the publisher.
         self._cleared: deque[tuple[str, str]] = deque()
         self._refused: deque[str] = deque()
@@ -85,7 +85,7 @@ class Presence:
     def move_to(self, host: str, publisher: MqttPublisher) -> None:
         """Go on at the broker *host*, before *publisher* connects there."""
         if host != self._host:
-            self._tell_what_stays(host)
+            self._report_leftovers(host)
             self._host = host
             self._to_clear.clear()
             now_s = time.monotonic()
@@ -140,11 +140,11 @@ class Presence:
         """Act on the broker's answers and messages; to be called regularly."""
         now_s = time.monotonic()
         self._strike(self._said)
-        self._tell_refused()
+        self._report_refused()
         while self._received:
-            self._hear(self._received.popleft(), now_s)
-        self._tell_fault(self._namesake.fault(now_s))
-        self._say_again(publisher, now_s)
+            self._receive(self._received.popleft(), now_s)
+        self._report_fault(self._namesake.fault(now_s))
+        self._send_again(publisher, now_s)
         for topics, name in list(self._earlier.items()):
             if not publisher.connected:
                 name.wait(now_s)
@@ -152,25 +152,25 @@ class Presence:
                 del self._earlier[topics]
                 self._end(topics, publisher, is_ours=is_ours)
 
-    def _hear(self, message: Received, now_s: float) -> None:
-        heard = message.topic, message.payload, now_s
-        is_wiped = self._namesake.hear(*heard, retained=message.retain)
+    def _receive(self, message: Received, now_s: float) -> None:
+        received = message.topic, message.payload, now_s
+        is_wiped = self._namesake.receive(*received, retained=message.retain)
         if is_wiped and self._wiped_s is None:
             self._wiped_s = now_s
         for name in self._earlier.values():
-            name.hear(*heard, retained=message.retain)
+            name.receive(*received, retained=message.retain)
 
-    def _say_again(self, publisher: MqttPublisher, now_s: float) -> None:
+    def _send_again(self, publisher: MqttPublisher, now_s: float) -> None:
         """Send all messages again if another client cleared them, once it is done with all."""
         if self._wiped_s is None or now_s - self._wiped_s < _WIPED_S:
             return
-        if now_s - self._said_again_s > _SAY_AGAIN_S:
+        if now_s - self._sent_again_s > _SEND_AGAIN_S:
             self._wiped_s = None
-            self._said_again_s = now_s
+            self._sent_again_s = now_s
             for topic, payload in publisher.retained().items():
                 publisher.publish_retained(topic, payload)
 
-    def _tell_fault(self, fault: str) -> None:
+    def _report_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
             _log.warning("%s", fault)
         elif self.fault and not fault:
@@ -203,7 +203,7 @@ class Presence:
         self._to_clear.add(topic)
         publisher.publish_retained(topic, b"")
 
-    def _tell_refused(self) -> None:
+    def _report_refused(self) -> None:
         refused: list[str] = []
         while self._refused:
             refused.append(self._refused.popleft())
@@ -215,7 +215,7 @@ class Presence:
                 _counted(refused),
             )
 
-    def _tell_what_stays(self, host: str) -> None:
+    def _report_leftovers(self, host: str) -> None:
         """Log what stays at the broker of the run before, if it was another one."""
         last = self._host or next(iter(reversed(self._notes.hosts())), host)
         stays = self._notes.topics(last)
@@ -239,5 +239,5 @@ def _tree(topics: Topics) -> str:
 
 
 def _counted(topics: list[str]) -> str:
-    more = f" and {len(topics) - _MAX_TOLD} more" if len(topics) > _MAX_TOLD else ""
-    return ", ".join(topics[:_MAX_TOLD]) + more
+    more = f" and {len(topics) - _MAX_LISTED} more" if len(topics) > _MAX_LISTED else ""
+    return ", ".join(topics[:_MAX_LISTED]) + more

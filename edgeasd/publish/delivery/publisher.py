@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_TRANSIENT = 256  # messages that wait for a slow network; of more, the oldest are dropped
-_MOST_TOLD = 3  # troubles in the health message; the log has all
+_MOST_LISTED = 3  # troubles in the health message; the log has all
 _TURN_S = 1.0  # longest time between two looks at keepalive and acknowledgements
 
 
@@ -122,7 +122,7 @@ class MqttPublisher:
         self._n_connections = 0
         self.fault = "not connected yet"
         self._takes_nothing = ""  # why the connection before ended, if it took nothing
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._largest_packet: int | None = None
         self._back_off = BackOff(timing.reconnect_min_s, timing.reconnect_max_s)
         self._will = Will()
@@ -289,10 +289,10 @@ class MqttPublisher:
         """
         words = [*filter(None, [fault or self._takes_nothing]), *self._troubles.words]
         for one in words:
-            if one not in self._told:
+            if one not in self._logged:
                 _log.warning("%s", one)
-        self._told = set(words)
-        more = len(words) - _MOST_TOLD
+        self._logged = set(words)
+        more = len(words) - _MOST_LISTED
         rest = [f"{more} more such; see the log"] if more > 0 else []
-        self.fault = fault or "; ".join([*words[:_MOST_TOLD], *rest])
+        self.fault = fault or "; ".join([*words[:_MOST_LISTED], *rest])
         self._largest_packet = self._troubles.largest_packet

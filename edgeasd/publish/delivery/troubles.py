@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NOT_ALLOWED = "Not authorized"
 """Reason that MQTT 5 gives where an access control list denies a message."""
 
-_TOLD_AFTER = 2  # ended connections: a single one may be chance
+_REPORTED_AFTER = 2  # ended connections: a single one may be chance
 _FATAL_PATIENCE = 4  # ended connections after which later events of the machine go first
 _REFUSED_PATIENCE = 8  # refusals after which later events of the machine go first
 _PASSES_BY_ITSELF = "Quota exceeded"  # a refusal that says nothing about the message
@@ -97,8 +97,8 @@ class Troubles:
     @property
     def words(self) -> list[str]:
         """What to report, with the remedies."""
-        told = [trouble.words for trouble in self._troubles.values() if trouble.words]
-        return [*self._too_large.values(), *told, *self._capabilities.faults(self.broker)]
+        reported = [trouble.words for trouble in self._troubles.values() if trouble.words]
+        return [*self._too_large.values(), *reported, *self._capabilities.faults(self.broker)]
 
     @property
     def smallest_not_taken(self) -> int | None:
@@ -109,7 +109,7 @@ class Troubles:
         sizes = [
             trouble.size
             for key, trouble in self._troubles.items()
-            if key != besides and trouble.is_fatal and trouble.n_proven >= _TOLD_AFTER
+            if key != besides and trouble.is_fatal and trouble.n_proven >= _REPORTED_AFTER
         ]
         sizes += [] if self._learned is None else [self._learned]
         largest_taken = self._capabilities.largest_taken
@@ -203,8 +203,10 @@ class Troubles:
     def flags(self, message: Message) -> tuple[int, bool]:
         """Return the quality of service of *message*, and whether to ask the broker to keep it."""
         trouble = self._troubles.get(message.key)
-        ends = trouble is not None and trouble.kind == "ended" and trouble.n_trials >= _TOLD_AFTER
-        n_ends = trouble.n_trials - _TOLD_AFTER if trouble is not None and ends else None
+        ends = (
+            trouble is not None and trouble.kind == "ended" and trouble.n_trials >= _REPORTED_AFTER
+        )
+        n_ends = trouble.n_trials - _REPORTED_AFTER if trouble is not None and ends else None
         return self._capabilities.flags(message, n_ends)
 
     def suspect(self, messages: Iterable[Sent]) -> None:
@@ -227,7 +229,7 @@ class Troubles:
         trouble = self._note(sent, kind, now_s, proven=proven)
         if is_as_large and proven:
             trouble.n_proven = max(trouble.n_proven, _FATAL_PATIENCE)
-        if trouble.n_proven >= _TOLD_AFTER and not trouble.words:
+        if trouble.n_proven >= _REPORTED_AFTER and not trouble.words:
             largest_taken = self._capabilities.largest_taken
             what = "ends the connection at" if kind == "ended" else "does not acknowledge"
             remedy = (

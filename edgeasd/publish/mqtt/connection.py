@@ -243,7 +243,7 @@ class Connection:
         if self._is_accepted:
             return  # a broker accepts only once
         self._limits = limits_of(props)
-        self._refusal = self._limits.nonsense
+        self._refusal = self._limits.fault
         self._reason_code = reason.value if reason.is_failure else None
         self._is_accepted = not reason.is_failure and not self._refusal
         if reason.is_failure:

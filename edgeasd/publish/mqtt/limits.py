@@ -27,7 +27,7 @@ class Limits:
     retain_available: bool = True
 
     @property
-    def nonsense(self) -> str:
+    def fault(self) -> str:
         """What the standard forbids among these limits, in words; empty if nothing."""
         if self.receive_maximum == 0:
             return "announces a Receive Maximum of 0, which MQTT 5 forbids"
