@@ -51,7 +51,7 @@ quick-3.13 quick-lowest: quick-%: packages .venv-%/ready
 	.venv-$*/bin/python -m pytest -n 2 --dist worksteal $(QUICK_TESTS) $(PYTEST_ARGS)
 
 coverage: packages .venv/ready-dev  ## branch coverage of the daemon by the tests that need no torch
-	.venv/bin/python -m pytest --ignore=tests/train $(TWO_PROCESSES) --cov --cov-report=term \
+	.venv/bin/python -m pytest --ignore=tests/train $(THREE_PROCESSES) --cov --cov-report=term \
 	  --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 check: .venv-train/ready  ## check style, types and the direction of imports

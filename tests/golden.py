@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 
 import edgeasd
+from tests.commands import edgeasd as edgeasd_command
 from tests.detect.models import faulty_sound, make_model, normal_sound
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until
 
@@ -121,16 +122,27 @@ def without_what_changes(value: Any) -> Any:
 
 
 class Runner:
-    """Runs the commands of one release of edgeasd in *folder*, with interpreter *python*."""
+    """Runs the commands of one release of edgeasd in a folder.
 
-    def __init__(self, python: str, folder: Path) -> None:
+    Args:
+        python: Interpreter that has the release; None runs this one's commands in this process.
+        folder: Folder of the inputs.
+    """
+
+    def __init__(self, python: str | None, folder: Path) -> None:
         self._python = python
         self._folder = folder
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
+        if self._python is None:
+            return edgeasd_command(*arguments, cwd=self._folder)
+        return self.process(*arguments)
+
+    def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end, in a process of its own in any case."""
         return subprocess.run(
-            [self._python, "-m", "edgeasd", *arguments],
+            [self._python or sys.executable, "-m", "edgeasd", *arguments],
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -153,8 +165,8 @@ class Runner:
         }
 
 
-def record(python: str, folder: Path) -> dict[str, Any]:
-    """Return what the edgeasd of interpreter *python* makes of all cases; works in *folder*."""
+def record(python: str | None, folder: Path) -> dict[str, Any]:
+    """Return what edgeasd makes of all cases, in *folder*; see `Runner` for *python*."""
     make_inputs(folder)
     (folder / "edgeasd.toml").write_text(CONFIG.format(port=1))
     run = Runner(python, folder)
@@ -200,7 +212,7 @@ def _daemon(run: Runner, folder: Path) -> dict[str, Any]:
     try:
         subscriber = Subscriber(broker.port)
         (folder / "edgeasd.toml").write_text(CONFIG.format(port=broker.port))
-        exit_code = run.command("run", "--config", "edgeasd.toml").returncode
+        exit_code = run.process("run", "--config", "edgeasd.toml").returncode
         wait_until(lambda: b"offline" in subscriber.on("edgeasd/v1/n1/availability"), "the end")
         health = [message for message in subscriber.on("edgeasd/v1/n1/health") if message]
         return {
