@@ -1,4 +1,4 @@
-"""The configuration file: one TOML document, read strictly; each mistake is told with its key."""
+"""Reads the configuration file, one TOML document, and tells every mistake in it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.common.config import Config, MachineConfig, is_level
-from edgeasd.common.documents import DocumentError, Place, read_table
+from edgeasd.common.documents import DocumentError, read_table
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import read_small
+from edgeasd.common.mistakes import Place
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,11 +28,11 @@ def load_config(path: Path) -> Config:
     Relative paths in it are taken from its folder.
 
     Raises:
-        ConfigError: If the file cannot be read, is not TOML, or has a key or value that is
-            wrong; the message names it.
+        ConfigError: If the file cannot be read, is not TOML, or has keys or values that are
+            wrong; each line names one.
     """
     try:
-        # With or without the byte order mark that editors on Windows may write.
+        # Editors on Windows may begin the file with a byte order mark.
         text = read_small(path).decode("utf-8-sig")
     except OSError as exc:
         raise ConfigError(
@@ -48,7 +49,7 @@ def parse_config(text: str, path: Path) -> Config:
 
     Args:
         text: The document.
-        path: Where it stands, for messages and relative paths.
+        path: Path of the file, for messages and relative paths.
 
     Raises:
         ConfigError: As `load_config`.
@@ -56,8 +57,9 @@ def parse_config(text: str, path: Path) -> Config:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        # Beside its own TOMLDecodeError, a ValueError, the parser lets those of int() out.
+        # Not only TOMLDecodeError: the parser also raises what int() and datetime raise.
         raise ConfigError(f"{path}: is not valid TOML: {exc}") from exc
+    # The rule for an empty list tells what is needed, whatever else stands there.
     if not isinstance(document.get("machine"), list):
         document["machine"] = []
     try:
@@ -67,7 +69,7 @@ def parse_config(text: str, path: Path) -> Config:
 
 
 def _machine_names(document: dict[str, Any]) -> dict[Place, str]:
-    """Return what messages call the machine tables: by name where each has one of its own."""
+    """Return what messages call the machine tables that have valid names of their own."""
     names = [
         table.get("name") if isinstance(table, dict) else None for table in document["machine"]
     ]

@@ -1,62 +1,35 @@
-"""Plain values, as TOML and JSON give them, to frozen dataclasses: strict, and every mistake told.
+"""Reads plain values, as TOML and JSON give them, into frozen dataclasses.
 
 The configuration file, the document in a model file, the calibration file and the trainer's recipes
-are read with it.  A document is a dataclass: its annotations say what a value must be, with a rule
-in `Annotated` for what the type leaves open, and the docstring below a field describes it.  From
-the same dataclass comes the JSON schema.
+are read with it.  A document is a dataclass: its annotations say what a value must be, with a
+`Rule` in ``Annotated`` for what the type leaves open, and the docstring below a field describes it.
+Pydantic does the checking, and makes the JSON schema from the same dataclass.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from itertools import islice
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar, get_args, get_type_hints
 
-from edgeasd.common.text import quoted
+from edgeasd.common.mistakes import Place, bounded, join, mistakes_in, nearest, unknown_key
 
 if TYPE_CHECKING:
     from pydantic import (
         GetCoreSchemaHandler,
         GetJsonSchemaHandler,
         TypeAdapter,
-        ValidationError,
         ValidationInfo,
     )
-    from pydantic_core import CoreSchema, ErrorDetails, SchemaValidator
+    from pydantic_core import CoreSchema, SchemaValidator
 
-_LONGEST_KEY = 64
-"""Characters of a key for which a similar one is looked for: that takes their square."""
-_MOST_TOLD = 20
-"""Mistakes told one by one: nobody mends more of them before trying again."""
-_MOST_MISTAKES = 10_000
-"""Mistakes that are looked at: a file with more of them is of another kind, and each costs a
-kilobyte."""
-_UNKNOWN_KEY = "unexpected_keyword_argument"
-_UNUSABLE_KEY = "string_unicode"
-"""The error of pydantic for a key with half a surrogate pair, which JSON can hold."""
-_MUST_BE: Mapping[str, str] = MappingProxyType(
-    {
-        "string_type": "a string",
-        "bool_type": "true or false",
-        "int_type": "a whole number",
-        "float_type": "a number",
-        "finite_number": "a number",
-        "dict_type": "a table",
-    }
-)
-"""What a value must be, by the error of pydantic that says it is not."""
 _STRICT_TYPES = ("int", "float", "bool")
-"""Types that pydantic would else make from text and from each other."""
-
+"""Types that pydantic would otherwise make from text and from each other."""
 _T = TypeVar("_T")
-Place = tuple[str | int, ...]
-"""Keys and indices that lead to a value."""
 
 
 class DocumentError(Exception):
@@ -73,13 +46,13 @@ class DocumentError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)  # hashable, as a union of types needs it
 class Rule:
-    """What a value must keep to beside its type, for use in ``Annotated``.
+    """Says what a value must be beyond its type, for use in ``Annotated``.
 
     Attributes:
-        mistake: Returns what is wrong with a value of the type, empty if nothing is; ``{name}`` and
+        mistake: Returns what is wrong with a value of the type, or nothing; ``{name}`` and
             ``{value}`` in it stand for the name and the value as the document has them.
         text: What the value must be, in words.
-        keywords: The same in the words of JSON schema, as far as it has them.
+        keywords: The same in keywords of JSON schema, as far as there are some.
     """
 
     mistake: Callable[[Any], str]
@@ -105,7 +78,10 @@ class Rule:
 
 
 def rule(accepts: Callable[[Any], bool], text: str, **keywords: Any) -> Rule:
-    """Return the rule that a value which *accepts* refuses "must be *text*"."""
+    """Return the rule that a value must be *text*, which is so if *accepts* says so.
+
+    The *keywords* are those of `Rule`.
+    """
     mistake = f"{{name}}={{value}} must be {text}"
     return Rule(lambda value: "" if accepts(value) else mistake, text, keywords)
 
@@ -137,11 +113,11 @@ def at_most_items(most: int) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class ReadAs:
-    """That a value stands in the document in another form, for use in ``Annotated``.
+    """Has a value read from another form than its own, for use in ``Annotated``.
 
     Attributes:
-        form: The dataclass of that form, which may have a rule.
-        convert: Makes the value from it.
+        form: Dataclass of the form in the document; it may have a rule.
+        convert: Makes the value from that form.
     """
 
     form: Any
@@ -156,11 +132,11 @@ class ReadAs:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What is shown for a key that has no default to show, for use in ``Annotated``.
+    """Shows what a key may be that has no default worth showing, for use in ``Annotated``.
 
     Attributes:
         value: A plain value that the key may have.
-        default: What holds where the key is not given, in words; empty if it must be given.
+        default: What holds without the key, in words; empty if it must be given.
     """
 
     value: Any
@@ -173,7 +149,7 @@ class Example:
 
 
 class _PathInFolder:
-    """A path, taken from the folder that `read_table` is given."""
+    """Reads a path; a relative one starts in the folder that `read_table` is given."""
 
     def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
         from pydantic_core import core_schema  # noqa: PLC0415 - see _type_adapter
@@ -191,6 +167,7 @@ class _PathInFolder:
 
 
 FilePath = Annotated[Path, _PathInFolder()]
+"""A path in a document; a relative one starts in the folder that `read_table` is given."""
 
 
 def read_table(
@@ -217,14 +194,15 @@ def read_table(
     from pydantic import ValidationError  # noqa: PLC0415 - see _type_adapter
 
     if not isinstance(table, dict):
-        raise DocumentError(f"{where} must be a table")
+        raise DocumentError(f"{where} must be a table".lstrip())
     try:
         value: _T = _validator(cls).validate_python(  # type: ignore[arg-type]
             table, context=folder
         )
     except ValidationError as exc:
-        # It would be shown with all of its mistakes wherever a traceback is.
-        raise _refusal(cls, exc, where, called) from None
+        lines = mistakes_in(exc, partial(_known_keys, cls), where, called)
+        # A traceback would show every mistake of pydantic's exception, however many there are.
+        raise DocumentError(*lines) from None
     return value
 
 
@@ -269,16 +247,8 @@ def refuse_unknown_keys(table: Mapping[str, Any], known: Iterable[str], where: s
     known = list(known)
     unknown = [key for key in table if key not in known]
     if unknown:
-        mistakes = (
-            f"unknown key {quoted(join(where, key))}; {_hint(_nearest(key, known), known)}"
-            for key in unknown
-        )
-        raise DocumentError(*_first(mistakes, len(unknown)))
-
-
-def join(where: str, key: str) -> str:
-    """Return the dotted name of *key* in the table *where*."""
-    return f"{where}.{key}" if where else key
+        lines = (unknown_key(join(where, key), nearest(key, known), known) for key in unknown)
+        raise DocumentError(*bounded(lines, len(unknown)))
 
 
 @cache
@@ -291,20 +261,20 @@ def _validator(cls: type) -> SchemaValidator:
 
 
 def _type_adapter(cls: type, *, described: bool = False) -> TypeAdapter[Any]:
-    # Imported where a document is read: it takes a third of the time that `edgeasd --help` does.
+    # Imported only when a document is read: pydantic takes 0.2 s and 12 MB, and `edgeasd --help`
+    # needs neither.
     from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415
 
     config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=described)
-    # Pydantic takes no settings for a dataclass from here, but for all dataclasses in a union.
+    # Pydantic takes no settings for a dataclass itself here, but for the dataclasses in a union.
     in_union: Any = Optional[cls]  # noqa: UP045 - not for a class at run time
     return TypeAdapter(in_union, config=config)
 
 
 def _make_strict(schema: Any) -> None:
-    """Have every number, true and false in *schema* accepted as such only.
+    """Have pydantic take no text for a number in *schema*, and no number for a truth value.
 
-    In strict mode as a whole, pydantic would not make tuples from lists, nor dataclasses from
-    tables.
+    In its strict mode, it would not make tuples from lists, nor dataclasses from tables, either.
     """
     if isinstance(schema, dict):
         if schema.get("type") in _STRICT_TYPES:
@@ -316,59 +286,15 @@ def _make_strict(schema: Any) -> None:
             _make_strict(part)
 
 
-def _refusal(
-    cls: type, error: ValidationError, where: str, called: Mapping[Place, str]
-) -> DocumentError:
-    n_mistakes = error.error_count()
-    if n_mistakes > _MOST_MISTAKES:
-        return DocumentError(
-            f"{where}{' ' if where else ''}has {n_mistakes} keys and values that are wrong; "
-            "is it a file of another kind?"
-        )
-    unknown: list[ErrorDetails] = []
-    others: list[ErrorDetails] = []
-    for one in error.errors(include_url=False):
-        (unknown if one["type"] in (_UNKNOWN_KEY, _UNUSABLE_KEY) else others).append(one)
-    mistakes = []
-    guesses = set()
-    for one in unknown[:_MOST_TOLD]:
-        *place, key = one["loc"] if one["type"] == _UNKNOWN_KEY else (*one["loc"], one["input"])
-        known = [item.name for item in fields(_table_at(cls, place))]
-        near = _nearest(str(key), known)
-        guesses.add((*place, near))
-        head, name = _name((*place, key), where, called)
-        mistakes.append(f"{head}unknown key {quoted(name)}; {_hint(near, known)}")
-    # What is missing because its key is misspelt is one mistake, not two.
-    others = [one for one in others if one["type"] != "missing" or one["loc"] not in guesses]
-    n_told = _MOST_TOLD - len(mistakes)
-    mistakes += [_mistake(one, *_name(one["loc"], where, called)) for one in others[:n_told]]
-    return DocumentError(*_first(mistakes, len(unknown) + len(others)))
-
-
-def _mistake(error: ErrorDetails, head: str, name: str) -> str:
-    kind, value = error["type"], error["input"]
-    if kind == "missing":
-        text = f"{name} is missing"
-    elif kind == "dataclass_type":
-        text = f"{name} must be a table"
-    elif kind == "tuple_type":
-        text = f"{name} must be a list"
-    elif kind == "value_error":
-        text = str(error["ctx"]["error"]).replace("{name}", name).replace("{value}", quoted(value))
-    else:
-        text = f"{name}={quoted(value)} must be {_MUST_BE[kind]}"
-    return f"{head}{text.strip()}"
-
-
-def _table_at(cls: type, place: Iterable[str | int]) -> type:
-    """Return the dataclass of the table at *place* in a document of *cls*."""
+def _known_keys(cls: type, place: Place) -> list[str]:
+    """Return the keys that the table at *place* in a document of *cls* may have."""
     for key in place:
         if isinstance(key, str):
             hint = get_type_hints(cls, include_extras=True)[key]
             cls = next(
                 part for part in _parts(hint) if isinstance(part, type) and is_dataclass(part)
             )
-    return cls
+    return [item.name for item in fields(cls)]
 
 
 def _parts(hint: Any) -> Iterator[Any]:
@@ -378,29 +304,3 @@ def _parts(hint: Any) -> Iterator[Any]:
     for part in reversed(get_args(hint)):
         yield from _parts(part)
     yield hint
-
-
-def _name(place: Place, where: str, called: Mapping[Place, str]) -> tuple[str, str]:
-    """Return what messages begin with about the value at *place*, and its name in them."""
-    head = ""
-    for n_keys in range(len(place), 0, -1):
-        if place[:n_keys] in called:
-            head, where, place = f"{called[place[:n_keys]]}: ", "", place[n_keys:]
-            break
-    for key in place:
-        where = join(where, key) if isinstance(key, str) else f"{where}[{key}]"
-    return head, where
-
-
-def _nearest(key: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(key[:_LONGEST_KEY], known, n=1)), None)
-
-
-def _hint(near: str | None, known: Iterable[str]) -> str:
-    return f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
-
-
-def _first(mistakes: Iterable[str], n_mistakes: int) -> list[str]:
-    """Return the first of so many mistakes, and how many others there are."""
-    more = [f"... and {n_mistakes - _MOST_TOLD} more"] if n_mistakes > _MOST_TOLD else []
-    return [*islice(mistakes, _MOST_TOLD), *more]

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote, to plain values, within bounds."""
+"""Reads JSON that somebody else wrote, within bounds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from edgeasd.common.documents import DocumentError
 
 _MOST_VALUES = 1_000_000
+"""Values that are read, as each of a few bytes takes a hundred in memory."""
 _DEEPEST = 32
-"""Levels of tables and lists; whatever writes or copies the values calls itself for each."""
+"""Levels of tables and lists that are read, as what writes or copies them recurses into each."""
 
 
 def read_json(text: str) -> Any:
     """Return the plain values in *text*.
 
     Raises:
-        DocumentError: If it is not JSON, has a number that is not finite, or is beyond all use in
-            number or depth of its values.
+        DocumentError: If it is not JSON, has a number that is not finite, or has far more values or
+            levels than any document needs.
     """
-    # A few bytes of text a value become a hundred in memory.
     if sum(map(text.count, ",[{")) >= _MOST_VALUES:
         raise DocumentError(f"is JSON of more than {_MOST_VALUES} values")
     try:
@@ -37,7 +37,7 @@ def read_json(text: str) -> Any:
 
 
 def _checked(value: Any) -> Iterator[Any]:
-    """Yield what is directly in *value*; what holds nothing is checked by itself."""
+    """Yield the keys and values directly in *value*, of which a number must be finite."""
     if isinstance(value, dict):
         yield from value
         yield from value.values()

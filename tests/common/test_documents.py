@@ -20,12 +20,12 @@ from edgeasd.common.documents import (
     Rule,
     at_least,
     between,
-    join,
     one_of,
     read_table,
     refuse_unknown_keys,
     rule,
 )
+from edgeasd.common.mistakes import join
 
 
 @dataclass(frozen=True)
@@ -327,6 +327,21 @@ def test_refuse_unknown_keys_known_ones_pass() -> None:
     """Keys that are known, or a table without any, are accepted."""
     refuse_unknown_keys({}, [])
     refuse_unknown_keys({"a": 1}, ["a", "b"])
+
+
+def test_read_table_what_no_rule_of_ours_covers_is_told_in_the_words_of_pydantic() -> None:
+    """No mistake is left without a line."""
+    with pytest.raises(DocumentError) as caught:
+        read_table(Pair, {"both": [1, 2, 3]})
+
+    assert str(caught.value).startswith("both=[1, 2, 3]: Tuple should have at most 2 items")
+
+
+@pytest.mark.parametrize("table", [[], None, "text"])
+def test_read_table_something_else_is_no_table(table: Any) -> None:
+    """What is read must be a table, at the top too."""
+    with pytest.raises(DocumentError, match=r"^must be a table$"):
+        read_table(Outer, table)
 
 
 def test_join_at_the_top_is_the_key_alone() -> None:
