@@ -125,7 +125,7 @@ class NearestScoring:
     def __init__(self, references: Float32Array | Float64Array, n_neighbours: int = 1) -> None:
         if len(references) == 0:
             raise ValueError("len(references)=0 must be at least 1")
-        lengths = np.linalg.norm(references.astype(np.float64), axis=1, keepdims=True)
+        lengths = np.linalg.norm(np.asarray(references, np.float64), axis=1, keepdims=True)
         if not (lengths > 0).all():
             raise ValueError("references must not hold a zero vector")
         self._directions = references / lengths

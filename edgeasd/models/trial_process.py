@@ -19,11 +19,12 @@ from typing import TextIO
 
 import numpy as np
 
+from edgeasd.common.documents import DocumentError, read_table
 from edgeasd.common.errors import ModelError
 from edgeasd.common.text import shortened
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.median import MedianFilter
-from edgeasd.detect.model.document import SCORE_LIMIT
+from edgeasd.detect.model.document import SCORE_LIMIT, ModelDocument
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import clip_frames
 from edgeasd.detect.scoring import clip_score
@@ -55,6 +56,9 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     # A library that prints must not answer in our place.
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    # What reading a document imports is not to count for the memory of the first model.
+    with suppress(DocumentError):
+        read_table(ModelDocument, {})
     _limit_harm()
     _answer(answers, "")
     while length := requests.read(8):
