@@ -86,7 +86,7 @@ class EncodedMatrix:
     """Number of rows and of columns."""
     float32: Annotated[
         str,
-        # Held by `decoded`.
+        # `decoded` checks it.
         rule(lambda _: True, "base64", contentEncoding="base64", pattern="^[A-Za-z0-9+/]*={0,2}$"),
     ]
     """The values in row order, little-endian float32, base64; finite."""
