@@ -181,7 +181,7 @@ def test_cable_that_stays_off_loses_nothing(folder: Path, monkeypatch: pytest.Mo
     third = calibrate(folder, "2m")
 
     assert first.exit_code == second.exit_code == os.EX_UNAVAILABLE
-    assert "(the cable is off for good); call again to continue" in first.stderr
+    assert "(the cable is off for good); call the command again to continue" in first.stderr
     assert (
         f"continuing from 1 min of 3 min, heard since {json.loads(kept.splitlines()[0])['began']}"
         in second.stderr
@@ -220,7 +220,7 @@ def test_calibration_that_is_ended_goes_on_when_called_again(
     else:
         assert process.returncode == 1
         assert said.startswith("edgeasd: stopped at ")
-        assert "with a shorter --duration sets the threshold at once" in said
+        assert "with a shorter --duration to set the threshold at once" in said
     assert result.exit_code == 0, result.output
     assert "continuing from " in result.stderr
     (made,) = read_calibrations(machine_of(folder)).versions
