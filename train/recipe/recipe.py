@@ -1,6 +1,7 @@
-"""A recipe: all that decides what a training run makes, in one TOML file.
+"""A recipe: a TOML file with everything that decides what a training run makes.
 
-`train.recipe.tables` has the keys of each table; ``recipes/`` has one file for each system.
+`train.recipe.tables` describes the keys of its tables; ``train/recipes`` has a file for each
+system.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole training run but for its data."""
+    """Everything about a training run but its data."""
 
     name: str
     """Name of the system."""
     scoring: ScoringRecipe
     """The table ``[scoring]``."""
     seed: Annotated[int, at_least(0)] = 2021
-    """Same seed, same recipe, same data and same machine: same weights."""
+    """Seed of the random numbers; seed, recipe, data and machine together determine the weights."""
     features: FeatureSpec = field(default_factory=FeatureSpec)
     """The table ``[features]``: geometry of the log-mel frames."""
     window: WindowSpec = field(default_factory=WindowSpec)
@@ -65,7 +66,7 @@ class Recipe:
     mahalanobis: MahalanobisRecipe = field(default_factory=MahalanobisRecipe)
     """The table ``[mahalanobis]``."""
     simulator: SimulatorRecipe | None = None
-    """The table ``[simulator]``: where given, the recipe makes its own data."""
+    """The table ``[simulator]``; where it is given, the recipe makes its own data."""
 
     @property
     def trains(self) -> bool:
@@ -79,10 +80,11 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that training depends on, but for the number of epochs.
+        """SHA-256 of everything that the weights depend on, but the number of epochs.
 
-        More epochs may follow, and one network may be scored in several ways.  A key at its default
-        counts as absent, so that a key that comes later leaves the digests of old runs alone.
+        A run may be continued for more epochs, and one network may be scored in several ways.  A
+        key at its default counts as absent, so that a key that is added to the code later does not
+        change the digests of old runs.
         """
         table = _settings(self)
         table.get("optimiser", {}).pop("epochs", None)
@@ -94,10 +96,10 @@ class Recipe:
     def override(
         self, *, epochs: int | None = None, seed: int | None = None, scoring: str | None = None
     ) -> Recipe:
-        """Return the recipe with what the command line says instead.
+        """Return the recipe with the values that the command line gives.
 
         Raises:
-            ConfigError: If the recipe does not go with it.
+            ConfigError: If they contradict the rest of the recipe; each line tells a mistake.
         """
         changed = dataclasses.replace(
             self,
@@ -112,7 +114,7 @@ class Recipe:
         return changed
 
     def to_toml(self) -> str:
-        """Return the recipe as a TOML document, every key of it."""
+        """Return the recipe as a TOML document with all of its keys."""
         table = dataclasses.asdict(self)
         lines = [_line(key, value) for key, value in table.items() if _is_plain(value)]
         for name, inner in table.items():
@@ -125,7 +127,8 @@ def load_recipe(path: Path) -> Recipe:
     """Read the recipe at *path*.
 
     Raises:
-        ConfigError: If it cannot be read, is not TOML, or has a key or value that is wrong.
+        ConfigError: If it cannot be read, is not TOML, or has keys or values that are wrong; each
+            line names one.
     """
     try:
         recipe = read_table(Recipe, tomllib.loads(path.read_text(encoding="utf-8")))
@@ -142,7 +145,7 @@ def load_recipe(path: Path) -> Recipe:
 def _check(recipe: Recipe) -> None:
     mistakes = [*_network_mistakes(recipe), *_loss_mistakes(recipe), *_other_mistakes(recipe)]
     try:
-        # The model file's own check of the geometry, before the hours of training and not after.
+        # The geometry is checked as in a model file, before hours of training and not after them.
         _model_document(recipe).check()
     except DocumentError as exc:
         mistakes += exc.lines
@@ -204,7 +207,7 @@ def _other_mistakes(recipe: Recipe) -> Iterator[str]:
 
 
 def _model_document(recipe: Recipe) -> ModelDocument:
-    """Return a document that has the geometry of *recipe*, and else whatever is valid."""
+    """Return a model document with the geometry of *recipe*; the rest of it is only valid."""
     return ModelDocument(
         id=recipe.name,
         version="",
@@ -218,7 +221,7 @@ def _model_document(recipe: Recipe) -> ModelDocument:
 
 
 def _settings(table: Any) -> dict[str, Any]:
-    """Return the keys of a dataclass that are not at their default, tables as tables."""
+    """Return the keys of *table* that are not at their defaults, and those of the tables in it."""
     settings = {}
     for key in dataclasses.fields(table):
         value = getattr(table, key.name)

@@ -1,4 +1,4 @@
-"""The tables of a recipe: every key with its default, unit and rule."""
+"""The tables of a recipe: each key with its type, default, rule and description."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _POSITIVE = rule(lambda value: value > 0, "more than 0")
 
 @dataclass(frozen=True, slots=True)
 class NetworkRecipe:
-    """The network that is kept: what the daemon runs."""
+    """The network that the daemon will run."""
 
     kind: Annotated[str, one_of(*POOLINGS)] = "mobilenet_v2"
-    """MobileNetV2, EfficientNet-B0, an autoencoder, or statistics of the window: no network."""
+    """MobileNetV2, EfficientNet-B0, an autoencoder, or no network but statistics of the window."""
     width: Annotated[float, between(0.1, 2.0)] = 1.0
-    """Of MobileNetV2: multiplier of the number of channels."""
+    """Multiplier of the number of channels of MobileNetV2."""
     pooling: Annotated[str, one_of("", "average", "average_max", "average_std")] = "average_max"
-    """Over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by side."""
+    """Pooling over time: mean, mean plus maximum (GAMP), or mean and standard deviation side by
+    side."""
     standardise: bool = True
     """Whether each mel bin is scaled by its spread in training, not only shifted by its mean."""
 
@@ -44,37 +45,38 @@ class LossRecipe:
     contrastive: Annotated[float, at_least(0)] = 1.0
     """Weight of the contrastive loss, Eq. 4."""
     contrastive_form: Annotated[str, one_of("printed", "two_way")] = "printed"
-    """As printed, or both directions with the positive pair in the denominator."""
+    """Contrastive loss as printed, or in both directions with the positive pair in the
+    denominator."""
     rho: Annotated[float, _POSITIVE] = 0.07
     """Temperature of the contrastive loss."""
     normalise: bool = True
-    """Whether projections get length 1 before their inner product."""
+    """Whether projections are scaled to length 1 before their inner product."""
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentationRecipe:
-    """Changes to the training windows, drawn anew for each batch."""
+    """Random changes to the training windows, drawn for each batch."""
 
     mixup: Annotated[float, at_least(0)] = 0.0
     """Parameter alpha of Mixup's beta distribution; 0 mixes nothing."""
     time_mask: Annotated[int, at_least(0)] = 0
-    """Most frames that are masked, in one piece."""
+    """Largest number of consecutive frames that are masked."""
     frame_shift: Annotated[int, at_least(0)] = 0
-    """Most frames by which a window is rolled along time, either way."""
+    """Largest number of frames by which a window is rolled along time, in either direction."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
-    """Adam with a learning rate that halves in steps."""
+    """Adam, with a learning rate that is halved in steps."""
 
     epochs: Annotated[int, at_least(1)] = 100
     """Passes over the training windows."""
     batch_size: Annotated[int, at_least(2)] = 32
-    """Windows in a step."""
+    """Windows in a training step."""
     learning_rate: Annotated[float, _POSITIVE] = 1e-3
-    """Of Adam, at the start."""
+    """Learning rate of Adam at the start."""
     halve_every: Annotated[int, at_least(1)] = 30
-    """Epochs after which the learning rate halves, again and again."""
+    """Epochs between two halvings of the learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,10 @@ class ScoringRecipe:
     """``log_odds``: Eq. 3.  ``nearest``, ``mahalanobis``: distance of the embedding to those of
     normal sound.  ``reconstruction``: the autoencoder's error."""
     clip_windows: Annotated[int, between(1, 10_000)] = 31
-    """Windows that a score rests on in the daemon; 31 are 10 s."""
+    """Windows that a score of the daemon rests on; 31 of them are 10 s."""
     holdout: Annotated[float, between(0.0, 0.5)] = 0.1
-    """Part of each section's source training clips that only sets the threshold.  0 where nothing
-    is trained: there each clip is scored by what the others teach."""
+    """Fraction of the source training clips of each section that is kept back to set the threshold.
+    It is 0 where nothing is trained, as each clip is then scored by what the others teach."""
     tail_probability: Annotated[float, between(1e-9, 0.5)] = 0.001
     """Probability that a score of normal sound is above the threshold."""
 
@@ -98,21 +100,21 @@ class NearestRecipe:
     """Cosine distance to the nearest reference, over the local density."""
 
     n_neighbours: Annotated[int, at_least(1)] = 1
-    """References that make the local density."""
+    """References from which the local density is estimated."""
     n_centroids: Annotated[int, at_least(1)] = 16
-    """References of the source domain in a section."""
+    """References of the source domain in each section."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatorRecipe:
     """Clips of the simulated machine, made where no recordings are given.
 
-    Sections are machines of different design; a clip is 10 s.
+    Each section is a machine of another design; a clip has 10 s.
     """
 
     n_sections: Annotated[int, between(1, 4)] = 4
-    """Machines."""
+    """Number of simulated machines."""
     n_train: Annotated[int, at_least(4)] = 40
-    """Training clips of a section."""
+    """Training clips of each section."""
     n_test: Annotated[int, at_least(1)] = 10
-    """Test clips of a section, healthy, and as many of a worn bearing."""
+    """Test clips of each section with a healthy bearing, and as many with a worn one."""
