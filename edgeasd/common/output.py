@@ -18,7 +18,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def say(text: str, *, err: bool = False) -> None:
     """Print *text* as one line, on standard output or standard error."""
-    click.echo(printable(text), err=err)  # noqa: TID251  # this module is the one place for it
+    # Named, since click would look past what rich puts in its place while a bar is drawn.
+    file = sys.stderr if err else None
+    click.echo(printable(text), file)  # noqa: TID251  # this module is the one place for it
 
 
 def say_json(value: Any, indent: int | None = None) -> None:

@@ -146,6 +146,25 @@ def test_record_on_a_terminal_shows_a_bar_that_goes_in_the_end(
     assert record.shown[-2:] == ["fan: run the same command to continue", ""]
 
 
+def test_record_on_a_terminal_leaves_its_messages_above_the_bar(tmp_path: Path) -> None:
+    """What is told meanwhile is neither drawn over nor mixed with the bar."""
+    sound = normal_sound(35 * RATE, 5)
+    sound[12 * RATE : 15 * RATE] = 0.0
+    soundfile.write(tmp_path / "sound.wav", sound, RATE, subtype="PCM_16")
+    config = configure(tmp_path, '[machine.file]\npath = "sound.wav"\npaced = false')
+    arguments = ("--config", config, "--duration", "1m", "--out", tmp_path / "f")
+
+    with OnTerminal("record", "fan", *arguments, size=(24, 200)) as record:
+        assert record.end() == 0
+        lines = record.shown
+
+    assert "\x1b[?25l" in record.written
+    assert lines[0].startswith("fan: left out 10.0 s from ")
+    assert lines[1].startswith("fan: 2 clips added, ")
+    assert lines[2].startswith("fan: left out 1 (flat_signal 1), 0:00:10 in all; the times are in ")
+    assert lines[3:] == ["fan: run the same command to continue", ""]
+
+
 @pytest.mark.audio_device
 @pytest.mark.slow
 def test_record_of_a_microphone_is_what_it_heard(tmp_path: Path) -> None:

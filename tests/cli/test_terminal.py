@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
+from contextlib import redirect_stderr
 
 import pytest
 from rich.console import Group
@@ -29,13 +29,11 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A small terminal, which is standard error too."""
+    """A small terminal."""
     monkeypatch.setenv("COLUMNS", str(N_COLUMNS))
     monkeypatch.setenv("LINES", str(N_LINES))
     monkeypatch.setenv("TERM", "xterm")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    return terminal
+    return Terminal()
 
 
 def test_picture_draws_over_what_it_drew(terminal: Terminal) -> None:
@@ -67,7 +65,7 @@ def test_picture_is_cut_to_width_and_height(terminal: Terminal) -> None:
 
 def test_what_is_said_stays_above_the_next_picture(terminal: Terminal) -> None:
     """A message takes the place of the picture; the next picture does not draw over it."""
-    with picture_on(terminal) as live:
+    with redirect_stderr(terminal), picture_on(terminal) as live:
         assert live is not None
         live.update(line("picture"), refresh=True)
         say("a note [red]", err=True)
@@ -87,7 +85,7 @@ def test_line_cannot_steer_the_terminal(terminal: Terminal) -> None:
 
 def test_progress_is_drawn_on_a_terminal_and_disappears(terminal: Terminal) -> None:
     """While it lasts, there is a percentage; in the end only what was said is left."""
-    with progress("[b]scoring", 4) as advance:
+    with redirect_stderr(terminal), progress("[b]scoring", 4) as advance:
         advance(1)
         say("a warning", err=True)
 
@@ -105,17 +103,15 @@ def test_progress_is_not_drawn_elsewhere(
     pipe = io.StringIO()
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", pipe)
-        with progress("scoring", 4) as advance:
-            advance(1)
-    with progress("scoring", 4, hidden=True) as advance:
+    with redirect_stderr(pipe), progress("scoring", 4) as advance:
+        advance(1)
+    with redirect_stderr(terminal), progress("scoring", 4, hidden=True) as advance:
         advance(1)
     if term is None:
         monkeypatch.delenv("TERM")
     else:
         monkeypatch.setenv("TERM", term)
-    with progress("scoring", 4) as advance:
+    with redirect_stderr(terminal), progress("scoring", 4) as advance:
         advance(1)
 
     assert pipe.getvalue() == terminal.getvalue() == ""
