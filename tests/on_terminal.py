@@ -91,7 +91,7 @@ class OnTerminal:
     def wait_for(self, text: str) -> None:
         """Wait until *text* was written, all in one go."""
         try:
-            wait_until(lambda: text in self.written, f"{text!r} on the terminal")
+            wait_until(lambda: text in self.written, f"{text!r} on the terminal", 40.0)
         except AssertionError as exc:
             raise AssertionError(f"{exc}; its last words: {self.written[-600:]!r}") from exc
 
@@ -128,5 +128,5 @@ class OnTerminal:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join(60.0)
+        self._reader.join(5.0)
         os.close(self._master)

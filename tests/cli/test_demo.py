@@ -18,7 +18,12 @@ from tests.detect.models import load_model
 SCORE = 3.83363813816793
 
 
-SHORTLY = "import sys; from edgeasd.cli.demo.demo import run_demo; sys.exit(not run_demo(4.0, 8.0))"
+SHORTLY = """
+import sys
+from edgeasd.cli.demo import demo
+demo._FAULT_AFTER_S, demo._FAULT_DURATION_S = 4.0, 8.0
+sys.exit(not demo.run_demo())
+"""
 
 
 @pytest.mark.network

@@ -32,6 +32,9 @@ from edgeasd.detect.windows import WindowSpec, slice_windows
 OPSET = 18
 IR_VERSION = 9  # what the oldest ONNX Runtime in pyproject.toml reads
 
+_contents: dict[tuple[str, int, int] | None, bytes] = {}
+"""The models made so far, most of which are made again and again."""
+
 # Window values are standardised with these, dB: about right for sound at -20 to -40 dBFS.
 CENTRE_DB = np.float32(-30.0)
 SCALE_DB = np.float32(20.0)
@@ -245,7 +248,3 @@ def make_model(
 def load_model(path: Path) -> Model:
     """Return the model in the file at *path*, which is of our own making and needs no trial."""
     return Model(path.read_bytes(), str(path))
-
-
-_contents: dict[tuple[str, int, int] | None, bytes] = {}
-"""The models made so far, most of which are made again and again."""

@@ -30,8 +30,6 @@ from tests.detect.small_models import NEAREST
 from tests.installation import calibration
 from tools.schemas import calibration_schema
 
-pytestmark = pytest.mark.usefixtures("shared_trials")
-
 ROWS = Matrix(np.ones((2, 4), np.float32)).to_table()
 
 
@@ -39,6 +37,9 @@ def machine_at(folder: Path, model: str = "press.onnx", name: str = "press07") -
     """Return a machine whose model is in *folder*."""
     (folder / model).write_bytes(NEAREST)
     return MachineConfig(name, folder / model)
+
+
+pytestmark = pytest.mark.usefixtures("shared_trials")
 
 
 def with_calibration(machine: MachineConfig) -> Path:

@@ -45,11 +45,11 @@ repeat = {repeat}
 """
 KEEPING_ALWAYS = """
 import sys
-from edgeasd.cli.main import start
+from edgeasd.cli import main
 from edgeasd.offline.calibration import live_scores
 live_scores._KEEP_EVERY_S = 0.0
 sys.argv[0] = "edgeasd"
-start()
+main.start()
 """
 
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.network
 TOPICS = Topics("", "n")
 MACHINES = ("a", "b", "c")
 KINDS = (b"start", b"update", b"end")
-QUICK = Timing(reconnect_min_s=0.02, reconnect_max_s=0.1, acknowledge_s=0.25, stop_s=0.5)
+QUICK = Timing(reconnect_min_s=0.02, reconnect_max_s=0.1, acknowledge_s=0.5, stop_s=0.5)
 VERSIONS = ("3.1.1", "5")
 POISON = b"poison " + b"." * 300
 STATES_AND_HEALTH = [*map(TOPICS.state, MACHINES), TOPICS.health]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 
+import tests.commands
 import train.__main__
 import train.runs.fit
 from edgeasd.capture.recording.wavfile import read_clip
@@ -22,7 +23,6 @@ from edgeasd.detect.alarm import AlarmSpec
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.detect.windows import WindowSpec
-from tests.commands import in_this_process
 from train.recipe.recipe import Recipe
 from train.recipe.tables import (
     LossRecipe,
@@ -82,7 +82,7 @@ def run_trainer(*args: object) -> subprocess.CompletedProcess[str]:
     log = logging.getLogger("train")
     level = log.level
     try:
-        return in_this_process(train.__main__.main, *args)
+        return tests.commands.in_this_process(train.__main__.main, *args)
     finally:
         log.setLevel(level)
 

@@ -20,6 +20,8 @@ from edgeasd.service.daemon import Daemon
 
 MODEL = Path(edgeasd.__file__).parent / "models" / "demo.onnx"
 
+_FAULT_AFTER_S = 15.0
+_FAULT_DURATION_S = 12.0
 _GIVE_UP_AFTER_S = 60.0
 _BAR_WIDTH = 40
 """Columns of the bar of a score, of which the threshold is in the middle."""
@@ -27,12 +29,8 @@ _TURN_S = 0.5
 """Seconds to wait for a message at a time."""
 
 
-def run_demo(fault_after_s: float = 15.0, fault_duration_s: float = 12.0) -> bool:
+def run_demo() -> bool:
     """Run the daemon until a subscriber has received the start and the end of a simulated fault.
-
-    Args:
-        fault_after_s: Seconds of healthy sound before the fault.
-        fault_duration_s: Seconds that the fault lasts.
 
     Returns:
         Whether the subscriber received one start and one end, each when it should.
@@ -48,7 +46,7 @@ def run_demo(fault_after_s: float = 15.0, fault_duration_s: float = 12.0) -> boo
                     model=MODEL,
                     section="00",
                     source=SimulatorConfig(
-                        fault_after_s=fault_after_s, fault_duration_s=fault_duration_s
+                        fault_after_s=_FAULT_AFTER_S, fault_duration_s=_FAULT_DURATION_S
                     ),
                 ),
             ),
@@ -79,10 +77,6 @@ class _Subscriber(threading.Thread):
         self._daemon = daemon
         self._topics = Topics(config.mqtt.base, config.node)
         self._machine = config.machine[0].name
-        source = config.machine[0].source
-        assert isinstance(source, SimulatorConfig)
-        self._fault_s = source.fault_after_s
-        self._repair_s = source.fault_after_s + source.fault_duration_s
         self._connection = Connection(config.mqtt, "edgeasd-demo-subscriber")
         self._connection.subscribe(self._topics.event(self._machine), qos=1)
         self._connection.subscribe(self._topics.score(self._machine), qos=0)
@@ -91,9 +85,8 @@ class _Subscriber(threading.Thread):
     def run(self) -> None:
         """Print events on standard output, and each score with a bar on standard error."""
         _say(
-            f"A simulated fan runs. Its bearing fails after {self._fault_s:.0f} s and is repaired "
-            f"{self._repair_s - self._fault_s:.0f} s later. An MQTT subscriber receives these "
-            "events:"
+            f"A simulated fan runs. Its bearing fails after {_FAULT_AFTER_S:.0f} s and is repaired "
+            f"{_FAULT_DURATION_S:.0f} s later. An MQTT subscriber receives these events:"
         )
         with suppress(BrokerError):  # Ctrl-C ended the daemon, and then the broker
             while [kind for kind, _ in self._events] != ["start", "end"]:
@@ -104,18 +97,19 @@ class _Subscriber(threading.Thread):
 
     def report(self) -> bool:
         """Print what was received, and return whether it is what should have been received."""
+        fault_end_s = _FAULT_AFTER_S + _FAULT_DURATION_S
         told = ", ".join(f"{kind} at {time_s:.1f} s" for kind, time_s in self._events)
         match self._events:
             case [("start", start_s), ("end", end_s)] if (
-                self._fault_s < start_s < self._repair_s < end_s
+                _FAULT_AFTER_S < start_s < fault_end_s < end_s
             ):
                 _say(
-                    f"One start, {start_s - self._fault_s:.1f} s after the fault; "
-                    f"one end, {end_s - self._repair_s:.1f} s after its repair."
+                    f"One start, {start_s - _FAULT_AFTER_S:.1f} s after the fault; "
+                    f"one end, {end_s - fault_end_s:.1f} s after its repair."
                 )
                 return True
         _say(
-            f"Expected one start from {self._fault_s:.0f} s to {self._repair_s:.0f} s and one end "
+            f"Expected one start from {_FAULT_AFTER_S:.0f} s to {fault_end_s:.0f} s and one end "
             f"after it; received: {told or 'nothing'}"
         )
         return False
@@ -130,7 +124,7 @@ class _Subscriber(threading.Thread):
             return
         end_s = position_s + message["n_samples"] / 16_000
         bar = "#" * min(_BAR_WIDTH, max(0, round(message["score"] / message["threshold"] * 20)))
-        state = "fault" if self._fault_s <= end_s < self._repair_s else "healthy"
+        state = "fault" if 0 <= end_s - _FAULT_AFTER_S < _FAULT_DURATION_S else "healthy"
         _say(
             f"{end_s:5.1f} s  {state:7}  score {message['score']:6.2f}  "
             f"threshold {message['threshold']:.2f}  |{bar:<{_BAR_WIDTH}}|"
