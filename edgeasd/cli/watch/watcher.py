@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import secrets
 import sys
 import time
@@ -16,6 +15,7 @@ from rich.live import Live
 from edgeasd.cli.terminal import line, picture_on
 from edgeasd.cli.watch.fleet import Fleet, local_time
 from edgeasd.cli.watch.picture import picture
+from edgeasd.common.backoff import BackOff
 from edgeasd.common.config import MqttConfig
 from edgeasd.common.config_file import load_config
 from edgeasd.common.documents import DocumentError, read_table
@@ -30,8 +30,8 @@ _TURN_S = 0.5
 """Seconds to wait for a message at a time."""
 _REDRAW_S = 0.25
 """Least seconds between two pictures: messages may come faster than anybody can read."""
-_FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0
+"""Longest wait between two attempts to connect."""
 _CONNECT_TIMEOUT_S = 5.0
 
 
@@ -81,7 +81,7 @@ class _Watcher:
         self._status = ""
         self._drawn_s = -math.inf
         self._n_too_large = 0
-        self._delay_s = _FIRST_DELAY_S
+        self._back_off = BackOff(longest_s=_LONGEST_DELAY_S)
 
     def run(self, interruption: Interruption) -> None:
         while not self._is_over(interruption):
@@ -120,7 +120,7 @@ class _Watcher:
                     )
                 if connection.is_answered(number):
                     self._was_connected = True
-                    self._delay_s = _FIRST_DELAY_S
+                    self._back_off.reset()
                 self._hear(connection)
         finally:
             # Without a connection, a silent node is not to blame.
@@ -145,11 +145,9 @@ class _Watcher:
         self._n_too_large = connection.n_too_large
 
     def _wait(self, fault: str, interruption: Interruption) -> None:
-        delay_s = self._delay_s * random.uniform(0.75, 1.0)
-        self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
-        again_s = time.monotonic() + delay_s
+        delay_s = self._back_off.fail(time.monotonic())
         self._tell_status(f"{fault}; trying again")
-        while time.monotonic() < again_s and not self._is_over(interruption):
+        while not (self._back_off.is_due(time.monotonic()) or self._is_over(interruption)):
             self._draw()
             time.sleep(min(_TURN_S, delay_s))
 
