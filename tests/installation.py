@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from edgeasd.common.config import Config, FileConfig, MachineConfig
+from edgeasd.common.config.keys import Config, FileConfig, MachineConfig
 from edgeasd.common.types import Float32Array
 from edgeasd.models.cache import Models
 from edgeasd.models.calibration_file import Calibration

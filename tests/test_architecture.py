@@ -16,7 +16,7 @@ import pytest
 from edgeasd.capture.microphone.channel import Microphone
 from edgeasd.capture.microphone.portaudio import InputStream
 from edgeasd.capture.ringbuffer import RingBuffer
-from edgeasd.common.config import AlarmConfig, Config, MachineConfig, MicrophoneConfig
+from edgeasd.common.config.keys import AlarmConfig, Config, MachineConfig, MicrophoneConfig
 from edgeasd.detect.pipeline import Pipeline
 from edgeasd.models.cache import Models
 from edgeasd.publish.outbox.event_file import EventFile

@@ -10,7 +10,8 @@ from typing import Any, get_args, get_type_hints
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.common.config import (
+from edgeasd.common.config.file import parse_config
+from edgeasd.common.config.keys import (
     AlarmConfig,
     ClipsConfig,
     Config,
@@ -19,8 +20,7 @@ from edgeasd.common.config import (
     MqttConfig,
     SimulatorConfig,
 )
-from edgeasd.common.config_file import parse_config
-from edgeasd.common.documents import ReadAs
+from edgeasd.common.documents.reading import ReadAs
 from edgeasd.common.errors import ConfigError
 from tests.conftest import CHECKOUT
 from tools.configuration import TABLES, keys_of

@@ -74,7 +74,7 @@ def test_modules_are_found() -> None:
     """The list of modules that the tests below go through is not empty."""
     assert {
         "edgeasd",
-        "edgeasd.common.config",
+        "edgeasd.common.config.keys",
         "edgeasd.detect",
         "edgeasd.detect.model.network",
     } <= set(MODULES)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from edgeasd.common.config import (
+from edgeasd.common.config.keys import (
     AlarmConfig,
     ClipsConfig,
     Config,
@@ -21,7 +21,7 @@ from edgeasd.common.config import (
     MqttConfig,
     SimulatorConfig,
 )
-from edgeasd.common.documents import Example, Rule, json_schema
+from edgeasd.common.documents.reading import Example, Rule, json_schema
 
 TABLES: Mapping[str, type] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ _EXAMPLE_HEAD = """\
 # example; remove the '# ' in front to set it.  Unknown keys are refused.  Relative paths are taken
 # from the folder of this file."""
 _PAGE_HEAD = """\
-<!-- Made by `make generate` from edgeasd/common/config.py; change it there. -->
+<!-- Made by `make generate` from edgeasd/common/config/keys.py; change it there. -->
 
 # Configuration
 

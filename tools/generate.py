@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgeasd.common.config import Config
-from edgeasd.common.documents import json_schema
+from edgeasd.common.config.keys import Config
+from edgeasd.common.documents.reading import json_schema
 from edgeasd.publish.payloads.event import EventPayload
 from edgeasd.publish.payloads.health import HealthPayload
 from edgeasd.publish.payloads.score import ScorePayload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeasd.common.documents import json_schema
+from edgeasd.common.documents.reading import json_schema
 from edgeasd.detect.model.document import BY_DISTANCE, COMPLETE, ModelDocument
 from edgeasd.models.calibration_file import CalibrationDocument
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from edgeasd.common.documents import at_least, one_of
+from edgeasd.common.documents.reading import at_least, one_of
 from edgeasd.common.types import Float64Array
 from edgeasd.detect.model.document import DistanceDocument
 from edgeasd.detect.model.matrix import Matrix

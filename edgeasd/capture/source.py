@@ -11,7 +11,7 @@ from typing import Protocol
 from edgeasd.capture.microphone.channel import Microphone
 from edgeasd.capture.microphone.search import Search
 from edgeasd.capture.recording.wavfile import WavFile
-from edgeasd.common.config import FileConfig, MicrophoneConfig, SimulatorConfig, SourceConfig
+from edgeasd.common.config.keys import FileConfig, MicrophoneConfig, SimulatorConfig, SourceConfig
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.common.types import AudioBlock
 

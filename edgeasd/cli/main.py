@@ -24,7 +24,7 @@ from edgeasd.cli.offline import calibrate, explain, learn, model, score
 from edgeasd.cli.options import config_option
 from edgeasd.cli.record.command import record
 from edgeasd.cli.watch.command import watch
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
 from edgeasd.common.output import say
 from edgeasd.common.text import LineFormatter
 from edgeasd.service.process import signals

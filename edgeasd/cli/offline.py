@@ -16,7 +16,7 @@ import click
 
 from edgeasd.cli.errors import say_error
 from edgeasd.cli.options import PATH, channel_option, config_option, duration, scorer_options
-from edgeasd.common.config_file import find_machine
+from edgeasd.common.config.file import find_machine
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.common.output import say, say_json, say_rows
 

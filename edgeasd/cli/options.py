@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeasd.common.config_file import DEFAULT_PATH
+from edgeasd.common.config.file import DEFAULT_PATH
 
 PATH = click.Path(path_type=Path)
 CHANNEL = click.IntRange(min=0)

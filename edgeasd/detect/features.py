@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from edgeasd.common.documents import at_least, between
+from edgeasd.common.documents.reading import at_least, between
 from edgeasd.common.types import AudioBlock, Float32Array, Float64Array, LogMelFrames
 
 _HZ_PER_MEL = 200.0 / 3.0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from edgeasd.common.documents import between, rule
+from edgeasd.common.documents.reading import between, rule
 from edgeasd.common.types import Float32Array, LogMelFrames, Window
 from edgeasd.detect.features import FeatureSpec
 

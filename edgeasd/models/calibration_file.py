@@ -13,8 +13,9 @@ from glob import escape
 from pathlib import Path
 from typing import Annotated, Any
 
-from edgeasd.common.config import AlarmConfig, MachineConfig
-from edgeasd.common.documents import (
+from edgeasd.common.config.keys import AlarmConfig, MachineConfig
+from edgeasd.common.documents.json_text import read_json
+from edgeasd.common.documents.reading import (
     DocumentError,
     at_most_items,
     between,
@@ -25,7 +26,6 @@ from edgeasd.common.documents import (
 from edgeasd.common.errors import ModelError, os_reason
 from edgeasd.common.files.small_file import read_small
 from edgeasd.common.files.whole_file import replace_file
-from edgeasd.common.json_text import read_json
 from edgeasd.common.text import rounded
 from edgeasd.detect.model.document import (
     MOST_DISTANCES,

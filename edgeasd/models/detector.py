@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from edgeasd.baseline.score_drift import ScoreDriftMeter
 from edgeasd.baseline.validity import AlarmCounter, Fit
-from edgeasd.common.config import AlarmConfig, MachineConfig
+from edgeasd.common.config.keys import AlarmConfig, MachineConfig
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.types import AudioBlock
 from edgeasd.detect.alarm import AlarmSpec

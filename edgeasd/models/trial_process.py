@@ -19,7 +19,7 @@ from typing import TextIO
 
 import numpy as np
 
-from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.common.errors import ModelError
 from edgeasd.common.text import shortened
 from edgeasd.common.types import Float32Array

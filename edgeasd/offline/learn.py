@@ -26,7 +26,7 @@ from edgeasd.baseline.learning import (
     learn,
 )
 from edgeasd.baseline.tail import Rate
-from edgeasd.common.config import MachineConfig
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import ModelError
 from edgeasd.common.files.whole_file import exclusively, replace_file, require_writable
 from edgeasd.common.text import rounded

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeasd.capture.recording.wavfile import WavFile, read_clip
-from edgeasd.common.config import AlarmConfig
+from edgeasd.common.config.keys import AlarmConfig
 from edgeasd.detect.model.network import Model
 from edgeasd.detect.pipeline import Detection, clip_outputs
 from edgeasd.detect.scoring import clip_score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeasd.common.config import is_base, is_level
+from edgeasd.common.config.keys import is_base, is_level
 
 ONLINE = b"online"
 OFFLINE = b"offline"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeasd.common.clock import since_boot_s
-from edgeasd.common.config import Config
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
+from edgeasd.common.config.keys import Config
 from edgeasd.common.errors import ConfigError, EdgeasdError, HungDeviceError
 from edgeasd.models.cache import Models
 from edgeasd.service.machine.health import alive, hangs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import FileConfig, MachineConfig
+from edgeasd.common.config.keys import FileConfig, MachineConfig
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.detect.model.network import Model
 from edgeasd.models.cache import FileWatch, Models

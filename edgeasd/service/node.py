@@ -13,7 +13,7 @@ from functools import partial
 
 from edgeasd import __version__
 from edgeasd.common.clock import Moment, clock_synchronized, moment
-from edgeasd.common.config import Config, MqttConfig
+from edgeasd.common.config.keys import Config, MqttConfig
 from edgeasd.publish.clips.writer import ClipWriter
 from edgeasd.publish.delivery.presence import Presence
 from edgeasd.publish.delivery.publisher import MqttPublisher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeasd.common.config import Config
+from edgeasd.common.config.keys import Config
 
 _FIXED = ("node", "state_dir", "clips")
 """Keys that a running daemon cannot change: topics, lock and files in use hang on them."""

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import poisson
 
 from edgeasd.baseline.validity import AlarmCount, AlarmCounter
-from edgeasd.common.config import AlarmConfig, MachineConfig
+from edgeasd.common.config.keys import AlarmConfig, MachineConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock, Score
 from edgeasd.detect.pipeline import Detection
 from edgeasd.models.calibration_file import (

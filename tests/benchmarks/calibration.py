@@ -24,7 +24,7 @@ from edgeasd.baseline.learning import CLIP_WINDOWS, cross_scores, cut_clips, lea
 from edgeasd.baseline.score_drift import QUANTILES, ScoreDriftMeter
 from edgeasd.baseline.tail import poisson_rate
 from edgeasd.baseline.validity import AlarmCounter
-from edgeasd.common.config import AlarmConfig
+from edgeasd.common.config.keys import AlarmConfig
 from edgeasd.common.types import Float32Array, Float64Array, Score
 from edgeasd.detect.alarm import Alarm, AlarmSpec
 from edgeasd.detect.model.document import SectionDocument

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
 from edgeasd.common.types import AudioBlock
 from edgeasd.detect.pipeline import Detection, Pipeline
 from edgeasd.service.daemon import Daemon

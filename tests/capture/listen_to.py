@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from edgeasd.capture.microphone.channel import Microphone
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.errors import EdgeasdError
 
 

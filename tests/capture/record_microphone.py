@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.types import INT16_FULL_SCALE
 
 

@@ -25,7 +25,7 @@ from edgeasd.capture.microphone import search as search_module
 from edgeasd.capture.microphone.channel import Microphone
 from edgeasd.capture.microphone.portaudio import InputStream, list_devices, refresh
 from edgeasd.cli.listen.level_meter import measure_level
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, ConfigError
 from tests.capture.test_devices import plug_in
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMachine
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import SimulatorConfig
+from edgeasd.common.config.keys import SimulatorConfig
 
 if TYPE_CHECKING:
     import pytest

@@ -15,7 +15,7 @@ import soundfile
 from edgeasd.capture import source as source_module
 from edgeasd.capture.microphone import search as search_module
 from edgeasd.capture.source import AudioSource, Waiting, open_or_wait, open_source
-from edgeasd.common.config import FileConfig, MicrophoneConfig
+from edgeasd.common.config.keys import FileConfig, MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, ConfigError, EdgeasdError
 
 RATE = 16_000

@@ -17,7 +17,7 @@ import soxr
 
 from edgeasd.capture.recording.wavfile import WavFile, read_clip
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import FileConfig
+from edgeasd.common.config.keys import FileConfig
 from edgeasd.common.errors import AudioFileError
 from edgeasd.detect.features import FeatureSpec, log_mel
 

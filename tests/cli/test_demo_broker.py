@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from edgeasd.cli.demo.broker import EmbeddedBroker
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.publish.mqtt.connection import Connection
 from tests.publish.brokers import Subscriber, wait_until

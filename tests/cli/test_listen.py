@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.cli.listen.level_meter import Channel, meters
 from edgeasd.cli.main import main
-from edgeasd.common.config import SimulatorConfig
+from edgeasd.common.config.keys import SimulatorConfig
 from edgeasd.common.types import AudioBlock
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone
 from tests.on_terminal import OnTerminal

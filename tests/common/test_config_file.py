@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.common.config import (
+from edgeasd.common.config.file import load_config, parse_config
+from edgeasd.common.config.keys import (
     AlarmConfig,
     Config,
     FileConfig,
@@ -18,7 +19,6 @@ from edgeasd.common.config import (
     MicrophoneConfig,
     SimulatorConfig,
 )
-from edgeasd.common.config_file import load_config, parse_config
 from edgeasd.common.errors import ConfigError
 
 PATH = Path("/etc/edgeasd/edgeasd.toml")

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.common.documents import (
+from edgeasd.common.documents.mistakes import join
+from edgeasd.common.documents.reading import (
     DocumentError,
     FilePath,
     ReadAs,
@@ -25,7 +26,6 @@ from edgeasd.common.documents import (
     refuse_unknown_keys,
     rule,
 )
-from edgeasd.common.mistakes import join
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeasd.common.documents import DocumentError
-from edgeasd.common.json_text import read_json
+from edgeasd.common.documents.json_text import read_json
+from edgeasd.common.documents.reading import DocumentError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import MOST_BYTES, read_small
 from edgeasd.publish.mqtt.credentials import read_password, tls_context

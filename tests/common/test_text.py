@@ -20,7 +20,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.common.text import (
     LONGEST,
     LineFormatter,

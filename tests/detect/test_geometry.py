@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.detect.features import FeatureSpec, log_mel
 from edgeasd.detect.median import MedianFilter
 from edgeasd.detect.model.geometry import check_geometry

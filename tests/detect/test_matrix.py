@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.detect.model.matrix import EncodedMatrix, Matrix
 
 

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.detect.model.document import ModelDocument
 from edgeasd.detect.model.matrix import Matrix
 from tests.detect.models import make_document

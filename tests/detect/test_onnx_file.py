@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from onnx import TensorProto
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.detect.model.document import METADATA_KEY
 from edgeasd.detect.model.onnx_file import read_metadata
 from tests.detect.small_models import NEAREST, graph_of

@@ -18,7 +18,8 @@ import pytest
 from edgeasd import __version__
 from edgeasd.cli.main import main
 from edgeasd.common import errors
-from edgeasd.common.config import (
+from edgeasd.common.config.file import parse_config
+from edgeasd.common.config.keys import (
     AlarmConfig,
     ClipsConfig,
     Config,
@@ -26,7 +27,6 @@ from edgeasd.common.config import (
     MicrophoneConfig,
     SimulatorConfig,
 )
-from edgeasd.common.config_file import parse_config
 from edgeasd.publish.payloads.state import State
 from edgeasd.publish.topics import Topics
 from tests.conftest import CHECKOUT

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgeasd.cli.main import main
-from edgeasd.common.config import MachineConfig
-from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.config.keys import MachineConfig
+from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.detect.model.document import DistanceDocument, to_table
 from edgeasd.detect.model.matrix import Matrix
 from edgeasd.models.calibration_file import (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeasd.baseline.validity import Fit
-from edgeasd.common.config import AlarmConfig, MachineConfig
+from edgeasd.common.config.keys import AlarmConfig, MachineConfig
 from edgeasd.models.calibration_file import CalibrationDocument, write_calibrations
 from edgeasd.models.detector import Detector, detector_of
 from tests.detect.cutting import cut_at, cut_every

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.common.config import FileConfig, MachineConfig
+from edgeasd.common.config.keys import FileConfig, MachineConfig
 from edgeasd.common.errors import ConfigError, ModelError
 from edgeasd.detect.model.matrix import Matrix
 from edgeasd.models.calibration_file import (

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from edgeasd.baseline.tail import Rate
 from edgeasd.capture.recording.wavfile import read_clip
 from edgeasd.cli.main import main
-from edgeasd.common.config import Config
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
+from edgeasd.common.config.keys import Config
 from edgeasd.common.errors import ModelError
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.pipeline import clip_outputs

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from edgeasd.capture.recording.wavfile import WavFile, read_clip
 from edgeasd.cli.main import main
-from edgeasd.common.config import FileConfig, MachineConfig
+from edgeasd.common.config.keys import FileConfig, MachineConfig
 from edgeasd.common.errors import AudioDeviceError, StorageError
 from edgeasd.common.types import AudioBlock
 from edgeasd.models.calibration_file import CalibratedModel, calibrated_model, read_calibrations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 DEADLINE_S = 90.0
 """For what takes a second or two on a quiet computer: a busy one only takes longer."""

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.publish.delivery.publisher import MqttPublisher
 from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.publish.topics import Topics

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.common.config import ClipsConfig
+from edgeasd.common.config.keys import ClipsConfig
 from edgeasd.common.files.whole_file import draft_of, whole_file
 from edgeasd.common.types import Int16Array
 from edgeasd.publish.clips import folder as clips

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
 from edgeasd.publish.mqtt.limits import Limits, packet_size
 from edgeasd.publish.topics import Topics

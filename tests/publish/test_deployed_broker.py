@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.topics import Topics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.delivery.publisher import MqttPublisher, Timing
 from edgeasd.publish.mqtt.connection import Connection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import BrokerError, ConfigError
 from edgeasd.publish.mqtt.connection import Connection, require_files
 from tests.publish.brokers import Mosquitto, Subscriber, connect_once, free_port

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.publish.mqtt.connection import Connection
 from tests.installation import Installation
 from tests.publish.brokers import Mosquitto, Subscriber, wait_until

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from edgeasd.common.config import MqttConfig
+from edgeasd.common.config.keys import MqttConfig
 from edgeasd.common.errors import ConfigError
 from edgeasd.publish.delivery.delivery import MAX_IN_FLIGHT
 from edgeasd.publish.delivery.publisher import MqttPublisher, Timing

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.common.config import MachineConfig
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.models.calibration_file import (
     CalibrationDocument,
     read_calibrations,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeasd.common.clock import Moment, moment
-from edgeasd.common.config import Config
+from edgeasd.common.config.keys import Config
 from edgeasd.publish.outbox.outbox import Outbox
 from edgeasd.service.node import LastEvent, Node, put_event
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeasd.common.config import AlarmConfig
+from edgeasd.common.config.keys import AlarmConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock, Float32Array, Score
 from edgeasd.models.cache import FileWatch
 from edgeasd.models.detector import Detector, make_detector

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeasd.common.config import AlarmConfig, Config, FileConfig, MachineConfig
+from edgeasd.common.config.keys import AlarmConfig, Config, FileConfig, MachineConfig
 from edgeasd.models.cache import Models
 from edgeasd.service.machine.machine import STOP_TIMEOUT_S, Machine
 from edgeasd.service.machine.reporter import Reporter

@@ -14,7 +14,7 @@ import pytest
 from edgeasd.capture import source as source_module
 from edgeasd.capture.simulator.simulator import Simulator
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import (
+from edgeasd.common.config.keys import (
     ClipsConfig,
     Config,
     MachineConfig,

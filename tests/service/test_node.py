@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.common.config import Config, MqttConfig
+from edgeasd.common.config.keys import Config, MqttConfig
 from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.topics import Topics
 from edgeasd.service.node import Node, put_event

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeasd.common.config import (
+from edgeasd.common.config.keys import (
     AlarmConfig,
     ClipsConfig,
     Config,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeasd.common.config import (
+from edgeasd.common.config.keys import (
     Config,
     MachineConfig,
     MicrophoneConfig,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
-from edgeasd.common.documents import DocumentError, refuse_unknown_keys
+from edgeasd.common.documents.reading import DocumentError, refuse_unknown_keys
 from edgeasd.common.errors import EdgeasdError
 from train.data.clips import (
     DOMAINS,

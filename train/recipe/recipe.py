@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from edgeasd.baseline.covariance import MahalanobisRecipe
-from edgeasd.common.documents import DocumentError, at_least, read_table
+from edgeasd.common.documents.reading import DocumentError, at_least, read_table
 from edgeasd.common.errors import ConfigError
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.model.document import ModelDocument, ScoringDocument, SectionDocument

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from edgeasd.common.documents import at_least, between, one_of, rule
+from edgeasd.common.documents.reading import at_least, between, one_of, rule
 
 METHODS = ("log_odds", "nearest", "mahalanobis", "reconstruction")
 CLASSIFIERS = ("mobilenet_v2", "efficientnet_b0")

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeasd.capture.microphone.reader import DeviceReader, Tap
 from edgeasd.capture.microphone.search import Search
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.types import INT16_FULL_SCALE, AudioBlock
 
 # A device can be opened once only: machines that listen to the same one share its reader.  Opening

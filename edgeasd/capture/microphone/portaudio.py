@@ -36,7 +36,7 @@ from edgeasd.common.errors import AudioDeviceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgeasd.common.config import MicrophoneConfig
+    from edgeasd.common.config.keys import MicrophoneConfig
     from edgeasd.common.types import Int16Array
 
 _BLOCK_S = 0.032

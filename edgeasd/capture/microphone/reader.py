@@ -22,7 +22,7 @@ from edgeasd.capture.microphone.devices import check_channel, find_device
 from edgeasd.capture.microphone.portaudio import InputStream, list_devices, restarting
 from edgeasd.capture.microphone.search import Search
 from edgeasd.capture.ringbuffer import RingBuffer
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, ConfigError
 from edgeasd.common.types import Int16Array
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from edgeasd.capture.microphone.portaudio import InputStream, finds_anew, refresh, restart
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError, EdgeasdError
 
 _PATIENCE_S = 30.0

@@ -10,7 +10,7 @@ from edgeasd.capture.simulator.rotating_machine import SAMPLE_RATE, RotatingMach
 from edgeasd.common.types import AudioBlock
 
 if TYPE_CHECKING:
-    from edgeasd.common.config import SimulatorConfig
+    from edgeasd.common.config.keys import SimulatorConfig
 
 _BLOCK = 512  # 32 ms, as a sound card delivers
 

@@ -20,7 +20,7 @@ from edgeasd.cli.check.exchange import (
 )
 from edgeasd.cli.check.others import look_for_others
 from edgeasd.cli.check.report import CheckReport, CheckResult, run_check
-from edgeasd.common.config import Config, MqttConfig
+from edgeasd.common.config.keys import Config, MqttConfig
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.delivery.troubles import NOT_ALLOWED
 from edgeasd.publish.mqtt.connection import EndedError

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edgeasd.common.config import Config
+from edgeasd.common.config.keys import Config
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.mqtt.connection import Connection
 from edgeasd.publish.mqtt.inbound import Received

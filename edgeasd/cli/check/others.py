@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from edgeasd.cli.check.report import CheckResult
-from edgeasd.common.config import Config
+from edgeasd.common.config.keys import Config
 from edgeasd.common.errors import BrokerError
 from edgeasd.publish.delivery.namesake import another_client
 from edgeasd.publish.delivery.retained_notes import FILE_NAME, RetainedNotes

@@ -16,8 +16,8 @@ from edgeasd.cli.check.host import (
 )
 from edgeasd.cli.check.report import CheckReport, CheckResult, run_check
 from edgeasd.cli.check.sound import check_sounds
-from edgeasd.common.config import MachineConfig
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import EdgeasdError
 from edgeasd.models.cache import Models
 from edgeasd.models.calibration_file import calibrated_model

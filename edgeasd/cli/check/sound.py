@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.cli.check.report import CheckReport, CheckResult, run_check
-from edgeasd.common.config import MachineConfig, MicrophoneConfig
+from edgeasd.common.config.keys import MachineConfig, MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError
 from edgeasd.detect.features import lost_band
 from edgeasd.detect.levels import LevelMeter

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import edgeasd
 from edgeasd.cli.demo.broker import EmbeddedBroker
-from edgeasd.common.config import Config, MachineConfig, MqttConfig, SimulatorConfig
+from edgeasd.common.config.keys import Config, MachineConfig, MqttConfig, SimulatorConfig
 from edgeasd.common.errors import BrokerError
 from edgeasd.common.output import say
 from edgeasd.publish.mqtt.connection import Connection

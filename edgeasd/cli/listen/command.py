@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgeasd.cli.options import CHANNEL, config_option, duration
-from edgeasd.common.config_file import find_machine
+from edgeasd.common.config.file import find_machine
 from edgeasd.common.output import say, say_json
 
 

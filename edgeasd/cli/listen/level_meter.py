@@ -18,7 +18,7 @@ from edgeasd.capture.microphone.devices import find_device, stable_name
 from edgeasd.capture.microphone.portaudio import list_devices
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.cli.terminal import line, picture_on
-from edgeasd.common.config import MicrophoneConfig, SourceConfig
+from edgeasd.common.config.keys import MicrophoneConfig, SourceConfig
 from edgeasd.common.errors import AudioDeviceError
 from edgeasd.common.interruption import interruptible
 from edgeasd.common.output import say, say_json

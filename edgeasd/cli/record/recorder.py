@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edgeasd.capture.source import AudioSource, open_source
 from edgeasd.cli.terminal import picture_on, progress_bar
-from edgeasd.common.config import MachineConfig, SimulatorConfig, SourceConfig
+from edgeasd.common.config.keys import MachineConfig, SimulatorConfig, SourceConfig
 from edgeasd.common.errors import AudioDeviceError
 from edgeasd.common.interruption import Interruption, interruptible
 from edgeasd.common.output import say

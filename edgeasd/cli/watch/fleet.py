@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeasd.common.config import is_level
+from edgeasd.common.config.keys import is_level
 from edgeasd.common.text import printable, rough_time
 from edgeasd.publish.topics import OFFLINE, ONLINE
 

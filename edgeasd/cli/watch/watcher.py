@@ -16,9 +16,9 @@ from edgeasd.cli.terminal import line, picture_on
 from edgeasd.cli.watch.fleet import Fleet, local_time
 from edgeasd.cli.watch.picture import picture
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import MqttConfig
-from edgeasd.common.config_file import load_config
-from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.config.file import load_config
+from edgeasd.common.config.keys import MqttConfig
+from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.common.errors import BrokerError, ConfigError
 from edgeasd.common.interruption import Interruption, interruptible
 from edgeasd.common.output import say

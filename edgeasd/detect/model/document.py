@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from edgeasd.common.documents import (
+from edgeasd.common.documents.json_text import read_json
+from edgeasd.common.documents.reading import (
     DocumentError,
     Rule,
     at_most_items,
@@ -22,7 +23,6 @@ from edgeasd.common.documents import (
     read_table,
     rule,
 )
-from edgeasd.common.json_text import read_json
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.model.geometry import check_geometry
 from edgeasd.detect.model.matrix import MOST_ROWS, Matrix, StoredMatrix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.detect.features import FeatureSpec
 from edgeasd.detect.windows import WindowSpec
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeasd.common.documents import DocumentError, ReadAs, rule
+from edgeasd.common.documents.reading import DocumentError, ReadAs, rule
 from edgeasd.common.types import Float64Array
 
 MOST_ROWS = 4096

@@ -9,7 +9,7 @@ import reprlib
 import numpy as np
 import onnxruntime  # noqa: TID251 - the one place
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 from edgeasd.common.errors import ModelError
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.model.document import METADATA_KEY, MOST_DOCUMENT_BYTES, ModelDocument

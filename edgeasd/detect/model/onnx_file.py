@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 
 _MOST_FIELDS = 200_000
 """Most fields in a file; the weights of a tensor are one field.  Networks have some thousands."""

@@ -11,7 +11,7 @@ import numpy as np
 from edgeasd.baseline.adaptation import adapted_distances, adapted_references, resembles
 from edgeasd.baseline.alarm_rate import NormalScores
 from edgeasd.capture.recording.wavfile import LONGEST_CLIP_S, blocks_at
-from edgeasd.common.config import Config, MachineConfig
+from edgeasd.common.config.keys import Config, MachineConfig
 from edgeasd.common.errors import AudioFileError, ModelError
 from edgeasd.common.files.whole_file import require_writable
 from edgeasd.common.text import rounded

@@ -24,7 +24,7 @@ import numpy as np
 
 from edgeasd.baseline.alarm_rate import WEEK_S, AlarmRate, NormalScores
 from edgeasd.baseline.score_drift import QUANTILES
-from edgeasd.common.config import MachineConfig
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import ConfigError, EdgeasdError, ModelError
 from edgeasd.common.files.whole_file import exclusively, require_writable
 from edgeasd.common.text import rounded

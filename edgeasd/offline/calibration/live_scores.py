@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Any
 
 from edgeasd.capture.source import AudioSource, open_source
-from edgeasd.common.config import MachineConfig
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import AudioDeviceError, EdgeasdError, StorageError
 from edgeasd.common.files.folders import open_locked, opened_folder
 from edgeasd.common.interruption import interruptible

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from edgeasd.common.config_file import find_machine, load_config
+from edgeasd.common.config.file import find_machine, load_config
 from edgeasd.offline.calibration.add_references import add_references, alarm_clips
 from edgeasd.offline.calibration.calibrate import calibrate
 from edgeasd.offline.calibration.live_scores import Tell

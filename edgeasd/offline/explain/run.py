@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeasd.capture.recording.wavfile import LONGEST_CLIP_S, blocks_at, read_clip, read_part
-from edgeasd.common.config import MachineConfig
-from edgeasd.common.config_file import find_machine, load_config
+from edgeasd.common.config.file import find_machine, load_config
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import AudioFileError, ModelError
 from edgeasd.common.types import Float32Array, Score
 from edgeasd.detect.model.spectrum import NormalSpectrum, normal_spectrum

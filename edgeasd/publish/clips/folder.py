@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import soundfile
 
-from edgeasd.common.config import ClipsConfig
+from edgeasd.common.config.keys import ClipsConfig
 from edgeasd.common.errors import StorageError
 from edgeasd.common.files.folders import opened_folder
 from edgeasd.common.files.whole_file import sweep_drafts, whole_file

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeasd.common.config import ClipsConfig
+from edgeasd.common.config.keys import ClipsConfig
 from edgeasd.common.types import AlarmEvent, AudioBlock
 from edgeasd.detect.model.document import ModelDocument
 from edgeasd.publish.clips.folder import Clip

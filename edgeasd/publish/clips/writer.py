@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeasd.common.config import ClipsConfig
+from edgeasd.common.config.keys import ClipsConfig
 from edgeasd.common.errors import StorageError
 from edgeasd.publish.clips.folder import Clip, ClipFolder
 from edgeasd.publish.payloads.health import ClipsHealth

@@ -31,7 +31,7 @@ from edgeasd.publish.topics import OFFLINE, ONLINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
     from edgeasd.publish.mqtt.inbound import Received
     from edgeasd.publish.outbox.outbox import Outbox
     from edgeasd.publish.topics import Topics

@@ -19,7 +19,7 @@ from edgeasd.publish.mqtt.limits import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 PROTOCOL_ERROR = MQTTErrorCode.MQTT_ERR_PROTOCOL
 """What the client returns for a packet that it cannot read."""

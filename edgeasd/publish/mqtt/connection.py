@@ -26,7 +26,7 @@ from edgeasd.publish.mqtt.inbound import Received
 from edgeasd.publish.mqtt.limits import Limits, packet_size
 
 if TYPE_CHECKING:
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 CONNECT_TIMEOUT_S = 10.0
 """Longest wait, in seconds, for an unreachable address and for a broker that does not answer."""

@@ -8,12 +8,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeasd.common.config import MOST_MQTT_BYTES
+from edgeasd.common.config.keys import MOST_MQTT_BYTES
 from edgeasd.common.errors import ConfigError, os_reason
 from edgeasd.common.files.small_file import read_small, require_small
 
 if TYPE_CHECKING:
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 
 def read_password(path: Path | None) -> str | None:

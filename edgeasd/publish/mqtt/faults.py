@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeasd.common.errors import os_reason
 
 if TYPE_CHECKING:
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 # Reason codes of MQTT 5, section 3.2.2.2; the client maps the return codes of MQTT 3.1.1 to them.
 # Mosquitto answers a wrong password with "not authorised".

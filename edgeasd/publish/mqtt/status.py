@@ -19,7 +19,7 @@ from edgeasd.common.files.small_file import read_small
 from edgeasd.common.files.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from edgeasd.common.config import MqttConfig
+    from edgeasd.common.config.keys import MqttConfig
 
 _log = logging.getLogger(__name__)
 

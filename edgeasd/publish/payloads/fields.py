@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from edgeasd.common.documents import Rule, at_least, rule
+from edgeasd.common.documents.reading import Rule, at_least, rule
 
 Payload: TypeAlias = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from edgeasd.baseline.score_drift import Drift
 from edgeasd.baseline.validity import AlarmCount
-from edgeasd.common.documents import at_least, between
+from edgeasd.common.documents.reading import at_least, between
 from edgeasd.publish.payloads.encoding import encode, rfc3339, table
 from edgeasd.publish.payloads.fields import (
     BootId,

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 from edgeasd.capture.source import AudioSource, Waiting, open_or_wait
 from edgeasd.common.backoff import BackOff
-from edgeasd.common.config import MachineConfig
+from edgeasd.common.config.keys import MachineConfig
 from edgeasd.common.errors import AudioDeviceError, EdgeasdError
 from edgeasd.detect.model.network import Model
 from edgeasd.models.cache import FileWatch, Models

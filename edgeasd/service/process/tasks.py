@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeasd.common.config import Config, MicrophoneConfig
+from edgeasd.common.config.keys import Config, MicrophoneConfig
 
 SPARE_TASKS = 16
 """Threads and processes that machines leave free: for devices that come back, for child processes,

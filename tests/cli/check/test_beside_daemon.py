@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeasd.cli.check.broker import check_broker_steps
-from edgeasd.common.config import Config, MachineConfig, MqttConfig
+from edgeasd.common.config.keys import Config, MachineConfig, MqttConfig
 from edgeasd.publish.mqtt.status import StatusFile
 from edgeasd.service.node import Node
 from tests.publish.brokers import Mosquitto, wait_until

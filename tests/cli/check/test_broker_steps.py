@@ -11,7 +11,7 @@ import pytest
 
 from edgeasd.cli.check.broker import check_broker_steps, look_at_password
 from edgeasd.cli.check.report import CheckReport
-from edgeasd.common.config import Config, MachineConfig, MqttConfig
+from edgeasd.common.config.keys import Config, MachineConfig, MqttConfig
 from edgeasd.publish.mqtt.connection import Connection
 from tests.publish.brokers import Mosquitto, Subscriber, free_port
 from tests.publish.certificates import Authority

@@ -9,7 +9,7 @@ import pytest
 
 from edgeasd.cli.check.others import look_for_others
 from edgeasd.cli.check.report import run_check
-from edgeasd.common.config import Config
+from edgeasd.common.config.keys import Config
 from edgeasd.publish.delivery.retained_notes import FILE_NAME, RetainedNotes
 from edgeasd.publish.mqtt.inbound import Received
 from edgeasd.publish.topics import Topics

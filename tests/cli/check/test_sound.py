@@ -14,7 +14,7 @@ import soundfile
 
 from edgeasd.cli.check.report import CheckReport
 from edgeasd.cli.check.sound import check_sounds
-from edgeasd.common.config import FileConfig, MachineConfig, MicrophoneConfig
+from edgeasd.common.config.keys import FileConfig, MachineConfig, MicrophoneConfig
 from edgeasd.common.types import Float32Array
 from edgeasd.detect.features import FeatureSpec
 from tests.capture.virtual_microphone import DEVICE, VirtualMicrophone

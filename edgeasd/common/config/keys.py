@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
-from edgeasd.common.documents import (
+from edgeasd.common.documents.reading import (
     Example,
     FilePath,
     ReadAs,

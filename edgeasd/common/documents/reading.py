@@ -16,7 +16,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar, get_args, get_type_hints
 
-from edgeasd.common.mistakes import Place, bounded, join, mistakes_in, nearest, unknown_key
+from edgeasd.common.documents.mistakes import (
+    Place,
+    bounded,
+    join,
+    mistakes_in,
+    nearest,
+    unknown_key,
+)
 
 if TYPE_CHECKING:
     from pydantic import (

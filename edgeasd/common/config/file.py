@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgeasd.common.config import Config, MachineConfig, is_level
-from edgeasd.common.documents import DocumentError, read_table
+from edgeasd.common.config.keys import Config, MachineConfig, is_level
+from edgeasd.common.documents.mistakes import Place
+from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import read_small
-from edgeasd.common.mistakes import Place
 
 if sys.version_info >= (3, 11):
     import tomllib

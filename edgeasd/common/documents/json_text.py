@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from edgeasd.common.documents import DocumentError
+from edgeasd.common.documents.reading import DocumentError
 
 _MOST_VALUES = 1_000_000
 """Values that are read, as each of a few bytes takes a hundred in memory."""
