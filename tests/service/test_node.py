@@ -309,7 +309,7 @@ def test_node_that_goes_while_the_broker_is_away_says_what_stays_there(
     )
 
     assert (
-        "what is retained at the broker 127.0.0.1, which is no longer used, stays there: "
+        "the messages retained at the broker 127.0.0.1, which is no longer used, stay there: "
         f"{NODE}/availability, {NODE}/health, {NODE}/m1/state"
     ) in caplog.text
 
