@@ -13,12 +13,12 @@ import torch
 from edgeasd.common.errors import ConfigError, EdgeasdError
 from edgeasd.common.output import say
 from edgeasd.common.text import LineFormatter
+from edgeasd.detect.model.document import METHODS
 from train.evaluation.evaluate import evaluate
 from train.evaluation.show import print_evaluation, print_results
 from train.evaluation.table import make_table, plan_runs
 from train.export.export import export
 from train.recipe.recipe import load_recipe
-from train.recipe.tables import METHODS
 from train.runs.fit import fit
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from edgeasd.common.documents.reading import at_least, between, one_of, rule
+from edgeasd.detect.model.document import METHODS
 
-METHODS = ("log_odds", "nearest", "mahalanobis", "reconstruction")
 CLASSIFIERS = ("mobilenet_v2", "efficientnet_b0")
 POOLINGS = {
     "mobilenet_v2": ("average", "average_max"),

@@ -30,6 +30,8 @@ from edgeasd.detect.windows import WindowSpec
 
 METADATA_KEY = "edgeasd"
 SCHEMA = "edgeasd.model/1"
+METHODS = ("log_odds", "nearest", "mahalanobis", "reconstruction")
+"""Names of all scoring methods; `methods.make_scoring` has one for each."""
 BY_DISTANCE = ("nearest", "mahalanobis")
 """Scoring methods that need references."""
 MOST_DOCUMENT_BYTES = 2**25
@@ -79,7 +81,7 @@ class DistanceDocument:
 class ScoringDocument:
     """How the network's output becomes a score; higher is more anomalous."""
 
-    method: Annotated[str, one_of("log_odds", "nearest", "mahalanobis", "reconstruction")]
+    method: Annotated[str, one_of(*METHODS)]
     """``log_odds``: mean over the windows of logsumexp(other logits) minus the section's logit
     (Cai et al., DCASE 2021, Eq. 3); needs at least two sections.  ``nearest``: cosine distance of
     the mean embedding to the nearest reference, divided by the mean distance of that reference to
