@@ -121,7 +121,14 @@ def _process_wide_settings() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()
     signals = {number: signal.getsignal(number) for number in _SIGNALS}
+    others, all_threads = set(threading.enumerate()), threading.enumerate
+
+    def own_threads() -> list[threading.Thread]:
+        """Leave out what earlier tests left behind: the threads of devices that hang."""
+        return [thread for thread in all_threads() if thread not in others]
+
     with (
+        mock.patch.object(threading, "enumerate", own_threads),
         mock.patch.object(sys, "excepthook", sys.__excepthook__),
         mock.patch.object(threading, "excepthook", threading.__excepthook__),
         mock.patch.object(os, "_exit", side_effect=AssertionError("it would end the process")),

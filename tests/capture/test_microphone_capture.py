@@ -121,7 +121,7 @@ def test_close_of_a_stuck_device_returns(microphone: VirtualMicrophone) -> None:
     code = """
 import os, time
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 source = open_source(MicrophoneConfig(device="vmic", sample_rate=16_000))
 assert source.read(30.0) is not None
 while source.read(0.5) is not None:
@@ -177,7 +177,7 @@ def test_open_source_unknown_device_lists_those_that_exist(microphone: VirtualMi
     """Who installs the microphone sees at once which there are."""
     code = """
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 from edgeasd.common.errors import AudioDeviceError
 try:
     open_source(MicrophoneConfig(device="Rode"))
@@ -195,7 +195,7 @@ def test_refresh_leaves_an_open_stream_alone(microphone: VirtualMicrophone) -> N
     code = """
 import sounddevice
 from edgeasd.capture.microphone.portaudio import InputStream, refresh
-from edgeasd.common.config import MicrophoneConfig
+from edgeasd.common.config.keys import MicrophoneConfig
 calls = []
 initialize = sounddevice._initialize
 sounddevice._initialize = lambda: (calls.append(1), initialize())
@@ -222,7 +222,7 @@ def test_import_without_portaudio_names_the_package() -> None:
 import ctypes.util
 ctypes.util.find_library = lambda name: None
 from edgeasd.capture.source import open_source
-from edgeasd.common.config import MicrophoneConfig, SimulatorConfig
+from edgeasd.common.config.keys import MicrophoneConfig, SimulatorConfig
 from edgeasd.common.errors import AudioDeviceError
 assert open_source(SimulatorConfig(paced=False)).read(0.0) is not None
 try:

@@ -40,7 +40,7 @@ ip link set lo up
 _CHECK = """\
 from pathlib import Path
 from edgeasd.cli.check.broker import check_broker_steps
-from edgeasd.common.config_file import load_config
+from edgeasd.common.config.file import load_config
 for verdict in check_broker_steps(load_config(Path("edgeasd.toml"))):
     print(verdict.grade, verdict.subject)
     print(verdict.text)
