@@ -99,7 +99,8 @@ def test_evaluate_without_test_clips_says_where_they_belong(
     (data / "train").symlink_to(toy_data / "train")
 
     with pytest.raises(
-        EdgeasdError, match=r"holds no test clips of sections 00, 01; put them where train/README\.md"
+        EdgeasdError,
+        match=r"holds no test clips of sections 00, 01; put them where train/README\.md",
     ):
         evaluate(toy_run, data)
 
