@@ -7,7 +7,7 @@
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-compile --editable
 # Two compute while the third waits for a daemon that listens in real time; the trainer's all compute.
-THREE_PROCESSES = -n 3 --dist loadfile
+THREE_PROCESSES = -n 3 --dist loadfile --no-loadscope-reorder
 TWO_PROCESSES = -n 2 --dist loadfile
 QUICK_TESTS = tests/cli/test_demo.py tests/publish/test_tls.py tests/test_versions.py tests/test_imports.py \
   -k 'not interrupted'

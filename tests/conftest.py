@@ -64,6 +64,11 @@ def refusing_much_work(item: pytest.Item) -> Iterator[None]:
         pytest.fail(f"computed for {took_s:.0f} s; mark it as slow, or have it do less")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the daemons, which listen in real time: at the end they would be waited for."""
+    items.sort(key=lambda item: "service" not in item.path.parts)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Make the fixtures of a test."""
