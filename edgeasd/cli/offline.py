@@ -23,8 +23,6 @@ from edgeasd.common.output import say, say_json, say_rows
 if TYPE_CHECKING:
     from edgeasd.offline.replay import Replay
 
-"""Keys of a section whose numbers are left out of what ``edgeasd model`` prints."""
-
 
 @click.command()
 @scorer_options

@@ -99,7 +99,7 @@ class DetectorPipeline(Pipeline):
         source_rate: Sample rate of the blocks, hertz; None if they have the rate of the model.
 
     Attributes:
-        detector: As given, or as last adjusted to.
+        detector: Detector whose alarm and calibration are in force.
     """
 
     def __init__(self, detector: Detector, source_rate: int | None = None) -> None:

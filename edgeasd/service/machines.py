@@ -40,7 +40,7 @@ class _Refusal:
         config: Configuration that is wanted.
 
     Attributes:
-        config: As given.
+        config: Configuration that is wanted.
         reason: Why it cannot be used, in words; empty before the first attempt.
     """
 

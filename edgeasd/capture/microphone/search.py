@@ -91,7 +91,7 @@ class Search:
         """Open an input; one that was lost is found even if the library's list lacks it.
 
         Raises:
-            AudioDeviceError: As `InputStream`.
+            AudioDeviceError: If `InputStream` cannot open it.
         """
         # Counted from here: waiting for the attempts of others is not hanging.
         self._began_s = time.monotonic()

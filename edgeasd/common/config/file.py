@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from edgeasd.common.config.keys import Config, MachineConfig, is_level
-from edgeasd.common.documents.mistakes import Place
+from edgeasd.common.documents.mistakes import Place, nearest
 from edgeasd.common.documents.reading import DocumentError, read_table
 from edgeasd.common.errors import ConfigError
 from edgeasd.common.files.small_file import read_small
@@ -52,7 +51,7 @@ def parse_config(text: str, path: Path) -> Config:
         path: Path of the file, for messages and relative paths.
 
     Raises:
-        ConfigError: As `load_config`.
+        ConfigError: If *text* is not TOML, or a key or value in it is wrong.
     """
     try:
         document = tomllib.loads(text)
@@ -90,7 +89,7 @@ def find_machine(config_path: Path, name: str) -> MachineConfig:
     """
     machines = {machine.name: machine for machine in load_config(config_path).machine}
     if name not in machines:
-        near = difflib.get_close_matches(name, machines, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, machines)
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigError(f"machine={name!r} must be one of {', '.join(machines)}{hint}")
     return machines[name]

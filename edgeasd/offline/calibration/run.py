@@ -40,7 +40,7 @@ def run_calibration(
         tell: Is told what happens while the machine is listened to.
 
     Raises:
-        EdgeasdError: As `add_references` and `calibrate`.
+        EdgeasdError: If `add_references` or `calibrate` refuses the sound or the model.
     """
     machine = find_machine(config_path, name)
     old, added = find_recordings(files, channel), find_recordings(new, channel)

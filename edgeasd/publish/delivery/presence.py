@@ -41,7 +41,7 @@ class Presence:
         path: File of notes of the topics that earlier runs retained messages on.
 
     Attributes:
-        fault: That another client has the name, with the remedy; empty if none was noticed.
+        fault: Words that say that another client has the name, with the remedy; empty if none has.
     """
 
     def __init__(self, topics: Topics, boot_id: str, path: Path) -> None:

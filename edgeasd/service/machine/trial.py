@@ -19,7 +19,7 @@ class Trial:
         ended: Whether there is nothing to try.
 
     Attributes:
-        detector: As given.
+        detector: Detector that is tried.
         refusal: Why this detector, or a file that never became one, is not used, in words.
         ended: Whether the detector has taken over or was given up.
     """
@@ -60,3 +60,4 @@ class Trial:
 
     def _give_up(self, reason: str) -> None:
         self.refusal, self.ended = reason, True
+        self._pipeline = None  # what was heard by a model that is not used need not be kept
